@@ -1,1 +1,42 @@
-//! x
+//! The words of Remaster as types: what is submitted, what is done to it, what comes out.
+//!
+//! extract -> store -> train -> publish -> upscale: every stage speaks these types and no other.
+//!
+//! Absent on purpose: IO, async, clocks, randomness and wire types. Whatever is here can be tested with values alone.
+//! Types that are stored as JSON carry a `version`; new readers read old files for ever.
+
+mod alignment;
+mod card;
+mod hash;
+mod ids;
+mod index;
+mod job;
+mod manifest;
+mod pair;
+mod season;
+mod source;
+mod task;
+mod upscale;
+
+pub use alignment::{
+    ActiveArea, Alignment, ColourTransform, EpisodeSpan, Lattice, PairChoice, PathSegment, Transform,
+};
+pub use card::{InputColour, ModelArch, ModelCard, StageMetrics};
+pub use hash::{ContentHash, ContentHasher};
+pub use ids::{EpisodeId, IdError, JobId, LeaseToken, RunId, SeasonId, SessionId, TaskId, WorkerId};
+pub use index::{FrameInfo, PictType, Rational, SourceIndex, THUMB_HEIGHT_PX, THUMB_WIDTH_PX, VideoInfo};
+pub use job::{FailureClass, Job, JobAction, JobSpec, JobState, Stage, TaskState};
+pub use manifest::{DatasetManifest, MANIFEST_VERSION, RunCheckpoint, RunManifest, ShardRef};
+pub use pair::{FieldAction, MaskRect, PairRecord, PairScores};
+pub use season::{
+    Episode, EpisodeTable, ExtractTable, Season, SeasonError, SeasonFile, SeasonHead, TrainTable,
+    UpscaleTable,
+};
+pub use source::{IndexedSource, SourceRef};
+pub use task::{
+    AlignResult, AlignSpec, AssembleResult, AssembleSpec, Capabilities, Checkpoint, CurateResult, CurateSpec,
+    ExtractResult, ExtractSpec, IndexResult, IndexSpec, OutputObject, PlanResult, PlanSpec, Progress,
+    PublishResult, PublishSpec, PublishedModel, ShardFrames, TASK_RESULT_BYTES_MAX, TaskKind, TaskResult,
+    TaskSpec, TrainResult, TrainSpec, UpscaleResult, UpscaleSpec,
+};
+pub use upscale::{Encoder, FrameRange, ModelRef, SegmentRef, UpscaleSettings};

@@ -1,0 +1,68 @@
+//! Manifests: immutable, numbered lists of what counts. Readers follow them, never a listing of the store.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ContentHash, EpisodeId, Lattice, RunId, SeasonId};
+
+/// Version written into every manifest.
+pub const MANIFEST_VERSION: u32 = 1;
+
+/// One shard of a dataset and the pairs of it that count.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardRef {
+    /// Episode the pairs come from.
+    pub episode: EpisodeId,
+    /// sha256 of the tar (`shards/<sha256>.tar`, sidecar beside it as `.idx`).
+    pub sha256: ContentHash,
+    /// Size of the tar.
+    pub bytes: u64,
+    /// Pairs that count, in the tar's order.
+    pub keys: Vec<String>,
+}
+
+/// `datasets/<season>/manifest-<n>.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatasetManifest {
+    /// Format version, [`MANIFEST_VERSION`].
+    pub version: u32,
+    /// Season the pairs come from.
+    pub season: SeasonId,
+    /// On whose pixels the pairs lie.
+    pub lattice: Lattice,
+    /// HR pixels per LR pixel.
+    pub scale: u32,
+    /// Shards in episode order, then shard order.
+    pub shards: Vec<ShardRef>,
+}
+
+impl DatasetManifest {
+    /// How many pairs count.
+    #[must_use]
+    pub fn pair_count(&self) -> usize {
+        self.shards.iter().map(|shard| shard.keys.len()).sum()
+    }
+}
+
+/// One recorded checkpoint of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunCheckpoint {
+    /// Folder name under `checkpoints/`.
+    pub sha256: ContentHash,
+    /// Optimiser steps done over all stages.
+    pub step: u64,
+}
+
+/// `runs/<run>/manifest-<n>.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunManifest {
+    /// Format version, [`MANIFEST_VERSION`].
+    pub version: u32,
+    /// The run.
+    pub run: RunId,
+    /// sha256 of the dataset manifest it trains on.
+    pub dataset: ContentHash,
+    /// The recipe as TOML text.
+    pub recipe: String,
+    /// Checkpoints in step order.
+    pub checkpoints: Vec<RunCheckpoint>,
+}

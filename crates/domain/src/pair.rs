@@ -1,0 +1,90 @@
+//! The JSON that lies beside every pair in a shard.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ActiveArea, ColourTransform, ContentHash, EpisodeId, Lattice, PictType, Rational, Transform};
+
+/// What was done with the fields of the SD frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FieldAction {
+    /// Both fields used as they are.
+    Weave,
+}
+
+/// A rectangle of LR pixels that must not be learnt from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MaskRect {
+    /// First column.
+    pub x: u32,
+    /// First line.
+    pub y: u32,
+    /// Columns.
+    pub width: u32,
+    /// Lines.
+    pub height: u32,
+}
+
+/// What the gates measured on the finished pair.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct PairScores {
+    /// Global correlation of LR luma and reduced HR luma.
+    pub zncc: f64,
+    /// 5th percentile of the correlation of textured 32x32 blocks.
+    pub block_zncc_p5: f64,
+    /// The same against the HD frame before and after: the better of the two.
+    pub neighbour_block_zncc_p5: f64,
+    /// Standard deviation of LR luma in 8-bit levels.
+    pub luma_sd: f64,
+    /// Median absolute colour difference of block means after the fit, in 8-bit levels.
+    pub colour_residual: f64,
+}
+
+/// Where a pair came from and what was done to it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PairRecord {
+    /// Format version, 1.
+    pub version: u32,
+    /// Episode.
+    pub episode: EpisodeId,
+    /// Shot, counted from 0 over the episode.
+    pub shot: u32,
+    /// SD frame, 0-based, PTS order.
+    pub sd_index: u32,
+    /// HD frame, 0-based, PTS order.
+    pub hd_index: u32,
+    /// SD presentation time in ticks.
+    pub sd_pts: i64,
+    /// HD presentation time in ticks.
+    pub hd_pts: i64,
+    /// Seconds per SD tick.
+    pub sd_time_base: Rational,
+    /// Seconds per HD tick.
+    pub hd_time_base: Rational,
+    /// Path segment.
+    pub segment: u32,
+    /// On whose pixels the pair lies.
+    pub lattice: Lattice,
+    /// HR pixels per LR pixel.
+    pub scale: u32,
+    /// The coded SD pixels that the LR image shows.
+    pub active: ActiveArea,
+    /// LR rectangles to leave out of the loss.
+    pub mask: Vec<MaskRect>,
+    /// Geometry from SD to HD.
+    pub transform: Transform,
+    /// Colour change that the HR image went through.
+    pub colour: ColourTransform,
+    /// What was done with the fields.
+    pub field_action: FieldAction,
+    /// What the gates measured.
+    pub scores: PairScores,
+    /// SD picture type.
+    pub pict_type: PictType,
+    /// sha256 of the SD source.
+    pub sd_hash: ContentHash,
+    /// sha256 of the HD source.
+    pub hd_hash: ContentHash,
+    /// Whether the LR side was made from the HR side.
+    pub synthetic: bool,
+}

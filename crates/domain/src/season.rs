@@ -1,0 +1,353 @@
+//! A season: what a user submits. [`SeasonFile`] is season.toml as written, [`Season`] what is left once it is checked.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ContentHash, EpisodeId, Lattice, ModelRef, SeasonId, SourceRef, UpscaleSettings};
+
+/// The season format this reads.
+const SEASON_VERSION: u32 = 1;
+/// Most pairs taken from one episode where the file says nothing.
+const PAIRS_PER_EPISODE: u32 = 600;
+/// More would not fit the 64 KiB of an `align` result.
+const PAIRS_PER_EPISODE_MAX: u32 = 1200;
+
+/// What is wrong with a season file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SeasonError {
+    /// Another format version.
+    #[error("season version {0} is not known: this reads version {SEASON_VERSION}")]
+    Version(u32),
+    /// No episode at all.
+    #[error("the season has no [[episode]]")]
+    NoEpisodes,
+    /// Two episodes with one id.
+    #[error("episode id `{0}` is used twice")]
+    DuplicateEpisode(EpisodeId),
+    /// An episode with neither source.
+    #[error("episode `{0}` has neither `sd` nor `hd`")]
+    NoSource(EpisodeId),
+    /// A scale that no network here has.
+    #[error("scale {0} is not supported: use 2 or 4")]
+    Scale(u32),
+    /// A number outside its range.
+    #[error("`{key}` is {value}, expected {expected}")]
+    Range {
+        /// The key in the file.
+        key: &'static str,
+        /// What it says.
+        value: u32,
+        /// What it may say.
+        expected: &'static str,
+    },
+    /// A value that does not parse.
+    #[error("`{key}`: {reason}")]
+    Value {
+        /// The key in the file.
+        key: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// season.toml as written; paths are relative to the file. Unknown keys are refused by the parser.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SeasonFile {
+    /// Format version.
+    pub version: u32,
+    /// `[season]`.
+    pub season: SeasonHead,
+    /// `[extract]`.
+    #[serde(default)]
+    pub extract: ExtractTable,
+    /// `[train]`.
+    #[serde(default)]
+    pub train: TrainTable,
+    /// `[upscale]`.
+    #[serde(default)]
+    pub upscale: UpscaleTable,
+    /// `[[episode]]`.
+    #[serde(default, rename = "episode")]
+    pub episodes: Vec<EpisodeTable>,
+}
+
+/// `[season]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SeasonHead {
+    /// Name.
+    pub name: SeasonId,
+    /// Output pixels per input pixel.
+    #[serde(default = "two")]
+    pub scale: u32,
+}
+
+fn two() -> u32 {
+    2
+}
+
+/// `[extract]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ExtractTable {
+    /// On whose pixels the pairs lie.
+    pub lattice: Lattice,
+    /// Most pairs from one episode.
+    pub pairs_max: u32,
+}
+
+impl Default for ExtractTable {
+    fn default() -> Self {
+        Self {
+            lattice: Lattice::SdNative,
+            pairs_max: PAIRS_PER_EPISODE,
+        }
+    }
+}
+
+/// `[train]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainTable {
+    /// A ready recipe's name or a TOML file.
+    pub recipe: String,
+    /// Seed of everything random.
+    pub seed: u64,
+}
+
+impl Default for TrainTable {
+    fn default() -> Self {
+        Self {
+            recipe: "esrgan".to_owned(),
+            seed: 0,
+        }
+    }
+}
+
+/// `[upscale]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct UpscaleTable {
+    /// `channel:<name>` or a model id.
+    pub model: String,
+    /// Encoder.
+    pub encoder: crate::Encoder,
+    /// Constant rate factor.
+    pub crf: u32,
+    /// Encoder preset.
+    pub preset: String,
+    /// Longest segment in frames.
+    pub segment_frames_max: u32,
+}
+
+impl Default for UpscaleTable {
+    fn default() -> Self {
+        let settings = UpscaleSettings::default();
+        Self {
+            model: "channel:latest".to_owned(),
+            encoder: settings.encoder,
+            crf: settings.crf,
+            preset: settings.preset,
+            segment_frames_max: settings.segment_frames_max,
+        }
+    }
+}
+
+/// `[[episode]]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EpisodeTable {
+    /// Id.
+    pub id: EpisodeId,
+    /// Path of the SD copy.
+    pub sd: Option<String>,
+    /// Path of the HD copy.
+    pub hd: Option<String>,
+}
+
+/// An episode whose files were found and hashed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Episode {
+    /// Id.
+    pub id: EpisodeId,
+    /// The DVD.
+    pub sd: Option<SourceRef>,
+    /// The Blu-ray.
+    pub hd: Option<SourceRef>,
+}
+
+/// A checked season.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Season {
+    /// Name.
+    pub name: SeasonId,
+    /// Output pixels per input pixel.
+    pub scale: u32,
+    /// On whose pixels the pairs lie.
+    pub lattice: Lattice,
+    /// Most pairs from one episode.
+    pub pairs_max: u32,
+    /// Recipe as TOML text, or the name of a ready one.
+    pub recipe: String,
+    /// Seed of training.
+    pub seed: u64,
+    /// Model to upscale with; a whole season job uses the one it trains.
+    pub model: ModelRef,
+    /// Encoder settings.
+    pub settings: UpscaleSettings,
+    /// Episodes in the order of the file.
+    pub episodes: Vec<Episode>,
+}
+
+impl SeasonFile {
+    /// Checks everything that needs no file: versions, ranges, ids.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn check(&self) -> Result<(), SeasonError> {
+        if self.version != SEASON_VERSION {
+            return Err(SeasonError::Version(self.version));
+        }
+        if !matches!(self.season.scale, 2 | 4) {
+            return Err(SeasonError::Scale(self.season.scale));
+        }
+        check_range(
+            "extract.pairs_max",
+            self.extract.pairs_max,
+            1..=PAIRS_PER_EPISODE_MAX,
+            "1 to 1200",
+        )?;
+        check_range("upscale.crf", self.upscale.crf, 0..=51, "0 to 51")?;
+        check_range(
+            "upscale.segment_frames_max",
+            self.upscale.segment_frames_max,
+            24..=2400,
+            "24 to 2400",
+        )?;
+        parse_model(&self.upscale.model)?;
+        if self.episodes.is_empty() {
+            return Err(SeasonError::NoEpisodes);
+        }
+        let mut seen = BTreeSet::new();
+        for episode in &self.episodes {
+            if !seen.insert(&episode.id) {
+                return Err(SeasonError::DuplicateEpisode(episode.id.clone()));
+            }
+            if episode.sd.is_none() && episode.hd.is_none() {
+                return Err(SeasonError::NoSource(episode.id.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The season once its episodes' files are hashed and its recipe is read.
+    ///
+    /// # Errors
+    /// As [`SeasonFile::check`].
+    pub fn with_episodes(self, episodes: Vec<Episode>, recipe: String) -> Result<Season, SeasonError> {
+        self.check()?;
+        Ok(Season {
+            name: self.season.name,
+            scale: self.season.scale,
+            lattice: self.extract.lattice,
+            pairs_max: self.extract.pairs_max,
+            recipe,
+            seed: self.train.seed,
+            model: parse_model(&self.upscale.model)?,
+            settings: UpscaleSettings {
+                encoder: self.upscale.encoder,
+                crf: self.upscale.crf,
+                preset: self.upscale.preset,
+                segment_frames_max: self.upscale.segment_frames_max,
+            },
+            episodes,
+        })
+    }
+}
+
+fn check_range(
+    key: &'static str,
+    value: u32,
+    range: std::ops::RangeInclusive<u32>,
+    expected: &'static str,
+) -> Result<(), SeasonError> {
+    if range.contains(&value) {
+        Ok(())
+    } else {
+        Err(SeasonError::Range { key, value, expected })
+    }
+}
+
+fn parse_model(text: &str) -> Result<ModelRef, SeasonError> {
+    if let Some(channel) = text.strip_prefix("channel:") {
+        return Ok(ModelRef::Channel(channel.to_owned()));
+    }
+    text.parse::<ContentHash>()
+        .map(ModelRef::Id)
+        .map_err(|_| SeasonError::Value {
+            key: "upscale.model",
+            reason: format!("`{text}` is neither `channel:<name>` nor a model id of 64 hex digits"),
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file() -> SeasonFile {
+        SeasonFile {
+            version: 1,
+            season: SeasonHead {
+                name: "season-6".parse().expect("a valid name"),
+                scale: 2,
+            },
+            extract: ExtractTable::default(),
+            train: TrainTable::default(),
+            upscale: UpscaleTable::default(),
+            episodes: vec![EpisodeTable {
+                id: "S06E16".parse().expect("a valid id"),
+                sd: Some("a.mkv".to_owned()),
+                hd: None,
+            }],
+        }
+    }
+
+    #[test]
+    fn a_plain_season_passes() {
+        assert_eq!(file().check(), Ok(()));
+    }
+
+    #[test]
+    fn a_duplicate_id_is_named() {
+        let mut season = file();
+        season.episodes.push(season.episodes[0].clone());
+        assert_eq!(
+            season.check(),
+            Err(SeasonError::DuplicateEpisode(
+                "S06E16".parse().expect("a valid id")
+            ))
+        );
+    }
+
+    #[test]
+    fn an_episode_without_files_is_named() {
+        let mut season = file();
+        season.episodes[0].sd = None;
+        assert!(matches!(season.check(), Err(SeasonError::NoSource(_))));
+    }
+
+    #[test]
+    fn a_model_is_a_channel_or_an_id() {
+        let mut season = file();
+        season.upscale.model = "best".to_owned();
+        assert!(matches!(
+            season.check(),
+            Err(SeasonError::Value {
+                key: "upscale.model",
+                ..
+            })
+        ));
+    }
+}
