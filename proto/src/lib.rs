@@ -1,1 +1,27 @@
-//! x
+//! The protocol: generated wire types, fallible conversions to the domain, and the client half of the lease protocol.
+//!
+//! extract -> store -> train -> publish -> upscale: every arrow that crosses a process is one of these messages.
+//!
+//! Wire types stop here: callers see domain types. Left to others: deciding who gets a lease (coordinator), doing the
+//! work (worker, trainer).
+
+mod client;
+mod convert;
+mod session;
+
+pub use client::{ClientError, LeaseClient, LeaseGrant, MESSAGE_BYTES_MAX, connect};
+pub use convert::{WireError, from_json, to_json};
+pub use session::{Attempt, AttemptError, Completion, SessionConfig, TaskRunner, run_session};
+
+/// Generated from `remaster/v1/*.proto`.
+#[expect(missing_docs, clippy::all, unreachable_pub, reason = "generated code")]
+pub mod pb {
+    tonic::include_proto!("remaster.v1");
+}
+
+/// The compiled proto files, for gRPC reflection.
+pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/remaster_descriptor.bin"));
+
+/// Version of messages and their meaning. Raised when an old peer would misread a new one; a coordinator serves
+/// workers of its own version only and says so in words.
+pub const PROTOCOL_VERSION: u32 = 1;

@@ -11,6 +11,7 @@ mod hash;
 mod ids;
 mod index;
 mod job;
+mod lease;
 mod manifest;
 mod pair;
 mod season;
@@ -26,6 +27,7 @@ pub use hash::{ContentHash, ContentHasher};
 pub use ids::{EpisodeId, IdError, JobId, LeaseToken, RunId, SeasonId, SessionId, TaskId, WorkerId};
 pub use index::{FrameInfo, PictType, Rational, SourceIndex, THUMB_HEIGHT_PX, THUMB_WIDTH_PX, VideoInfo};
 pub use job::{FailureClass, Job, JobAction, JobSpec, JobState, Stage, TaskState};
+pub use lease::{Lease, LeaseProgress, Verdict};
 pub use manifest::{DatasetManifest, MANIFEST_VERSION, RunCheckpoint, RunManifest, ShardRef};
 pub use pair::{FieldAction, MaskRect, PairRecord, PairScores};
 pub use season::{
