@@ -1,1 +1,20 @@
-//! x
+//! The object store: the one place that outlives processes and machines. `file://` and `s3://` by URL alone.
+//!
+//! extract -> **store** -> train -> publish -> upscale.
+//!
+//! Promises: keys contain hashes or ids and nothing else; an object that is read is checked against its hash where it has
+//! one; nothing beyond plain put, get, copy and list is asked of the backend. This is the only crate that names
+//! `object_store`. Left to others: which objects count (the coordinator's rows and manifests say so, a listing never does).
+
+mod error;
+mod key;
+mod open;
+mod shard;
+mod store;
+
+pub use error::StoreError;
+pub use key::Key;
+pub use shard::{
+    FinishedShard, PairFiles, SHARD_BYTES_TARGET, ShardEntry, ShardIndex, ShardMember, ShardWriter,
+};
+pub use store::{Store, hash_file};

@@ -1,0 +1,89 @@
+//! Opening a store by URL. Credentials and endpoints of S3 come from the usual `AWS_*` variables, never from the URL.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use object_store::aws::AmazonS3Builder;
+use object_store::local::LocalFileSystem;
+use object_store::prefix::PrefixStore;
+use object_store::{ClientOptions, ObjectStore};
+use url::Url;
+
+use crate::StoreError;
+
+/// A 16 MiB part must pass even at 0.5 Mbit/s; the library's 30 s would cut it off.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(300);
+/// An endpoint that does not take a connection within this is down.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long one operation is tried again: longer than a store's restart, shorter than a lease's patience.
+const RETRY_TIMEOUT: Duration = Duration::from_secs(20);
+/// Tries of one operation.
+const RETRIES_MAX: usize = 5;
+
+/// The backend behind a URL.
+pub(crate) fn backend(url: &str) -> Result<Arc<dyn ObjectStore>, StoreError> {
+    let bad = |reason: String| StoreError::Url {
+        url: url.to_owned(),
+        reason,
+    };
+    let parsed =
+        Url::parse(url).map_err(|error| bad(format!("{error}; use file:///path or s3://bucket/prefix")))?;
+    match parsed.scheme() {
+        "file" => {
+            let path = parsed
+                .to_file_path()
+                .map_err(|()| bad("expected file:///absolute/path".to_owned()))?;
+            local(path)
+        }
+        "s3" => s3(&parsed, bad),
+        other => Err(bad(format!(
+            "scheme `{other}` is not supported; use file:// or s3://"
+        ))),
+    }
+}
+
+fn local(path: PathBuf) -> Result<Arc<dyn ObjectStore>, StoreError> {
+    std::fs::create_dir_all(&path).map_err(|source| StoreError::File {
+        path: path.clone(),
+        source,
+    })?;
+    let store = LocalFileSystem::new_with_prefix(&path).map_err(|error| StoreError::Unavailable {
+        url: format!("file://{}", path.display()),
+        reason: error.to_string(),
+    })?;
+    // What a commit names must survive a power cut.
+    Ok(Arc::new(store.with_fsync(true)))
+}
+
+fn s3(url: &Url, bad: impl Fn(String) -> StoreError) -> Result<Arc<dyn ObjectStore>, StoreError> {
+    let bucket = url
+        .host_str()
+        .ok_or_else(|| bad("expected s3://bucket/prefix".to_owned()))?;
+    let mut options = ClientOptions::new()
+        .with_timeout(REQUEST_TIMEOUT)
+        .with_connect_timeout(CONNECT_TIMEOUT);
+    let endpoint = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok());
+    if endpoint.is_some_and(|endpoint| endpoint.starts_with("http://")) {
+        options = options.with_allow_http(true);
+    }
+    let retry = object_store::RetryConfig {
+        max_retries: RETRIES_MAX,
+        retry_timeout: RETRY_TIMEOUT,
+        ..object_store::RetryConfig::default()
+    };
+    let store = AmazonS3Builder::from_env()
+        .with_bucket_name(bucket)
+        .with_client_options(options)
+        .with_retry(retry)
+        .build()
+        .map_err(|error| bad(error.to_string()))?;
+    let prefix = url.path().trim_matches('/');
+    if prefix.is_empty() {
+        Ok(Arc::new(store))
+    } else {
+        Ok(Arc::new(PrefixStore::new(store, prefix)))
+    }
+}

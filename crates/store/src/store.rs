@@ -1,0 +1,315 @@
+//! A store and what can be done with it: whole objects as bytes or files, ranges, copies, sizes.
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use object_store::buffered::BufWriter;
+use object_store::path::Path as ObjectPath;
+use object_store::{ObjectStore, ObjectStoreExt};
+use remaster_domain::{ContentHash, ContentHasher, OutputObject};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::open::backend;
+use crate::{Key, StoreError};
+
+/// Files up to this size go up in one put, larger ones in parts of it.
+const PART_BYTES: usize = 16 * 1024 * 1024;
+/// Piece in which a file is read and hashed.
+const READ_BYTES: usize = 1024 * 1024;
+
+/// An open store. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    backend: Arc<dyn ObjectStore>,
+    url: Arc<str>,
+}
+
+impl Store {
+    /// Opens `file:///dir` (made if absent) or `s3://bucket/prefix`; asks nothing of the network yet.
+    ///
+    /// # Errors
+    /// [`StoreError::Url`] when the URL names no store.
+    pub fn open(url: &str) -> Result<Self, StoreError> {
+        Ok(Self {
+            backend: backend(url)?,
+            url: url.into(),
+        })
+    }
+
+    /// The URL it was opened by.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Writes and reads back a small object, so that a wrong URL or missing rights show at start and not an hour later.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when either fails.
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        let key: Key = "probe/written-at-start".parse()?;
+        self.put_bytes(&key, Bytes::from_static(b"remaster")).await?;
+        let back = self.get_bytes(&key).await?;
+        if back == "remaster" {
+            Ok(())
+        } else {
+            Err(StoreError::Damaged {
+                key: key.into(),
+                reason: "reads back other than written".to_owned(),
+            })
+        }
+    }
+
+    /// Writes an object. Writing the same bytes twice equals writing them once.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn put_bytes(&self, key: &Key, bytes: Bytes) -> Result<OutputObject, StoreError> {
+        let size = bytes.len() as u64;
+        self.backend
+            .put(&path(key), bytes.into())
+            .await
+            .map_err(|error| self.error(key, &error))?;
+        Ok(OutputObject {
+            key: key.as_str().to_owned(),
+            bytes: size,
+        })
+    }
+
+    /// Writes a file as an object, in parts when it is large; memory is bounded by one part.
+    ///
+    /// # Errors
+    /// [`StoreError::File`] for the file, [`StoreError::Unavailable`] for the store.
+    pub async fn put_file(&self, key: &Key, file: &Path) -> Result<OutputObject, StoreError> {
+        let at_file = |source| StoreError::File {
+            path: file.to_owned(),
+            source,
+        };
+        let mut reader = tokio::fs::File::open(file).await.map_err(at_file)?;
+        let mut writer = BufWriter::with_capacity(Arc::clone(&self.backend), path(key), PART_BYTES);
+        let mut piece = vec![0; READ_BYTES];
+        let mut size = 0;
+        loop {
+            let read = reader.read(&mut piece).await.map_err(at_file)?;
+            if read == 0 {
+                break;
+            }
+            size += read as u64;
+            writer
+                .write_all(&piece[..read])
+                .await
+                .map_err(|error| self.unavailable(&error))?;
+        }
+        writer
+            .shutdown()
+            .await
+            .map_err(|error| self.unavailable(&error))?;
+        Ok(OutputObject {
+            key: key.as_str().to_owned(),
+            bytes: size,
+        })
+    }
+
+    /// Reads a whole object.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::Unavailable`].
+    pub async fn get_bytes(&self, key: &Key) -> Result<Bytes, StoreError> {
+        let found = self
+            .backend
+            .get(&path(key))
+            .await
+            .map_err(|error| self.error(key, &error))?;
+        found.bytes().await.map_err(|error| self.error(key, &error))
+    }
+
+    /// Reads a whole object and checks its hash.
+    ///
+    /// # Errors
+    /// As [`Store::get_bytes`], and [`StoreError::Damaged`] when the hash does not fit.
+    pub async fn get_verified(&self, key: &Key, expected: &ContentHash) -> Result<Bytes, StoreError> {
+        let bytes = self.get_bytes(key).await?;
+        check_hash(key, &ContentHash::of(&bytes), expected)?;
+        Ok(bytes)
+    }
+
+    /// Reads a part of an object.
+    ///
+    /// # Errors
+    /// As [`Store::get_bytes`].
+    pub async fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Bytes, StoreError> {
+        self.backend
+            .get_range(&path(key), range)
+            .await
+            .map_err(|error| self.error(key, &error))
+    }
+
+    /// Downloads an object into a file: beside it first, checked, then renamed.
+    ///
+    /// # Errors
+    /// As [`Store::get_verified`], and [`StoreError::File`] for the file.
+    pub async fn get_file(&self, key: &Key, file: &Path, expected: &ContentHash) -> Result<(), StoreError> {
+        let at_file = |source| StoreError::File {
+            path: file.to_owned(),
+            source,
+        };
+        let directory = file.parent().unwrap_or(Path::new("."));
+        tokio::fs::create_dir_all(directory).await.map_err(at_file)?;
+        let aside = tempfile::Builder::new()
+            .prefix(".download-")
+            .tempfile_in(directory)
+            .map_err(at_file)?;
+        let mut writer = tokio::fs::File::from_std(aside.reopen().map_err(at_file)?);
+        let mut hasher = ContentHasher::new();
+        let found = self
+            .backend
+            .get(&path(key))
+            .await
+            .map_err(|error| self.error(key, &error))?;
+        let mut pieces = found.into_stream();
+        while let Some(piece) = pieces.try_next().await.map_err(|error| self.error(key, &error))? {
+            hasher.update(&piece);
+            writer.write_all(&piece).await.map_err(at_file)?;
+        }
+        writer.sync_all().await.map_err(at_file)?;
+        check_hash(key, &hasher.finish(), expected)?;
+        aside.persist(file).map_err(|error| at_file(error.error))?;
+        Ok(())
+    }
+
+    /// Size of an object, `None` when it is not there.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn size(&self, key: &Key) -> Result<Option<u64>, StoreError> {
+        match self.backend.head(&path(key)).await {
+            Ok(meta) => Ok(Some(meta.size)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(self.error(key, &error)),
+        }
+    }
+
+    /// Copies an object within the store, server-side where the backend can.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::Unavailable`].
+    pub async fn copy(&self, from: &Key, to: &Key) -> Result<(), StoreError> {
+        self.backend
+            .copy(&path(from), &path(to))
+            .await
+            .map_err(|error| self.error(from, &error))
+    }
+
+    /// Lists keys and sizes under a prefix. For people and garbage collection: readers follow manifests.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn list(&self, prefix: &str) -> Result<Vec<(String, u64)>, StoreError> {
+        let prefix = ObjectPath::from(prefix);
+        let found = self.backend.list(Some(&prefix));
+        let mut keys: Vec<_> = found
+            .map_ok(|meta| (meta.location.to_string(), meta.size))
+            .try_collect()
+            .await
+            .map_err(|error: object_store::Error| self.unavailable(&error))?;
+        keys.sort();
+        Ok(keys)
+    }
+
+    /// Writes a value as JSON under the key that `key_of` makes from its hash.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn put_json<T: serde::Serialize + Sync>(
+        &self,
+        value: &T,
+        key_of: impl FnOnce(&ContentHash) -> Key + Send,
+    ) -> Result<(ContentHash, OutputObject), StoreError> {
+        let bytes = serde_json::to_vec(value).expect("stored types are plain data with string keys");
+        let hash = ContentHash::of(&bytes);
+        let object = self.put_bytes(&key_of(&hash), bytes.into()).await?;
+        Ok((hash, object))
+    }
+
+    /// Reads a JSON object.
+    ///
+    /// # Errors
+    /// As [`Store::get_bytes`], and [`StoreError::Damaged`] when it does not parse.
+    pub async fn get_json<T: serde::de::DeserializeOwned>(&self, key: &Key) -> Result<T, StoreError> {
+        let bytes = self.get_bytes(key).await?;
+        parse_json(key, &bytes)
+    }
+
+    /// Reads a JSON object and checks its hash.
+    ///
+    /// # Errors
+    /// As [`Store::get_verified`], and [`StoreError::Damaged`] when it does not parse.
+    pub async fn get_json_verified<T: serde::de::DeserializeOwned>(
+        &self,
+        key: &Key,
+        expected: &ContentHash,
+    ) -> Result<T, StoreError> {
+        let bytes = self.get_verified(key, expected).await?;
+        parse_json(key, &bytes)
+    }
+
+    fn error(&self, key: &Key, error: &object_store::Error) -> StoreError {
+        match error {
+            object_store::Error::NotFound { .. } => StoreError::NotFound {
+                key: key.as_str().to_owned(),
+            },
+            other => self.unavailable(other),
+        }
+    }
+
+    fn unavailable(&self, error: &dyn std::fmt::Display) -> StoreError {
+        StoreError::Unavailable {
+            url: self.url.to_string(),
+            reason: error.to_string(),
+        }
+    }
+}
+
+/// Hashes a file without reading it into memory.
+///
+/// # Errors
+/// What the system says of the file.
+pub fn hash_file(file: &Path, mut seen: impl FnMut(u64)) -> std::io::Result<ContentHash> {
+    use std::io::Read;
+    let mut reader = std::fs::File::open(file)?;
+    let mut hasher = ContentHasher::new();
+    let mut piece = vec![0; READ_BYTES];
+    loop {
+        let read = reader.read(&mut piece)?;
+        if read == 0 {
+            return Ok(hasher.finish());
+        }
+        hasher.update(&piece[..read]);
+        seen(read as u64);
+    }
+}
+
+fn path(key: &Key) -> ObjectPath {
+    ObjectPath::from(key.as_str())
+}
+
+fn check_hash(key: &Key, found: &ContentHash, expected: &ContentHash) -> Result<(), StoreError> {
+    if found == expected {
+        return Ok(());
+    }
+    let reason = format!("sha256 is {}, expected {}", found.short(), expected.short());
+    Err(StoreError::Damaged {
+        key: key.as_str().to_owned(),
+        reason,
+    })
+}
+
+pub(crate) fn parse_json<T: serde::de::DeserializeOwned>(key: &Key, bytes: &[u8]) -> Result<T, StoreError> {
+    serde_json::from_slice(bytes).map_err(|error| StoreError::Damaged {
+        key: key.as_str().to_owned(),
+        reason: error.to_string(),
+    })
+}
