@@ -1,1 +1,34 @@
-//! x
+//! The networks: RRDBNet, Compact, the U-Net discriminator and VGG features, with their weights in and out.
+//!
+//! extract -> store -> **train -> publish -> upscale**: training, publishing and upscaling build the same network
+//! from the same card, so what was trained is what runs.
+//!
+//! Left to others: data, losses and the loop (trainer), decoding and tiling (worker). Only this crate names a backend;
+//! everybody else holds burn's runtime `Device`.
+
+mod compact;
+mod conv;
+mod device;
+mod discriminator;
+mod error;
+mod generator;
+mod infer;
+mod resample;
+mod rrdbnet;
+mod seeded;
+mod state;
+mod vgg;
+mod weights;
+
+pub use compact::{Compact, CompactConfig};
+pub use conv::{Conv, ConvConfig};
+pub use device::{DeviceKind, device, set_threads};
+pub use discriminator::{UnetDiscriminator, UnetDiscriminatorConfig};
+pub use error::ModelError;
+pub use generator::Generator;
+pub use infer::{RgbBatch, upscale_rgb};
+pub use rrdbnet::{RrdbNet, RrdbNetConfig};
+pub use seeded::Seeded;
+pub use state::{HostTensor, ParamPath, StateDict, read_state, write_state};
+pub use vgg::Vgg19;
+pub use weights::{decode_safetensors, encode_safetensors, infer_arch, load_model};

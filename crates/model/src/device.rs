@@ -1,0 +1,75 @@
+//! The one file that names a backend. burn-tch is deprecated upstream since burn 0.22, so the whole of that choice lies
+//! here: another backend is another arm below and nothing else.
+
+use burn::tensor::Device;
+
+use crate::ModelError;
+
+/// Where tensors live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceKind {
+    /// libtorch on the CPU.
+    LibtorchCpu,
+    /// libtorch on the GPU of that number.
+    LibtorchCuda(usize),
+    /// burn's own CPU backend, in pure Rust.
+    Flex,
+}
+
+impl Default for DeviceKind {
+    /// libtorch's CPU where it is built in, burn's own otherwise.
+    fn default() -> Self {
+        if cfg!(feature = "tch") {
+            Self::LibtorchCpu
+        } else {
+            Self::Flex
+        }
+    }
+}
+
+/// A device without gradients; `.autodiff()` on it gives the one to train on.
+///
+/// # Errors
+/// [`ModelError::Device`] when the build lacks the backend.
+pub fn device(kind: DeviceKind) -> Result<Device, ModelError> {
+    match kind {
+        DeviceKind::LibtorchCpu | DeviceKind::LibtorchCuda(_) => libtorch(kind),
+        DeviceKind::Flex => flex(),
+    }
+}
+
+/// Bounds the threads of one operation. Without it libtorch takes every core; two workers on one machine then fight.
+/// Results are bit-identical only at an equal number of threads.
+pub fn set_threads(threads: usize) {
+    #[cfg(feature = "tch")]
+    tch::set_num_threads(i32::try_from(threads.max(1)).unwrap_or(i32::MAX));
+    #[cfg(not(feature = "tch"))]
+    let _ = threads;
+}
+
+#[cfg(feature = "tch")]
+#[expect(
+    deprecated,
+    reason = "burn marks libtorch deprecated; it is still the fastest backend on both CPU and CUDA"
+)]
+fn libtorch(kind: DeviceKind) -> Result<Device, ModelError> {
+    Ok(match kind {
+        DeviceKind::LibtorchCuda(index) => Device::libtorch_cuda(index),
+        _ => Device::libtorch(),
+    })
+}
+
+#[cfg(not(feature = "tch"))]
+fn libtorch(_kind: DeviceKind) -> Result<Device, ModelError> {
+    Err(ModelError::Device("tch"))
+}
+
+#[cfg(feature = "flex")]
+fn flex() -> Result<Device, ModelError> {
+    Ok(Device::flex())
+}
+
+#[cfg(not(feature = "flex"))]
+fn flex() -> Result<Device, ModelError> {
+    Err(ModelError::Device("flex"))
+}

@@ -1,0 +1,69 @@
+//! What can go wrong with a network: a shape that does not exist or weights that do not fit. None of it goes away by
+//! trying again.
+
+/// Why a network could not be built or filled.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// A network that cannot exist.
+    #[error("the network cannot be built: {0}")]
+    Arch(String),
+    /// Bytes that are not a safetensors file.
+    #[error("the weights are not a readable safetensors file: {0}")]
+    Format(String),
+    /// Weights of another network.
+    #[error(
+        "the weights do not fit the network: {}",
+        list(missing, unexpected, wrong_shape)
+    )]
+    Mismatch {
+        /// Keys the network has and the file has not.
+        missing: Vec<String>,
+        /// Keys the file has and the network has not.
+        unexpected: Vec<String>,
+        /// Keys of another shape, with both shapes.
+        wrong_shape: Vec<String>,
+    },
+    /// Weights that say of no known network.
+    #[error("the weights are of no network known here: {0}")]
+    Unknown(String),
+    /// A picture the network cannot take.
+    #[error("the picture does not fit the network: {0}")]
+    Picture(String),
+    /// A device this build does not have.
+    #[error("device `{0}` is not in this build: build with the feature of that name")]
+    Device(&'static str),
+}
+
+impl ModelError {
+    /// Whether the same call may go well later. Never: each is decided by its input.
+    #[must_use]
+    pub const fn is_retryable(&self) -> bool {
+        false
+    }
+}
+
+/// Names shown of each kind: enough to see the pattern, few enough for one line.
+const NAMES_SHOWN_MAX: usize = 4;
+
+fn list(missing: &[String], unexpected: &[String], wrong_shape: &[String]) -> String {
+    let part = |title: &str, names: &[String]| {
+        let shown = names
+            .iter()
+            .take(NAMES_SHOWN_MAX)
+            .cloned()
+            .collect::<Vec<_>>()
+            .join(", ");
+        let more = names.len().saturating_sub(NAMES_SHOWN_MAX);
+        match (names.len(), more) {
+            (0, _) => None,
+            (_, 0) => Some(format!("{title} {shown}")),
+            (_, _) => Some(format!("{title} {shown} and {more} more")),
+        }
+    };
+    let parts = [
+        part("missing", missing),
+        part("unexpected", unexpected),
+        part("of another shape", wrong_shape),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,73 @@
+//! One type for every generator: built from what a model card says, so that training and inference cannot differ.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use remaster_domain::ModelArch;
+
+use crate::{Compact, CompactConfig, ModelError, RrdbNet, RrdbNetConfig, Seeded};
+
+/// A network that makes pictures larger.
+#[derive(Module, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a process holds one or two generators, and burn has no boxed modules"
+)]
+pub enum Generator {
+    /// ESRGAN's.
+    RrdbNet(RrdbNet),
+    /// Real-ESRGAN's small one.
+    Compact(Compact),
+}
+
+impl Generator {
+    /// Builds the network with first weights drawn from `seed`.
+    ///
+    /// # Errors
+    /// [`ModelError::Arch`] for sizes that do not exist.
+    pub fn new(arch: &ModelArch, scale: u32, seed: u64, device: &Device) -> Result<Self, ModelError> {
+        let mut seeded = Seeded::new(seed, device);
+        match *arch {
+            ModelArch::RrdbNet {
+                num_feat,
+                num_block,
+                num_grow_ch,
+                unshuffle,
+            } => RrdbNetConfig {
+                num_feat: num_feat as usize,
+                num_block: num_block as usize,
+                num_grow_ch: num_grow_ch as usize,
+                unshuffle: unshuffle as usize,
+                scale: scale as usize,
+            }
+            .init(&mut seeded)
+            .map(Self::RrdbNet),
+            ModelArch::Compact { num_feat, num_conv } => CompactConfig {
+                num_feat: num_feat as usize,
+                num_conv: num_conv as usize,
+                scale: scale as usize,
+            }
+            .init(&mut seeded)
+            .map(Self::Compact),
+        }
+    }
+
+    /// # Shapes
+    /// `[n, 3, h, w]` -> `[n, 3, h * scale, w * scale]`; RGB in 0..1, not clamped. `h` and `w` divide by the
+    /// network's unshuffle factor.
+    #[must_use]
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        match self {
+            Self::RrdbNet(net) => net.forward(x),
+            Self::Compact(net) => net.forward(x),
+        }
+    }
+
+    /// Both sides of an input must divide by this.
+    #[must_use]
+    pub fn size_multiple_px(&self) -> usize {
+        match self {
+            Self::RrdbNet(net) => net.unshuffle(),
+            Self::Compact(_) => 1,
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! The networks against reference forward passes (fixtures/reference.py, plain numpy), and weights out and in again.
+#![allow(clippy::unwrap_used)]
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor, TensorData};
+use remaster_domain::{InputColour, Lattice, ModelArch, ModelCard};
+use remaster_model::{
+    DeviceKind, Generator, HostTensor, ModelError, RgbBatch, Seeded, StateDict, UnetDiscriminatorConfig,
+    Vgg19, decode_safetensors, device, encode_safetensors, infer_arch, load_model, read_state, upscale_rgb,
+    write_state,
+};
+
+/// f32 sums over a few hundred terms against f64.
+const TOLERANCE: f32 = 2e-5;
+
+struct Fixture {
+    net: StateDict,
+    input: HostTensor,
+    output: HostTensor,
+}
+
+impl Fixture {
+    fn read(name: &str) -> Self {
+        let path = format!("{}/tests/fixtures/{name}.safetensors", env!("CARGO_MANIFEST_DIR"));
+        let mut all = decode_safetensors(&std::fs::read(path).unwrap()).unwrap();
+        let (input, output) = (all.remove("input").unwrap(), all.remove("output").unwrap());
+        let net = all
+            .into_iter()
+            .map(|(key, value)| (key.replacen("net.", "", 1), value))
+            .collect();
+        Self { net, input, output }
+    }
+
+    fn input_on(&self, device: &Device) -> Tensor<4> {
+        Tensor::from_data(
+            TensorData::new(self.input.values.clone(), self.input.shape.clone()),
+            device,
+        )
+    }
+
+    fn assert_output(&self, found: Tensor<4>) {
+        assert_eq!(found.dims().to_vec(), self.output.shape);
+        let found = found.try_into_vec_as::<f32>().unwrap();
+        for (position, (found, expected)) in found.iter().zip(&self.output.values).enumerate() {
+            assert!(
+                (found - expected).abs() < TOLERANCE,
+                "{found} instead of {expected} at {position}"
+            );
+        }
+    }
+}
+
+fn cpu() -> Device {
+    device(DeviceKind::default()).unwrap()
+}
+
+fn tiny_rrdbnet(unshuffle: u32) -> ModelArch {
+    ModelArch::RrdbNet {
+        num_feat: 4,
+        num_block: 1,
+        num_grow_ch: 2,
+        unshuffle,
+    }
+}
+
+fn assert_generator_matches(name: &str, arch: ModelArch, scale: u32, device: &Device) {
+    let fixture = Fixture::read(name);
+    assert_eq!(infer_arch(&fixture.net).unwrap(), (arch.clone(), scale));
+    let empty = Generator::new(&arch, scale, 0, device).unwrap();
+    let net = write_state(empty, &fixture.net).unwrap();
+    fixture.assert_output(net.forward(fixture.input_on(device)));
+}
+
+#[test]
+fn plain_rrdbnet_matches_the_reference() {
+    assert_generator_matches("rrdbnet-plain-4x", tiny_rrdbnet(1), 4, &cpu());
+}
+
+#[test]
+fn unshuffled_rrdbnet_matches_the_reference() {
+    assert_generator_matches("rrdbnet-unshuffle-2x", tiny_rrdbnet(2), 2, &cpu());
+}
+
+#[test]
+fn compact_matches_the_reference() {
+    assert_generator_matches(
+        "compact-2x",
+        ModelArch::Compact {
+            num_feat: 4,
+            num_conv: 2,
+        },
+        2,
+        &cpu(),
+    );
+}
+
+#[test]
+fn unet_discriminator_matches_the_reference() {
+    let fixture = Fixture::read("unet-sn");
+    let empty = UnetDiscriminatorConfig { num_feat: 2 }
+        .init(&mut Seeded::new(0, &cpu()))
+        .unwrap();
+    let net = write_state(empty, &fixture.net).unwrap();
+    fixture.assert_output(net.forward(fixture.input_on(&cpu())));
+    // The fixture's u and v are the exact singular vectors, so an iteration leaves them where they are.
+    fixture.assert_output(net.refresh().forward(fixture.input_on(&cpu())));
+}
+
+#[test]
+fn vgg19_features_match_the_reference() {
+    let fixture = Fixture::read("vgg19-narrow");
+    let net = Vgg19::from_state(&fixture.net, &cpu()).unwrap();
+    fixture.assert_output(net.forward(fixture.input_on(&cpu())));
+}
+
+#[test]
+fn vgg19_without_a_layer_names_it() {
+    let mut net = Fixture::read("vgg19-narrow").net;
+    net.remove("features.21.bias");
+    let error = Vgg19::from_state(&net, &cpu()).unwrap_err().to_string();
+    assert!(error.contains("features.21.bias"), "{error}");
+}
+
+#[test]
+fn power_iteration_brings_the_largest_singular_value_to_one() {
+    let mut net = UnetDiscriminatorConfig { num_feat: 2 }
+        .init(&mut Seeded::new(3, &cpu()))
+        .unwrap();
+    for _ in 0..200 {
+        net = net.refresh();
+    }
+    let state = read_state(&net);
+    let (w, u, v) = (
+        &state["conv7.weight_orig"],
+        &state["conv7.weight_u"],
+        &state["conv7.weight_v"],
+    );
+    let columns = v.values.len();
+    let product = |row: usize| -> f32 {
+        (0..columns)
+            .map(|c| w.values[row * columns + c] * v.values[c])
+            .sum()
+    };
+    let sigma: f32 = u.values.iter().enumerate().map(|(row, u)| u * product(row)).sum();
+    for (row, u) in u.values.iter().enumerate() {
+        assert!((product(row) - sigma * u).abs() < 1e-4, "W v is not sigma u");
+    }
+}
+
+#[test]
+fn a_seed_names_the_same_weights_and_another_seed_others() {
+    let arch = ModelArch::Compact {
+        num_feat: 4,
+        num_conv: 1,
+    };
+    let state = |seed| read_state(&Generator::new(&arch, 2, seed, &cpu()).unwrap());
+    assert_eq!(state(5), state(5));
+    assert_ne!(state(5), state(6));
+}
+
+#[test]
+fn paper_sizes_have_the_published_number_of_parameters() {
+    let count = |arch: &ModelArch, scale| Generator::new(arch, scale, 0, &cpu()).unwrap().num_params();
+    let compact = ModelArch::Compact {
+        num_feat: 64,
+        num_conv: 16,
+    };
+    assert_eq!(count(&compact, 4), 621_424);
+    assert_eq!(count(&compact, 2), 600_652);
+    let rrdbnet = |num_block| ModelArch::RrdbNet {
+        num_feat: 64,
+        num_block,
+        num_grow_ch: 32,
+        unshuffle: 1,
+    };
+    let (one, two) = (count(&rrdbnet(1), 4), count(&rrdbnet(2), 4));
+    assert_eq!(one + 5 * (two - one), 4_467_779);
+    assert_eq!(one + 22 * (two - one), 16_697_987);
+}
+
+#[test]
+fn weights_survive_a_file_bit_by_bit_and_the_file_is_always_the_same() {
+    let arch = tiny_rrdbnet(1);
+    let state = read_state(&Generator::new(&arch, 2, 9, &cpu()).unwrap());
+    let bytes = encode_safetensors(&state);
+    assert_eq!(bytes, encode_safetensors(&state.clone()));
+    assert_eq!(decode_safetensors(&bytes).unwrap(), state);
+    let net = load_model(&bytes, &card(arch, 2), &cpu()).unwrap();
+    assert_eq!(read_state(&net), state);
+}
+
+#[test]
+fn weights_of_another_network_are_refused_by_key_and_shape() {
+    let state = read_state(&Generator::new(&tiny_rrdbnet(1), 2, 9, &cpu()).unwrap());
+    let bytes = encode_safetensors(&state);
+    let error = load_model(&bytes, &card(tiny_rrdbnet(2), 2), &cpu()).unwrap_err();
+    let ModelError::Mismatch {
+        missing, wrong_shape, ..
+    } = &error
+    else {
+        panic!("{error}")
+    };
+    assert_eq!(missing, &["conv_up2.bias", "conv_up2.weight"]);
+    assert!(
+        wrong_shape[0].starts_with("conv_first.weight [4, 3, 3, 3] instead of"),
+        "{wrong_shape:?}"
+    );
+    assert!(load_model(b"not weights", &card(tiny_rrdbnet(1), 2), &cpu()).is_err());
+}
+
+#[test]
+fn impossible_networks_are_refused() {
+    let with = |unshuffle, scale| Generator::new(&tiny_rrdbnet(unshuffle), scale, 0, &cpu());
+    assert!(with(1, 3).is_err());
+    assert!(with(3, 2).is_err());
+    assert!(with(4, 4).is_err());
+    assert!(with(2, 2).is_ok());
+    assert!(infer_arch(&StateDict::new()).is_err());
+}
+
+#[test]
+fn sides_that_do_not_divide_are_padded_and_cropped() {
+    let net = Generator::new(&tiny_rrdbnet(2), 2, 1, &cpu()).unwrap();
+    let picture = |height_px, width_px| RgbBatch {
+        count: 1,
+        height_px,
+        width_px,
+        samples: vec![0.5; 3 * height_px * width_px],
+    };
+    let odd = upscale_rgb(&net, picture(5, 7)).unwrap();
+    assert_eq!(
+        (odd.height_px, odd.width_px, odd.samples.len()),
+        (10, 14, 3 * 10 * 14)
+    );
+    // A flat picture padded by its edge is the same flat picture, so the common corner agrees.
+    let even = upscale_rgb(&net, picture(6, 8)).unwrap();
+    assert_eq!(odd.samples[..4], even.samples[..4]);
+    assert!(
+        upscale_rgb(
+            &net,
+            RgbBatch {
+                count: 2,
+                height_px: 4,
+                width_px: 4,
+                samples: vec![0.0; 48]
+            }
+        )
+        .is_err()
+    );
+}
+
+#[test]
+fn training_device_takes_gradients_to_every_weight() {
+    let device = cpu().autodiff();
+    let net = Generator::new(&tiny_rrdbnet(1), 2, 1, &device).unwrap();
+    let x = Tensor::<4>::ones([1, 3, 4, 4], &device);
+    let grads = burn::optim::GradientsParams::from_grads(net.forward(x).square().mean().backward(), &net);
+    assert_eq!(grads.len(), read_state(&net).len());
+}
+
+#[cfg(feature = "flex")]
+#[test]
+fn both_backends_agree_with_the_reference() {
+    let flex = device(DeviceKind::Flex).unwrap();
+    assert_generator_matches("rrdbnet-plain-4x", tiny_rrdbnet(1), 4, &flex);
+    assert_generator_matches("rrdbnet-unshuffle-2x", tiny_rrdbnet(2), 2, &flex);
+    assert_generator_matches(
+        "compact-2x",
+        ModelArch::Compact {
+            num_feat: 4,
+            num_conv: 2,
+        },
+        2,
+        &flex,
+    );
+}
+
+fn card(arch: ModelArch, scale: u32) -> ModelCard {
+    ModelCard {
+        version: 1,
+        arch,
+        scale,
+        lattice: Lattice::SdNative,
+        sar: None,
+        input_colour: InputColour {
+            matrix: "bt601".into(),
+            range: "tv".into(),
+        },
+        chroma_filter: "bilinear-left".into(),
+        colour_target: "sd".into(),
+        colour_cube: None,
+        run: None,
+        dataset: None,
+        recipe: None,
+        metrics: vec![],
+        parent: None,
+        licence_note: String::new(),
+    }
+}
