@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use object_store::aws::AmazonS3Builder;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::local::LocalFileSystem;
 use object_store::prefix::PrefixStore;
-use object_store::{ClientOptions, ObjectStore};
+use object_store::{ClientOptions, ObjectStore, RetryConfig};
 use url::Url;
 
 use crate::StoreError;
@@ -21,8 +21,8 @@ const RETRY_TIMEOUT: Duration = Duration::from_secs(20);
 /// Tries of one operation.
 const RETRIES_MAX: usize = 5;
 
-/// The backend behind a URL.
-pub(crate) fn backend(url: &str) -> Result<Arc<dyn ObjectStore>, StoreError> {
+/// The backend behind a URL. `settings` are `AWS_*` names and values; they win over the environment.
+pub(crate) fn backend(url: &str, settings: &[(String, String)]) -> Result<Arc<dyn ObjectStore>, StoreError> {
     let bad = |reason: String| StoreError::Url {
         url: url.to_owned(),
         reason,
@@ -36,7 +36,7 @@ pub(crate) fn backend(url: &str) -> Result<Arc<dyn ObjectStore>, StoreError> {
                 .map_err(|()| bad("expected file:///absolute/path".to_owned()))?;
             local(path)
         }
-        "s3" => s3(&parsed, bad),
+        "s3" => s3(&parsed, settings, bad),
         other => Err(bad(format!(
             "scheme `{other}` is not supported; use file:// or s3://"
         ))),
@@ -56,25 +56,33 @@ fn local(path: PathBuf) -> Result<Arc<dyn ObjectStore>, StoreError> {
     Ok(Arc::new(store.with_fsync(true)))
 }
 
-fn s3(url: &Url, bad: impl Fn(String) -> StoreError) -> Result<Arc<dyn ObjectStore>, StoreError> {
+fn s3(
+    url: &Url,
+    settings: &[(String, String)],
+    bad: impl Fn(String) -> StoreError,
+) -> Result<Arc<dyn ObjectStore>, StoreError> {
     let bucket = url
         .host_str()
         .ok_or_else(|| bad("expected s3://bucket/prefix".to_owned()))?;
-    let mut options = ClientOptions::new()
-        .with_timeout(REQUEST_TIMEOUT)
-        .with_connect_timeout(CONNECT_TIMEOUT);
-    let endpoint = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"]
-        .iter()
-        .find_map(|name| std::env::var(name).ok());
-    if endpoint.is_some_and(|endpoint| endpoint.starts_with("http://")) {
-        options = options.with_allow_http(true);
+    let mut builder = AmazonS3Builder::from_env();
+    for (name, value) in settings {
+        let key = name
+            .to_ascii_lowercase()
+            .parse::<AmazonS3ConfigKey>()
+            .map_err(|error| bad(error.to_string()))?;
+        builder = builder.with_config(key, value);
     }
-    let retry = object_store::RetryConfig {
+    let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint);
+    let options = ClientOptions::new()
+        .with_timeout(REQUEST_TIMEOUT)
+        .with_connect_timeout(CONNECT_TIMEOUT)
+        .with_allow_http(endpoint.is_some_and(|endpoint| endpoint.starts_with("http://")));
+    let retry = RetryConfig {
         max_retries: RETRIES_MAX,
         retry_timeout: RETRY_TIMEOUT,
-        ..object_store::RetryConfig::default()
+        ..RetryConfig::default()
     };
-    let store = AmazonS3Builder::from_env()
+    let store = builder
         .with_bucket_name(bucket)
         .with_client_options(options)
         .with_retry(retry)

@@ -84,7 +84,9 @@ pub struct ShardWriter {
 
 impl std::fmt::Debug for ShardWriter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ShardWriter").field("pairs", &self.entries.len()).finish_non_exhaustive()
+        f.debug_struct("ShardWriter")
+            .field("pairs", &self.entries.len())
+            .finish_non_exhaustive()
     }
 }
 

@@ -33,8 +33,16 @@ impl Store {
     /// # Errors
     /// [`StoreError::Url`] when the URL names no store.
     pub fn open(url: &str) -> Result<Self, StoreError> {
+        Self::open_with(url, &[])
+    }
+
+    /// As [`Store::open`], with `AWS_*` settings that win over the environment.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_with(url: &str, settings: &[(String, String)]) -> Result<Self, StoreError> {
         Ok(Self {
-            backend: backend(url)?,
+            backend: backend(url, settings)?,
             url: url.into(),
         })
     }

@@ -1,1 +1,11 @@
-//! x
+//! What tests share: the film, simulated discs, an S3 server, a cluster of real processes.
+//!
+//! Nothing but tests and benches depends on this crate.
+
+mod cluster;
+mod discs;
+mod s3;
+
+pub use cluster::{Cluster, ClusterConfig, Finished, Process, StoreAt, binary, run_cli, wait_until};
+pub use discs::{Discs, film};
+pub use s3::S3Server;

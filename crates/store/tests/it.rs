@@ -1,0 +1,210 @@
+//! One conformance suite over every backend: what holds on a folder holds on S3.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use bytes::Bytes;
+use remaster_domain::ContentHash;
+use remaster_store::{Key, PairFiles, ShardWriter, Store, StoreError};
+use remaster_testkit::S3Server;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_conforms() {
+    let dir = tempfile::tempdir().unwrap();
+    conforms(&Store::open(&format!("file://{}/store", dir.path().display())).unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s3_conforms() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = S3Server::start(dir.path()).unwrap();
+    conforms(&Store::open_with(&server.url("some/prefix"), &server.settings()).unwrap()).await;
+}
+
+async fn conforms(store: &Store) {
+    store.probe().await.unwrap();
+    objects_come_back_as_written(store).await;
+    a_large_file_goes_up_in_parts_and_comes_back(store).await;
+    what_is_not_there_is_said_so(store).await;
+    a_copy_is_the_same_object(store).await;
+    damage_is_noticed(store).await;
+    one_pair_is_read_by_its_range(store).await;
+}
+
+async fn objects_come_back_as_written(store: &Store) {
+    let key = Key::segment(&ContentHash::of(b"segment"));
+    let object = store
+        .put_bytes(&key, Bytes::from_static(b"segment"))
+        .await
+        .unwrap();
+    assert_eq!((object.key.as_str(), object.bytes), (key.as_str(), 7));
+    assert_eq!(store.get_bytes(&key).await.unwrap(), "segment");
+    assert_eq!(store.get_range(&key, 3..5).await.unwrap(), "me");
+    assert_eq!(store.size(&key).await.unwrap(), Some(7));
+    store
+        .put_bytes(&key, Bytes::from_static(b"segment"))
+        .await
+        .unwrap();
+    assert_eq!(
+        store.list("segments").await.unwrap(),
+        vec![(key.as_str().to_owned(), 7)]
+    );
+}
+
+async fn a_large_file_goes_up_in_parts_and_comes_back(store: &Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes: Vec<u8> = (0..40_000_000_u32).map(|i| (i / 7 + i / 1013) as u8).collect();
+    let hash = ContentHash::of(&bytes);
+    let there = dir.path().join("there");
+    std::fs::write(&there, &bytes).unwrap();
+    let key = Key::source(&hash);
+    assert_eq!(
+        store.put_file(&key, &there).await.unwrap().bytes,
+        bytes.len() as u64
+    );
+    let back = dir.path().join("back");
+    store.get_file(&key, &back, &hash).await.unwrap();
+    assert_eq!(std::fs::read(&back).unwrap(), bytes);
+}
+
+async fn what_is_not_there_is_said_so(store: &Store) {
+    let key = Key::segment(&ContentHash::of(b"never written"));
+    assert_eq!(store.size(&key).await.unwrap(), None);
+    assert!(matches!(
+        store.get_bytes(&key).await,
+        Err(StoreError::NotFound { .. })
+    ));
+    assert!(matches!(
+        store.copy(&key, &Key::source(&ContentHash::of(b"x"))).await,
+        Err(StoreError::NotFound { .. })
+    ));
+}
+
+async fn a_copy_is_the_same_object(store: &Store) {
+    let from = Key::segment(&ContentHash::of(b"episode"));
+    let to = Key::output(&"season-6".parse().unwrap(), &"S06E16".parse().unwrap());
+    store
+        .put_bytes(&from, Bytes::from_static(b"episode"))
+        .await
+        .unwrap();
+    store.copy(&from, &to).await.unwrap();
+    store.copy(&from, &to).await.unwrap();
+    assert_eq!(store.get_bytes(&to).await.unwrap(), "episode");
+}
+
+async fn damage_is_noticed(store: &Store) {
+    let hash = ContentHash::of(b"model");
+    let key = Key::model_weights(&hash);
+    store.put_bytes(&key, Bytes::from_static(b"m0del")).await.unwrap();
+    assert!(matches!(
+        store.get_verified(&key, &hash).await,
+        Err(StoreError::Damaged { .. })
+    ));
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("model");
+    assert!(store.get_file(&key, &file, &hash).await.is_err());
+    assert!(
+        !file.exists(),
+        "a damaged download must not appear under its name"
+    );
+    assert_eq!(
+        std::fs::read_dir(dir.path()).unwrap().count(),
+        0,
+        "nothing is left beside it"
+    );
+}
+
+async fn one_pair_is_read_by_its_range(store: &Store) {
+    let shard = three_pairs();
+    let hash = shard.index.shard.clone();
+    store.put_shard(&shard).await.unwrap();
+    let index = store.shard_index(&hash).await.unwrap();
+    assert_eq!(index, shard.index);
+    assert_eq!(store.size(&Key::shard(&hash)).await.unwrap(), Some(index.bytes));
+    for (number, entry) in index.entries.iter().enumerate() {
+        assert_eq!(store.read_pair(&hash, entry).await.unwrap(), pair(number));
+    }
+    let mut wrong = index.entries[1].clone();
+    wrong.hr.sha256 = ContentHash::of(b"other");
+    assert!(matches!(
+        store.read_pair(&hash, &wrong).await,
+        Err(StoreError::Damaged { .. })
+    ));
+}
+
+#[test]
+fn the_same_pairs_make_the_same_shard() {
+    assert_eq!(three_pairs().index, three_pairs().index);
+}
+
+#[test]
+fn a_shard_is_a_tar_that_others_read() {
+    let shard = three_pairs();
+    let mut tar = tar::Archive::new(std::fs::File::open(shard.tar.path()).unwrap());
+    let names: Vec<_> = tar
+        .entries()
+        .unwrap()
+        .map(|entry| entry.unwrap().path().unwrap().display().to_string())
+        .collect();
+    assert_eq!(
+        names[..3],
+        [
+            "S01E01-000000.lr.png",
+            "S01E01-000000.hr.png",
+            "S01E01-000000.json"
+        ]
+    );
+    assert_eq!(names.len(), 9);
+}
+
+#[test]
+fn urls_that_name_no_store_are_refused_with_words() {
+    for (url, word) in [
+        ("ftp://x/y", "ftp"),
+        ("not a url", "file:///path"),
+        ("s3:///x", "bucket"),
+    ] {
+        let error = Store::open(url).expect_err(url).to_string();
+        assert!(error.contains(word), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_is_named() {
+    let settings = [
+        ("AWS_ENDPOINT", "http://127.0.0.1:9"),
+        ("AWS_ACCESS_KEY_ID", "a"),
+        ("AWS_SECRET_ACCESS_KEY", "b"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let error = Store::open_with("s3://season/x", &settings)
+        .unwrap()
+        .probe()
+        .await
+        .expect_err("nobody listens there");
+    assert!(error.is_retryable());
+    assert!(error.to_string().contains("s3://season/x"), "{error}");
+}
+
+fn pair(number: usize) -> PairFiles {
+    PairFiles {
+        key: format!("S01E01-{number:06}"),
+        lr_png: vec![number as u8; 700].into(),
+        hr_png: vec![number as u8 + 100; 512 * (number + 1)].into(),
+        json: format!("{{\"n\":{number}}}").into_bytes().into(),
+    }
+}
+
+fn three_pairs() -> remaster_store::FinishedShard {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = ShardWriter::create(dir.path()).unwrap();
+    for number in 0..3 {
+        writer.push(&pair(number)).unwrap();
+    }
+    let shard = writer.finish().unwrap();
+    // The folder goes, the open file stays readable through a copy in a folder of its own.
+    let kept = tempfile::NamedTempFile::new().unwrap();
+    std::fs::copy(shard.tar.path(), kept.path()).unwrap();
+    remaster_store::FinishedShard {
+        tar: kept,
+        index: shard.index,
+    }
+}

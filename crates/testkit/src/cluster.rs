@@ -1,0 +1,344 @@
+//! A cluster of real processes on this machine: each can be killed and started again, each writes its own log.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use crate::S3Server;
+
+/// How often a condition is looked at.
+const POLL: Duration = Duration::from_millis(100);
+
+/// Where the store of a cluster is.
+#[derive(Debug)]
+pub enum StoreAt {
+    /// A folder that all processes share.
+    Folder,
+    /// An S3 server in this process; workers share nothing else.
+    S3(S3Server),
+}
+
+/// What to start.
+#[derive(Debug)]
+pub struct ClusterConfig {
+    /// Worker processes.
+    pub workers: usize,
+    /// Where the store is.
+    pub store: StoreAt,
+    /// Length of a lease.
+    pub lease_ms: u32,
+    /// Time between heartbeats.
+    pub heartbeat_ms: u32,
+}
+
+/// One process that can be started again with the same arguments.
+#[derive(Debug)]
+pub struct Process {
+    /// Name in messages and of its log.
+    pub name: String,
+    program: PathBuf,
+    arguments: Vec<String>,
+    settings: Vec<(String, String)>,
+    dir: PathBuf,
+    child: Option<Child>,
+}
+
+/// A running cluster; everything is killed and removed when it is dropped.
+#[derive(Debug)]
+pub struct Cluster {
+    /// The coordinator.
+    pub coordinator: Process,
+    /// The workers.
+    pub workers: Vec<Process>,
+    /// The trainer.
+    pub trainer: Process,
+    /// URL of the coordinator.
+    pub url: String,
+    /// URL of the store.
+    pub store_url: String,
+    /// `AWS_*` settings of the store.
+    pub settings: Vec<(String, String)>,
+    dir: TempDir,
+    _store: StoreAt,
+}
+
+/// A command that has ended.
+#[derive(Debug)]
+pub struct Finished {
+    /// Exit code; -1 when killed by a signal.
+    pub code: i32,
+    /// What it printed.
+    pub stdout: String,
+    /// What it said.
+    pub stderr: String,
+}
+
+impl Cluster {
+    /// Starts coordinator, workers and trainer, each in a working directory of its own.
+    ///
+    /// # Errors
+    /// When a process cannot be started.
+    pub fn start(config: ClusterConfig) -> anyhow::Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let (store_url, settings) = match &config.store {
+            StoreAt::Folder => (format!("file://{}/store", dir.path().display()), Vec::new()),
+            StoreAt::S3(server) => (server.url("cluster"), server.settings()),
+        };
+        let address = format!("127.0.0.1:{}", free_port()?);
+        let url = format!("http://{address}");
+        let process = |name: &str, program: &str, arguments: Vec<String>| -> anyhow::Result<Process> {
+            let home = dir.path().join(name);
+            std::fs::create_dir_all(&home)?;
+            let mut process = Process {
+                name: name.to_owned(),
+                program: binary(program)?,
+                arguments,
+                settings: settings.clone(),
+                dir: home,
+                child: None,
+            };
+            process.start()?;
+            Ok(process)
+        };
+        let words = |text: String| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let (lease, heartbeat) = (config.lease_ms, config.heartbeat_ms);
+        let coordinator = process(
+            "coordinator",
+            "remaster-coordinator",
+            words(format!(
+                "serve --store {store_url} --database coordinator.db --listen {address} --lease-ms {lease} --heartbeat-ms {heartbeat}"
+            )),
+        )?;
+        let joins = format!("run --coordinator {url} --store {store_url} --threads 1");
+        let workers = (0..config.workers)
+            .map(|n| {
+                process(
+                    &format!("worker-{n}"),
+                    "remaster-worker",
+                    words(format!("{joins} --cache cache")),
+                )
+            })
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        let trainer = process("trainer", "remaster-trainer", words(joins.clone()))?;
+        Ok(Self {
+            coordinator,
+            workers,
+            trainer,
+            url,
+            store_url,
+            settings,
+            dir,
+            _store: config.store,
+        })
+    }
+
+    /// Runs `remaster` against this cluster.
+    ///
+    /// # Errors
+    /// When the command cannot be run.
+    pub fn cli(&self, arguments: &[&str]) -> anyhow::Result<Finished> {
+        let mut settings = self.settings.clone();
+        settings.push(("REMASTER_COORDINATOR".to_owned(), self.url.clone()));
+        settings.push(("REMASTER_STORE".to_owned(), self.store_url.clone()));
+        run_cli(arguments, &settings)
+    }
+
+    /// Submits a season file; answers the job's id.
+    ///
+    /// # Errors
+    /// When the submit fails, with what it said.
+    pub fn submit(&self, season: &Path, more: &[&str]) -> anyhow::Result<String> {
+        let season = season.to_string_lossy().into_owned();
+        let mut arguments = vec!["submit", season.as_str(), "--output-format", "json"];
+        arguments.extend(more);
+        let done = wait_until("the coordinator takes the job", Duration::from_secs(30), || {
+            let done = self.cli(&arguments)?;
+            Ok((done.code == 0).then_some(done))
+        })?;
+        let answer: serde_json::Value =
+            serde_json::from_str(&done.stdout).context("submit printed no JSON")?;
+        Ok(answer["job_id"]
+            .as_str()
+            .context("submit printed no job id")?
+            .to_owned())
+    }
+
+    /// The job as `remaster status JOB --output-format json` prints it; `None` while the coordinator is away.
+    ///
+    /// # Errors
+    /// When the command cannot be run.
+    pub fn status(&self, job: &str) -> anyhow::Result<Option<serde_json::Value>> {
+        let done = self.cli(&["status", job, "--output-format", "json"])?;
+        Ok(if done.code == 0 {
+            Some(serde_json::from_str(&done.stdout)?)
+        } else {
+            None
+        })
+    }
+
+    /// Logs of all processes, for a failing test's message.
+    #[must_use]
+    pub fn logs(&self) -> String {
+        let processes = [&self.coordinator, &self.trainer]
+            .into_iter()
+            .chain(&self.workers);
+        processes
+            .map(|process| format!("--- {}\n{}\n", process.name, process.log_tail()))
+            .collect()
+    }
+
+    /// A folder of the test's own that goes with the cluster.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
+impl Process {
+    /// Starts the process; what it says is appended to its log.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(&mut self) -> anyhow::Result<()> {
+        ensure!(self.child.is_none(), "{} is already running", self.name);
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.dir.join("log"))?;
+        let child = Command::new(&self.program)
+            .args(&self.arguments)
+            .envs(self.settings.iter().cloned())
+            .current_dir(&self.dir)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("cannot start {}", self.name))?;
+        self.child = Some(child);
+        Ok(())
+    }
+
+    /// Kills the process with SIGKILL and proves that this is what ended it.
+    ///
+    /// # Errors
+    /// When it was not running: then the fault did not fire.
+    pub fn kill_9(&mut self) -> anyhow::Result<()> {
+        use std::os::unix::process::ExitStatusExt;
+        let mut child = self
+            .child
+            .take()
+            .with_context(|| format!("{} is not running", self.name))?;
+        child.kill()?;
+        let status = child.wait()?;
+        ensure!(
+            status.signal() == Some(9),
+            "{} ended before it was killed: {status}\n{}",
+            self.name,
+            self.log_tail()
+        );
+        Ok(())
+    }
+
+    /// Sends SIGTERM and waits for the end; answers the exit code.
+    ///
+    /// # Errors
+    /// When it does not end within `patience`.
+    pub fn terminate(&mut self, patience: Duration) -> anyhow::Result<i32> {
+        let mut child = self
+            .child
+            .take()
+            .with_context(|| format!("{} is not running", self.name))?;
+        kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGTERM)?;
+        let ended = wait_until("the process ends", patience, || Ok(child.try_wait()?));
+        if ended.is_err() {
+            child.kill()?;
+        }
+        Ok(ended?.code().unwrap_or(-1))
+    }
+
+    /// The end of its log.
+    #[must_use]
+    pub fn log_tail(&self) -> String {
+        let log = std::fs::read_to_string(self.dir.join("log")).unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        lines[lines.len().saturating_sub(60)..].join("\n")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Runs `remaster` with arguments and settings.
+///
+/// # Errors
+/// When the command cannot be run.
+pub fn run_cli(arguments: &[&str], settings: &[(String, String)]) -> anyhow::Result<Finished> {
+    let output = Command::new(binary("remaster")?)
+        .args(arguments)
+        .envs(settings.iter().cloned())
+        .stdin(Stdio::null())
+        .output()
+        .context("cannot run remaster")?;
+    Ok(Finished {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
+}
+
+/// A binary of the workspace, built before the tests run.
+///
+/// # Errors
+/// When it is not there.
+pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    let profile = test
+        .ancestors()
+        .nth(2)
+        .context("the test lies outside a target folder")?;
+    let path = profile.join(name);
+    if path.is_file() {
+        Ok(path)
+    } else {
+        bail!("{} is not built; run make test", path.display())
+    }
+}
+
+/// Looks at a condition until it holds.
+///
+/// # Errors
+/// When it does not hold within `patience`, or looking fails.
+pub fn wait_until<T>(
+    what: &str,
+    patience: Duration,
+    mut look: impl FnMut() -> anyhow::Result<Option<T>>,
+) -> anyhow::Result<T> {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look()? {
+            return Ok(found);
+        }
+        ensure!(
+            start.elapsed() < patience,
+            "waited {} s until {what}",
+            patience.as_secs()
+        );
+        std::thread::sleep(POLL);
+    }
+}
+
+fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
