@@ -68,6 +68,16 @@ pub struct Cluster {
     _store: StoreAt,
 }
 
+/// A coordinator alone, for clients that simulate workers.
+#[derive(Debug)]
+pub struct CoordinatorOnly {
+    /// URL of the coordinator.
+    pub url: String,
+    /// The coordinator.
+    pub coordinator: Process,
+    dir: TempDir,
+}
+
 /// A command that has ended.
 #[derive(Debug)]
 pub struct Finished {
@@ -77,6 +87,38 @@ pub struct Finished {
     pub stdout: String,
     /// What it said.
     pub stderr: String,
+}
+
+impl CoordinatorOnly {
+    /// Starts a coordinator with a folder as its store.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(lease_ms: u32, heartbeat_ms: u32) -> anyhow::Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let store_url = format!("file://{}/store", dir.path().display());
+        let address = format!("127.0.0.1:{}", free_port()?);
+        let url = format!("http://{address}");
+        let arguments = serve(&store_url, &address, lease_ms, heartbeat_ms);
+        let coordinator = Process::launch(
+            dir.path(),
+            "coordinator",
+            "remaster-coordinator",
+            arguments,
+            Vec::new(),
+        )?;
+        Ok(Self {
+            url,
+            coordinator,
+            dir,
+        })
+    }
+
+    /// The folder that goes with it.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
 }
 
 impl Cluster {
@@ -92,40 +134,22 @@ impl Cluster {
         };
         let address = format!("127.0.0.1:{}", free_port()?);
         let url = format!("http://{address}");
-        let process = |name: &str, program: &str, arguments: Vec<String>| -> anyhow::Result<Process> {
-            let home = dir.path().join(name);
-            std::fs::create_dir_all(&home)?;
-            let mut process = Process {
-                name: name.to_owned(),
-                program: binary(program)?,
-                arguments,
-                settings: settings.clone(),
-                dir: home,
-                child: None,
-            };
-            process.start()?;
-            Ok(process)
+        let launch = |name: &str, program: &str, arguments| {
+            Process::launch(dir.path(), name, program, arguments, settings.clone())
         };
-        let words = |text: String| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
-        let (lease, heartbeat) = (config.lease_ms, config.heartbeat_ms);
-        let coordinator = process(
-            "coordinator",
-            "remaster-coordinator",
-            words(format!(
-                "serve --store {store_url} --database coordinator.db --listen {address} --lease-ms {lease} --heartbeat-ms {heartbeat}"
-            )),
-        )?;
+        let serve = serve(&store_url, &address, config.lease_ms, config.heartbeat_ms);
+        let coordinator = launch("coordinator", "remaster-coordinator", serve)?;
         let joins = format!("run --coordinator {url} --store {store_url} --threads 1");
         let workers = (0..config.workers)
             .map(|n| {
-                process(
+                launch(
                     &format!("worker-{n}"),
                     "remaster-worker",
-                    words(format!("{joins} --cache cache")),
+                    words(&format!("{joins} --cache cache")),
                 )
             })
             .collect::<anyhow::Result<Vec<_>>>()?;
-        let trainer = process("trainer", "remaster-trainer", words(joins.clone()))?;
+        let trainer = launch("trainer", "remaster-trainer", words(&joins))?;
         Ok(Self {
             coordinator,
             workers,
@@ -201,6 +225,28 @@ impl Cluster {
 }
 
 impl Process {
+    fn launch(
+        root: &Path,
+        name: &str,
+        program: &str,
+        arguments: Vec<String>,
+        settings: Vec<(String, String)>,
+    ) -> anyhow::Result<Self> {
+        let dir = root.join(name);
+        std::fs::create_dir_all(&dir)?;
+        let program = binary(program)?;
+        let mut process = Self {
+            name: name.to_owned(),
+            program,
+            arguments,
+            settings,
+            dir,
+            child: None,
+        };
+        process.start()?;
+        Ok(process)
+    }
+
     /// Starts the process; what it says is appended to its log.
     ///
     /// # Errors
@@ -337,6 +383,16 @@ pub fn wait_until<T>(
         );
         std::thread::sleep(POLL);
     }
+}
+
+fn serve(store_url: &str, address: &str, lease_ms: u32, heartbeat_ms: u32) -> Vec<String> {
+    words(&format!(
+        "serve --store {store_url} --database coordinator.db --listen {address} --lease-ms {lease_ms} --heartbeat-ms {heartbeat_ms}"
+    ))
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split(' ').map(str::to_owned).collect()
 }
 
 fn free_port() -> anyhow::Result<u16> {

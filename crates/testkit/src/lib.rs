@@ -6,6 +6,8 @@ mod cluster;
 mod discs;
 mod s3;
 
-pub use cluster::{Cluster, ClusterConfig, Finished, Process, StoreAt, binary, run_cli, wait_until};
+pub use cluster::{
+    Cluster, ClusterConfig, CoordinatorOnly, Finished, Process, StoreAt, binary, run_cli, wait_until,
+};
 pub use discs::{Discs, film};
 pub use s3::S3Server;
