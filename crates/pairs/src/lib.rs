@@ -1,1 +1,39 @@
-//! x
+//! Pure picture maths: which frame is which, where its pixels lie, what was done to its colours, and whether the pair is good.
+//!
+//! extract -> store -> train -> publish -> upscale: this crate is the judgement inside `extract`, and lends its resampling
+//! and its metrics to `upscale` and to reports.
+//!
+//! The way of a pair: thumbnails of two sources ([`Thumbs`]) -> a path through time ([`align_path`]) -> one transform
+//! ([`solve_transform`]) -> the HD frame on the SD lattice ([`warp_hd_to_sd_lattice`]) -> its colours ([`fit_colour`]) ->
+//! the gates ([`judge_pair`]). [`choose_frames`] says which frames are worth that.
+//!
+//! Deterministic: the same input gives the same bytes for any number of threads. Absent on purpose: IO, decoding, time.
+
+mod active;
+mod choose;
+mod colour;
+mod gates;
+mod metrics;
+mod path;
+mod picture;
+mod refusal;
+mod register;
+mod resample;
+mod system;
+mod thumbs;
+mod viterbi;
+mod warp;
+
+pub use choose::{ChooseInput, PAIRS_PER_SHARD, choose_frames};
+pub use colour::{
+    ColourResidual, ColourSample, apply_colour, colour_residual, colour_samples, fit_colour, invert_colour,
+    median_colour,
+};
+pub use gates::{Gate, GateLimits, Verdict, block_zncc_p5, judge_pair};
+pub use metrics::{psnr_y, ssim_y};
+pub use path::{EDGE_FRAMES, PathConfig, align_path, hd_frame, is_safe};
+pub use picture::{Plane, Rgb};
+pub use refusal::Refusal;
+pub use register::{Registration, active_area, solve_transform};
+pub use thumbs::Thumbs;
+pub use warp::{resize_lanczos, warp_hd_to_sd_lattice, warp_sd_to_hd};
