@@ -1,1 +1,37 @@
-//! x
+//! Everything that touches video files, and the only crate that runs ffmpeg and ffprobe.
+//!
+//! extract -> store -> train -> publish -> upscale: this crate reads frames for `extract` and `upscale` and writes the
+//! latter's segments and final file. It promises that frame `n` of an index is the same picture wherever and however
+//! it is read, that equal frames and settings give equal segment bytes, and that a file appears under its final name
+//! only after it has been verified. One function turns YUV into RGB, one turns it back.
+//!
+//! All calls block; async callers use a blocking thread. Nothing here knows of stores, tasks or networks.
+
+mod assemble;
+mod child;
+mod cuts;
+mod encode;
+mod error;
+mod frame;
+mod index;
+mod matroska;
+mod mux;
+mod probe;
+mod reader;
+mod scattered;
+mod showinfo;
+mod thumbnail;
+mod verify;
+mod yuv;
+
+pub use assemble::{Assembled, assemble};
+pub use cuts::find_cuts;
+pub use encode::{SegmentEncoder, SegmentFormat};
+pub use error::MediaError;
+pub use frame::{Chroma, YuvFrame};
+pub use index::index;
+pub use probe::{Probe, StreamInfo, StreamKind, probe};
+pub use reader::FrameReader;
+pub use scattered::{ScatteredFrames, read_frames};
+pub use thumbnail::{THUMB_BYTES, thumbnail};
+pub use yuv::{ColourSpec, Matrix, Range, RgbFrame, Siting, rgb_to_yuv420p10, yuv_to_rgb};

@@ -1,0 +1,220 @@
+//! Runs ffmpeg and ffprobe: argument vectors and never a shell, stdin closed unless it is the input, stderr always
+//! drained, the process gone when its handle is.
+//!
+//! Inputs are opened as `file:<path>` under a protocol and a format whitelist, so a playlist that poses as a video can
+//! neither open other files nor reach the network.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::io::Read;
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::thread::JoinHandle;
+
+use crate::MediaError;
+
+/// Lines of stderr kept for error messages: the cause is nearly always among the last few.
+const TAIL_LINES_MAX: usize = 12;
+/// Longest stderr line looked at; the rest of a longer one (binary metadata printed as hex) is dropped.
+const LINE_BYTES_MAX: usize = 4096;
+/// Containers that hold films or sound. Playlists, pictures and raw text formats are left out on purpose.
+const FORMATS: &str = "matroska,mov,mpeg,mpegts,avi,asf,flv,dv,ogg,mxf,nut,rm,wtv,vob,svcd,dvd,\
+                       wav,mp3,aac,ac3,eac3,flac,dts,w64,aiff";
+
+/// ffmpeg or ffprobe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Program {
+    Ffmpeg,
+    Ffprobe,
+}
+
+impl Program {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Ffmpeg => "ffmpeg",
+            Self::Ffprobe => "ffprobe",
+        }
+    }
+}
+
+/// An argument vector in the making.
+#[derive(Debug)]
+pub(crate) struct Args(Vec<OsString>);
+
+impl Args {
+    /// Starts with options common to all calls.
+    pub(crate) fn new(program: Program, loglevel: &str) -> Self {
+        let mut args = Self(Vec::new());
+        args.add(&["-hide_banner", "-loglevel", loglevel]);
+        if program == Program::Ffmpeg {
+            args.add(&["-nostdin", "-nostats"]);
+        }
+        args
+    }
+
+    pub(crate) fn add(&mut self, args: &[&str]) -> &mut Self {
+        self.0.extend(args.iter().map(OsString::from));
+        self
+    }
+
+    /// An input file; options of this input must already be there.
+    pub(crate) fn input(&mut self, path: &Path) -> &mut Self {
+        self.add(&[
+            "-protocol_whitelist",
+            "file,pipe",
+            "-format_whitelist",
+            FORMATS,
+            "-i",
+        ]);
+        self.file(path)
+    }
+
+    /// A plain file argument that no name can turn into an option or a protocol.
+    pub(crate) fn file(&mut self, path: &Path) -> &mut Self {
+        let mut url = OsString::from("file:");
+        url.push(path);
+        self.0.push(url);
+        self
+    }
+}
+
+/// A running child; killed and reaped when dropped.
+pub(crate) struct Running {
+    pub(crate) child: Child,
+    messages: Option<JoinHandle<String>>,
+}
+
+impl Running {
+    /// Starts the program. Every stderr line for which `take` is false may end up in the tail.
+    pub(crate) fn start(
+        program: Program,
+        args: &Args,
+        stdin: Stdio,
+        stdout: Stdio,
+        take: impl FnMut(&str) -> bool + Send + 'static,
+    ) -> Result<Self, MediaError> {
+        tracing::debug!(program = program.name(), args = ?args.0, "starting");
+        let mut child = Command::new(program.name())
+            .args(&args.0)
+            .stdin(stdin)
+            .stdout(stdout)
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|source| MediaError::Tool {
+                program: program.name(),
+                source,
+            })?;
+        let stderr = child.stderr.take().expect("stderr was piped above");
+        let messages = std::thread::spawn(move || drain(stderr, take));
+        Ok(Self {
+            child,
+            messages: Some(messages),
+        })
+    }
+
+    /// Waits for the end and gives the status with the last messages.
+    pub(crate) fn wait(&mut self) -> std::io::Result<(ExitStatus, String)> {
+        let status = self.child.wait()?;
+        let tail = self.messages.take().and_then(|thread| thread.join().ok());
+        Ok((status, tail.unwrap_or_default()))
+    }
+
+    /// Ends the child now and gives its last messages.
+    pub(crate) fn stop(&mut self) -> String {
+        // Both fail only when the child is gone already, which is what is wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.messages
+            .take()
+            .and_then(|thread| thread.join().ok())
+            .unwrap_or_default()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// What a child that has ended left behind.
+pub(crate) struct Finished {
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) success: bool,
+    pub(crate) messages: String,
+}
+
+/// Runs to the end, keeping all of stdout: only for calls whose output is small.
+pub(crate) fn run(program: Program, args: &Args) -> Result<Finished, MediaError> {
+    let failed = |source: std::io::Error| MediaError::Failed {
+        what: program.name().to_owned(),
+        detail: source.to_string(),
+    };
+    let mut running = Running::start(program, args, Stdio::null(), Stdio::piped(), |_| false)?;
+    let mut stdout = Vec::new();
+    let mut pipe = running.child.stdout.take().expect("stdout was piped above");
+    pipe.read_to_end(&mut stdout).map_err(failed)?;
+    let (status, messages) = running.wait().map_err(failed)?;
+    Ok(Finished {
+        stdout,
+        success: status.success(),
+        messages,
+    })
+}
+
+/// Reads stderr to its end, so that the child never blocks on it, and returns the last lines that nobody took.
+fn drain(mut stderr: ChildStderr, mut take: impl FnMut(&str) -> bool) -> String {
+    let mut tail = VecDeque::new();
+    let mut line = Vec::new();
+    let mut chunk = [0_u8; 8192];
+    let mut finish = |line: &mut Vec<u8>| {
+        let text = String::from_utf8_lossy(line).trim().to_owned();
+        line.clear();
+        if !text.is_empty() && !take(&text) {
+            if tail.len() == TAIL_LINES_MAX {
+                tail.pop_front();
+            }
+            tail.push_back(text);
+        }
+    };
+    while let Ok(read) = stderr.read(&mut chunk) {
+        if read == 0 {
+            break;
+        }
+        for &byte in &chunk[..read] {
+            if byte == b'\n' {
+                finish(&mut line);
+            } else if line.len() < LINE_BYTES_MAX {
+                line.push(byte);
+            }
+        }
+    }
+    finish(&mut line);
+    Vec::from(tail).join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_file_name_cannot_become_an_option_or_a_protocol() {
+        let mut args = Args::new(Program::Ffprobe, "error");
+        args.input(Path::new("-version"));
+        assert_eq!(args.0.last().unwrap(), "file:-version");
+    }
+
+    #[test]
+    fn a_failing_child_leaves_its_last_words() {
+        let mut args = Args::new(Program::Ffprobe, "error");
+        args.input(Path::new("/nonexistent/film.mkv"));
+        let finished = run(Program::Ffprobe, &args).unwrap();
+        assert!(!finished.success);
+        assert!(
+            finished.messages.contains("No such file"),
+            "{}",
+            finished.messages
+        );
+    }
+}

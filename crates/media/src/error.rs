@@ -1,0 +1,155 @@
+//! The errors of this crate: one variant per thing that a caller does differently.
+//!
+//! Bad input is told apart from a broken environment, because the first is final and the second is tried again.
+
+use std::path::{Path, PathBuf};
+
+/// What can go wrong between a file and its frames.
+#[derive(Debug, thiserror::Error)]
+pub enum MediaError {
+    /// No such file.
+    #[error("no such file: {}", .path.display())]
+    NotFound {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Something else than a video or audio file.
+    #[error("{} is not a video file: {reason}", .path.display())]
+    NotMedia {
+        /// The file.
+        path: PathBuf,
+        /// Why it is not.
+        reason: String,
+    },
+    /// Media without a picture.
+    #[error("{} has no video stream, only {found}", .path.display())]
+    NoVideo {
+        /// The file.
+        path: PathBuf,
+        /// What it has.
+        found: String,
+    },
+    /// A disc instead of a title on it.
+    #[error("{} is a disc image or disc folder: rip the title to an MKV file first (for example with MakeMKV)", .path.display())]
+    DiscImage {
+        /// The image or folder.
+        path: PathBuf,
+    },
+    /// A file that ends before its own header says it does.
+    #[error("{} is cut off: {detail}; copy or rip it again", .path.display())]
+    Truncated {
+        /// The file.
+        path: PathBuf,
+        /// How much was readable.
+        detail: String,
+    },
+    /// Video that no frame, or not all frames, can be decoded from.
+    #[error("{} cannot be decoded: {detail}", .path.display())]
+    Undecodable {
+        /// The file.
+        path: PathBuf,
+        /// What the decoder said.
+        detail: String,
+    },
+    /// Timestamps that jump back by more than a repair can mend.
+    #[error("timestamps of {} jump back at frame {frame}: remux it to MKV first (for example with MakeMKV)", .path.display())]
+    TimeJump {
+        /// The file.
+        path: PathBuf,
+        /// First frame after the jump.
+        frame: usize,
+    },
+    /// A stream that the output container cannot hold.
+    #[error("stream {stream} of {} ({codec}) cannot be put into MKV: remove or convert it first", .path.display())]
+    UnsupportedStream {
+        /// The file.
+        path: PathBuf,
+        /// Stream number as ffprobe counts.
+        stream: u32,
+        /// Its codec.
+        codec: String,
+    },
+    /// The decoder gave other frames than the index names: another file, or another decoder.
+    #[error("frame {frame} of {} is not the one in its index: {detail}", .path.display())]
+    Mismatch {
+        /// The file.
+        path: PathBuf,
+        /// Frame of the index.
+        frame: u32,
+        /// What was found.
+        detail: String,
+    },
+    /// A call with frames or sizes that do not belong together.
+    #[error("cannot use {what}: {detail}")]
+    Usage {
+        /// The argument.
+        what: &'static str,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// An output that is not what it should be; it was not put under its name.
+    #[error("verification of {} failed: {detail}", .path.display())]
+    Verify {
+        /// The output.
+        path: PathBuf,
+        /// What differs.
+        detail: String,
+    },
+    /// ffmpeg or ffprobe could not be started.
+    #[error("could not start {program}: install ffmpeg 5.1 or newer and put it on the PATH")]
+    Tool {
+        /// The program.
+        program: &'static str,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// ffmpeg or ffprobe ended with an error that says nothing of the input.
+    #[error("{what} failed: {detail}")]
+    Failed {
+        /// The step.
+        what: String,
+        /// Exit status and the end of its messages.
+        detail: String,
+    },
+    /// Reading or writing a file failed.
+    #[error("could not access {}: {source}", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl MediaError {
+    /// Whether the user's file is at fault: no retry anywhere will help.
+    #[must_use]
+    pub fn is_bad_input(&self) -> bool {
+        matches!(
+            self,
+            Self::NotFound { .. }
+                | Self::NotMedia { .. }
+                | Self::NoVideo { .. }
+                | Self::DiscImage { .. }
+                | Self::Truncated { .. }
+                | Self::Undecodable { .. }
+                | Self::TimeJump { .. }
+                | Self::UnsupportedStream { .. }
+        )
+    }
+
+    /// Whether the same call may succeed later or on another machine.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Tool { .. } | Self::Failed { .. } | Self::Io { .. })
+    }
+
+    /// Wraps an IO error with the file it befell.
+    pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
+        move |source| Self::Io {
+            path: path.to_owned(),
+            source,
+        }
+    }
+}

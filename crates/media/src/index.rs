@@ -1,0 +1,204 @@
+//! Makes the index of a source by one linear decode: the only place where frames get their numbers.
+//!
+//! ffmpeg prints what it knows of each frame on stderr (`showinfo`) and writes its thumbnail to stdout. The thumbnail is
+//! luma as coded: the scaler is told the same range on both sides, or it would stretch limited range to full.
+
+use std::io::Read;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use remaster_domain::{ContentHash, FrameInfo, SourceIndex, THUMB_HEIGHT_PX, THUMB_WIDTH_PX};
+
+use crate::child::{Args, Program, Running, run};
+use crate::cuts::find_cuts;
+use crate::frame::RawFormat;
+use crate::showinfo::{FrameLine, PtsRepair, parse_line};
+use crate::thumbnail::THUMB_BYTES;
+use crate::{MediaError, Probe, probe};
+
+/// A file that lacks more than this, and more than [`MISSING_SHARE_MAX`], is cut off; less is how containers round.
+const MISSING_SECONDS_MAX: f64 = 1.0;
+/// See [`MISSING_SECONDS_MAX`].
+const MISSING_SHARE_MAX: f64 = 0.02;
+/// Format version of the index.
+const INDEX_VERSION: u32 = 1;
+
+/// Decodes the whole main video once. Gives the index and the thumbnails, one after the other. `progress` hears the
+/// number of frames so far.
+///
+/// # Errors
+/// All of [`probe`]'s; [`MediaError::Undecodable`] when no frame can be decoded; [`MediaError::Truncated`] when clearly
+/// fewer can than the header promises; [`MediaError::TimeJump`] when timestamps start over in the middle.
+pub fn index(
+    path: &Path,
+    source: &ContentHash,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(SourceIndex, Vec<u8>), MediaError> {
+    let probed = probe(path)?;
+    let (lines, thumbs) = decode(path, &probed, progress)?;
+    let frames = number_frames(path, &probed, &lines)?;
+    refuse_truncated(path, &probed, &frames)?;
+    let cuts = find_cuts(&thumbs);
+    let index = SourceIndex {
+        version: INDEX_VERSION,
+        source: source.clone(),
+        video: probed.video,
+        frames,
+        cuts,
+    };
+    Ok((index, thumbs))
+}
+
+/// The linear decode: one line and one thumbnail per frame.
+fn decode(
+    path: &Path,
+    probed: &Probe,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(Vec<FrameLine>, Vec<u8>), MediaError> {
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let sink = Arc::clone(&lines);
+    let take = move |line: &str| {
+        let Some(frame) = parse_line(line) else {
+            return line.contains("Parsed_showinfo");
+        };
+        sink.lock().unwrap_or_else(PoisonError::into_inner).push(frame);
+        true
+    };
+    let args = index_args(path, probed);
+    let mut running = Running::start(Program::Ffmpeg, &args, Stdio::null(), Stdio::piped(), take)?;
+    let mut pipe = running.child.stdout.take().expect("stdout was piped above");
+    let mut thumbs = Vec::new();
+    let mut thumb = [0; THUMB_BYTES];
+    while pipe.read_exact(&mut thumb).is_ok() {
+        thumbs.extend_from_slice(&thumb);
+        progress((thumbs.len() / THUMB_BYTES) as u64);
+    }
+    let (status, messages) = running.wait().map_err(MediaError::io(path))?;
+    let lines = std::mem::take(&mut *lines.lock().unwrap_or_else(PoisonError::into_inner));
+    let undecodable = |detail: String| MediaError::Undecodable {
+        path: path.to_owned(),
+        detail,
+    };
+    if status.code().is_none() {
+        return Err(MediaError::Failed {
+            what: "decoding".to_owned(),
+            detail: status.to_string(),
+        });
+    }
+    if lines.is_empty() || !status.success() {
+        return Err(undecodable(format!(
+            "{} frames were readable; {messages}",
+            lines.len()
+        )));
+    }
+    if lines.len() * THUMB_BYTES != thumbs.len() {
+        let got = thumbs.len() / THUMB_BYTES;
+        let detail = format!("{} frames were announced and {got} came", lines.len());
+        return Err(MediaError::Failed {
+            what: "decoding".to_owned(),
+            detail,
+        });
+    }
+    Ok((lines, thumbs))
+}
+
+fn index_args(path: &Path, probed: &Probe) -> Args {
+    let raw = RawFormat::of(&probed.video);
+    let filters = format!(
+        "format={},extractplanes=y,scale={THUMB_WIDTH_PX}:{THUMB_HEIGHT_PX}:flags=area:in_range=full:out_range=full,\
+         format=gray,showinfo=checksum=0",
+        raw.pix_fmt
+    );
+    let mut args = Args::new(Program::Ffmpeg, "repeat+info");
+    args.add(&["-copyts", "-noautorotate"]).input(path);
+    args.add(&[
+        "-map",
+        "0:V:0",
+        "-fps_mode",
+        "passthrough",
+        "-vf",
+        &filters,
+        "-f",
+        "rawvideo",
+        "pipe:1",
+    ]);
+    args
+}
+
+fn number_frames(path: &Path, probed: &Probe, lines: &[FrameLine]) -> Result<Vec<FrameInfo>, MediaError> {
+    let mut repair = PtsRepair::new(probed.video.time_base.as_f64());
+    let mut repaired = 0;
+    let mut frames = Vec::with_capacity(lines.len());
+    for (number, line) in lines.iter().enumerate() {
+        let jumped = |_| MediaError::TimeJump {
+            path: path.to_owned(),
+            frame: number,
+        };
+        let pts = repair.next(line.pts).map_err(jumped)?;
+        repaired += u32::from(line.pts != Some(pts));
+        let FrameLine {
+            pict_type,
+            key,
+            interlaced,
+            ..
+        } = *line;
+        frames.push(FrameInfo {
+            pts,
+            pict_type,
+            key,
+            interlaced,
+        });
+    }
+    if repaired > 0 {
+        tracing::warn!(path = %path.display(), repaired, "frames without usable timestamps were given one");
+    }
+    Ok(frames)
+}
+
+fn refuse_truncated(path: &Path, probed: &Probe, frames: &[FrameInfo]) -> Result<(), MediaError> {
+    let tick_s = probed.video.time_base.as_f64();
+    let rate = probed.video.frame_rate.as_f64();
+    let (first, last) = (
+        frames[0].pts as f64 * tick_s,
+        frames[frames.len() - 1].pts as f64 * tick_s,
+    );
+    // Some containers declare a length and some an end; the more lenient reading counts.
+    let decoded_s = (last - first).max(last) + 1.0 / rate;
+    let Some(declared_s) = probed.video_duration_s.or(probed.duration_s) else {
+        return Ok(());
+    };
+    let falls_short = |have_s: f64| {
+        let missing_s = declared_s - have_s;
+        missing_s > MISSING_SECONDS_MAX && missing_s > MISSING_SHARE_MAX * declared_s
+    };
+    if !falls_short(decoded_s) {
+        return Ok(());
+    }
+    // Without a length of the video's own, another stream may simply be longer: then its packets reach to the end.
+    if probed.video_duration_s.is_none() && !falls_short(packets_end_s(path)?) {
+        return Ok(());
+    }
+    let expected = (declared_s * rate).round();
+    let detail = format!(
+        "only {} of about {expected} frames are readable ({decoded_s:.1} s of {declared_s:.1} s)",
+        frames.len()
+    );
+    Err(MediaError::Truncated {
+        path: path.to_owned(),
+        detail,
+    })
+}
+
+/// Where the last packet of any sound or picture ends, in seconds; nothing is decoded.
+fn packets_end_s(path: &Path) -> Result<f64, MediaError> {
+    let mut args = Args::new(Program::Ffprobe, "error");
+    args.add(&["-show_entries", "packet=pts_time", "-of", "csv=p=0"])
+        .input(path);
+    let finished = run(Program::Ffprobe, &args)?;
+    let text = String::from_utf8_lossy(&finished.stdout);
+    let times = text
+        .lines()
+        .filter_map(|line| line.trim_end_matches(',').parse::<f64>().ok());
+    Ok(times.fold(0.0, f64::max))
+}

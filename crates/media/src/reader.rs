@@ -1,0 +1,290 @@
+//! Reads exactly the frames of a range, each proven to be the one in the index by its timestamp and picture type.
+//!
+//! Seeking is an attempt, never trusted: containers land late, decoders drop or break the leading pictures of an open
+//! GOP, some demuxers count otherwise after a seek. So decoding starts a whole GOP early, every frame from there on must
+//! agree with the index, and when one does not, the reader tries from further back and at last from the very start.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdout, Stdio};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use remaster_domain::{FrameRange, SourceIndex};
+
+use crate::child::{Args, Program, Running};
+use crate::frame::RawFormat;
+use crate::showinfo::{FrameLine, PtsRepair, parse_line};
+use crate::{MediaError, YuvFrame};
+
+/// Decoded frames that wait for the consumer: enough to overlap decoding with it, little beside the frames in work.
+const FRAMES_WAITING_MAX: usize = 4;
+/// Frame lines that wait for their frame. ffmpeg is never that far ahead of its own stdout, a small pipe.
+const LINES_WAITING_MAX: usize = 4096;
+/// How far before the wanted key frame each attempt seeks: demuxers subtract a little by themselves, MPEG program and
+/// transport streams are searched by bytes and land late.
+const SEEK_MARGINS_S: [f64; 2] = [0.0, 3.0];
+
+/// An iterator over the frames of a range.
+pub struct FrameReader {
+    path: PathBuf,
+    index: SourceIndex,
+    range: FrameRange,
+    /// Next frame to hand out.
+    next: u32,
+    /// Attempts that are still to be made when this one fails, the last first.
+    attempts: Vec<Attempt>,
+    current: Option<Decoder>,
+}
+
+/// Where to start decoding.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Attempt {
+    /// At the start of the file.
+    Linear,
+    /// At a key frame, by seeking to a time.
+    Seek { key: u32, time_s: f64 },
+}
+
+impl FrameReader {
+    /// Starts decoding. The file must be the one that was indexed.
+    ///
+    /// # Errors
+    /// A range outside the index, or ffmpeg that cannot be started. Errors of decoding come from the iterator.
+    pub fn open(path: &Path, index: &SourceIndex, range: FrameRange) -> Result<Self, MediaError> {
+        if range.is_empty() || range.end as usize > index.frames.len() {
+            let detail = format!("{}..{} of {} frames", range.start, range.end, index.frames.len());
+            return Err(MediaError::Usage {
+                what: "frame range",
+                detail,
+            });
+        }
+        let mut reader = Self {
+            path: path.to_owned(),
+            index: index.clone(),
+            range,
+            next: range.start,
+            attempts: attempts(index, range.start),
+            current: None,
+        };
+        reader.begin()?;
+        Ok(reader)
+    }
+
+    /// Starts the next attempt; false when none is left.
+    fn begin(&mut self) -> Result<bool, MediaError> {
+        self.current = None;
+        let Some(attempt) = self.attempts.pop() else {
+            return Ok(false);
+        };
+        self.current = Some(Decoder::start(&self.path, &self.index, attempt)?);
+        Ok(true)
+    }
+
+    fn next_frame(&mut self) -> Result<YuvFrame, MediaError> {
+        loop {
+            let Some(decoder) = self.current.as_mut() else {
+                let detail = "decoding ended with an error before".to_owned();
+                return Err(self.mismatch(detail));
+            };
+            match decoder.frame(&self.index, self.next) {
+                Ok(frame) => {
+                    self.next += 1;
+                    return Ok(frame);
+                }
+                Err(Stray(detail)) => {
+                    let messages = decoder.running.stop();
+                    tracing::debug!(path = %self.path.display(), frame = self.next, detail, "decoding again");
+                    if !self.begin()? {
+                        let ending = if messages.is_empty() {
+                            String::new()
+                        } else {
+                            format!("; {messages}")
+                        };
+                        return Err(self.mismatch(format!("{detail}{ending}")));
+                    }
+                }
+            }
+        }
+    }
+
+    fn mismatch(&self, detail: String) -> MediaError {
+        MediaError::Mismatch {
+            path: self.path.clone(),
+            frame: self.next,
+            detail,
+        }
+    }
+}
+
+impl Iterator for FrameReader {
+    type Item = Result<YuvFrame, MediaError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.next >= self.range.end {
+            return None;
+        }
+        let result = self.next_frame();
+        if result.is_err() {
+            self.next = self.range.end;
+        }
+        if self.next == self.range.end {
+            self.current = None;
+        }
+        Some(result)
+    }
+}
+
+/// Attempts for a first frame, the last to be tried first in the list.
+fn attempts(index: &SourceIndex, start: u32) -> Vec<Attempt> {
+    let mut attempts = vec![Attempt::Linear];
+    if let Some(key) = preroll_key(index, start) {
+        let tick_s = index.video.time_base.as_f64();
+        let key_s = index.frames[key as usize].pts as f64 * tick_s;
+        let seeks = SEEK_MARGINS_S.iter().rev().map(|margin_s| Attempt::Seek {
+            key,
+            time_s: key_s - margin_s,
+        });
+        attempts.extend(seeks);
+    }
+    attempts
+}
+
+/// The key frame one whole GOP before the one that `start` needs, if decoding from the start is not as good.
+pub(crate) fn preroll_key(index: &SourceIndex, start: u32) -> Option<u32> {
+    let before = index.frames[..=start as usize].iter().enumerate().rev();
+    let mut keys = before
+        .filter(|(_, frame)| frame.key)
+        .map(|(number, _)| number as u32);
+    keys.nth(1).filter(|&key| key > 0)
+}
+
+/// Why a decoder's frames cannot be used.
+struct Stray(String);
+
+/// One running decode, with what must hold of its frames.
+struct Decoder {
+    running: Running,
+    frames: Receiver<(FrameLine, Vec<u8>)>,
+    format: RawFormat,
+    attempt: Attempt,
+    /// The frame that must come next; `None` until the key frame sought has been seen.
+    expected: Option<u32>,
+    repair: PtsRepair,
+}
+
+impl Decoder {
+    fn start(path: &Path, index: &SourceIndex, attempt: Attempt) -> Result<Self, MediaError> {
+        let format = RawFormat::of(&index.video);
+        let (line_sender, lines) = sync_channel(LINES_WAITING_MAX);
+        let take = move |line: &str| match parse_line(line) {
+            // A closed channel means that nobody wants frames any more.
+            Some(frame) => line_sender.send(frame).is_ok() || true,
+            None => line.contains("Parsed_showinfo"),
+        };
+        let args = reader_args(path, &format, attempt);
+        let mut running = Running::start(Program::Ffmpeg, &args, Stdio::null(), Stdio::piped(), take)?;
+        let pipe = running.child.stdout.take().expect("stdout was piped above");
+        let (frame_sender, frames) = sync_channel(FRAMES_WAITING_MAX);
+        let frame_bytes = format.frame_bytes();
+        std::thread::spawn(move || forward(pipe, frame_bytes, &lines, &frame_sender));
+        let expected = (attempt == Attempt::Linear).then_some(0);
+        let repair = PtsRepair::new(index.video.time_base.as_f64());
+        Ok(Self {
+            running,
+            frames,
+            format,
+            attempt,
+            expected,
+            repair,
+        })
+    }
+
+    /// The wanted frame, after checking all that come before it.
+    fn frame(&mut self, index: &SourceIndex, wanted: u32) -> Result<YuvFrame, Stray> {
+        loop {
+            let (line, bytes) = self
+                .frames
+                .recv()
+                .map_err(|_| Stray(format!("decoding ended at frame {}", self.expected.unwrap_or(0))))?;
+            let Some(number) = self.place(index, &line)? else {
+                continue;
+            };
+            if number == wanted {
+                let pts = index.frames[number as usize].pts;
+                return Ok(self.format.frame(&bytes, pts, number));
+            }
+        }
+    }
+
+    /// The number of a decoded frame; `None` for leading pictures before the key frame sought.
+    fn place(&mut self, index: &SourceIndex, line: &FrameLine) -> Result<Option<u32>, Stray> {
+        let (pts, number) = match (self.attempt, self.expected) {
+            (Attempt::Linear, expected) => {
+                let pts = self
+                    .repair
+                    .next(line.pts)
+                    .map_err(|_| Stray("its timestamps jump back".to_owned()))?;
+                (pts, expected.unwrap_or(0))
+            }
+            (Attempt::Seek { key, .. }, expected) => {
+                let pts = line
+                    .pts
+                    .ok_or_else(|| Stray("a frame has no timestamp".to_owned()))?;
+                match expected {
+                    Some(number) => (pts, number),
+                    None if pts < index.frames[key as usize].pts => return Ok(None),
+                    None => (pts, key),
+                }
+            }
+        };
+        let Some(frame) = index.frames.get(number as usize) else {
+            return Err(Stray("it has more frames than its index".to_owned()));
+        };
+        if (pts, line.pict_type) != (frame.pts, frame.pict_type) {
+            let (expected, found) = ((frame.pts, frame.pict_type), (pts, line.pict_type));
+            return Err(Stray(format!(
+                "frame {number} should be {expected:?} and is {found:?}"
+            )));
+        }
+        self.expected = Some(number + 1);
+        Ok(Some(number))
+    }
+}
+
+fn reader_args(path: &Path, format: &RawFormat, attempt: Attempt) -> Args {
+    let mut args = Args::new(Program::Ffmpeg, "repeat+info");
+    args.add(&["-copyts", "-noautorotate"]);
+    if let Attempt::Seek { time_s, .. } = attempt {
+        args.add(&[
+            "-seek_timestamp",
+            "1",
+            "-noaccurate_seek",
+            "-ss",
+            &format!("{time_s:.6}"),
+        ]);
+    }
+    args.input(path);
+    let filters = format!("format={},showinfo=checksum=0", format.pix_fmt);
+    args.add(&["-map", "0:V:0", "-fps_mode", "passthrough", "-vf", &filters]);
+    args.add(&["-f", "rawvideo", "pipe:1"]);
+    args
+}
+
+/// Pairs raw frames with their lines until either side ends.
+fn forward(
+    mut pipe: ChildStdout,
+    frame_bytes: usize,
+    lines: &Receiver<FrameLine>,
+    frames: &SyncSender<(FrameLine, Vec<u8>)>,
+) {
+    loop {
+        let mut bytes = vec![0; frame_bytes];
+        if pipe.read_exact(&mut bytes).is_err() {
+            return;
+        }
+        let Ok(line) = lines.recv() else { return };
+        if frames.send((line, bytes)).is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Reads the lines that ffmpeg's `showinfo` filter prints per frame, and makes their timestamps strictly ascending.
+//!
+//! The repair is a function of the timestamps from the first frame on, so every linear decode of a file repairs alike.
+
+use remaster_domain::PictType;
+
+/// Frames whose timestamps went back by less than this many seconds are mended; a longer jump is another timeline.
+const JUMP_SECONDS_MAX: f64 = 1.0;
+
+/// What showinfo says of one frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FrameLine {
+    /// `None` where the decoder knew no timestamp.
+    pub(crate) pts: Option<i64>,
+    pub(crate) pict_type: PictType,
+    pub(crate) key: bool,
+    pub(crate) interlaced: bool,
+}
+
+/// Takes a line apart; `None` when it does not describe a frame.
+pub(crate) fn parse_line(line: &str) -> Option<FrameLine> {
+    let line = &line[line.find("Parsed_showinfo")?..];
+    if field(line, " n:").is_none() {
+        return None;
+    }
+    let pict_type = match field(line, " type:")? {
+        "I" => PictType::I,
+        "P" => PictType::P,
+        "B" => PictType::B,
+        _ => PictType::Other,
+    };
+    Some(FrameLine {
+        pts: field(line, " pts:")?.parse().ok(),
+        pict_type,
+        key: field(line, " iskey:")? == "1",
+        interlaced: field(line, " i:")? != "P",
+    })
+}
+
+fn field<'a>(line: &'a str, name: &str) -> Option<&'a str> {
+    let rest = line[line.find(name)? + name.len()..].trim_start();
+    rest.split_whitespace().next()
+}
+
+/// Makes timestamps strictly ascending: a missing or repeated one becomes one tick more than the one before it.
+#[derive(Debug, Clone)]
+pub(crate) struct PtsRepair {
+    last: Option<i64>,
+    jump_ticks_max: i64,
+}
+
+/// A timestamp that no repair can mend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TimeJumped;
+
+impl PtsRepair {
+    pub(crate) fn new(tick_s: f64) -> Self {
+        Self {
+            last: None,
+            jump_ticks_max: (JUMP_SECONDS_MAX / tick_s).ceil() as i64,
+        }
+    }
+
+    pub(crate) fn next(&mut self, raw: Option<i64>) -> Result<i64, TimeJumped> {
+        let pts = match (raw, self.last) {
+            (Some(pts), None) => pts,
+            (None, last) => last.map_or(0, |last| last + 1),
+            (Some(pts), Some(last)) if pts > last => pts,
+            (Some(pts), Some(last)) if last - pts > self.jump_ticks_max => return Err(TimeJumped),
+            (Some(_), Some(last)) => last + 1,
+        };
+        self.last = Some(pts);
+        Ok(pts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_line_is_read_and_others_are_not() {
+        let line = "[Parsed_showinfo_4 @ 0x5575] n:   1 pts:     46 pts_time:0.046   pos:    25949 fmt:gray \
+                    sar:1/1 s:64x36 i:T iskey:0 type:B";
+        let expected = FrameLine {
+            pts: Some(46),
+            pict_type: PictType::B,
+            key: false,
+            interlaced: true,
+        };
+        assert_eq!(parse_line(line), Some(expected));
+        assert_eq!(
+            parse_line("[Parsed_showinfo_4 @ 0x5575]   side data - pan/scan"),
+            None
+        );
+        assert_eq!(
+            parse_line("[mpeg2video @ 0x1] n: 1 pts: 2 iskey:1 type:I i:P"),
+            None
+        );
+    }
+
+    #[test]
+    fn a_missing_timestamp_is_no_number() {
+        let line = "[Parsed_showinfo_0 @ 0x1] n:   0 pts:   NOPTS pts_time:NOPTS i:P iskey:1 type:I";
+        assert_eq!(parse_line(line).map(|frame| frame.pts), Some(None));
+    }
+
+    #[test]
+    fn repaired_timestamps_ascend_and_a_jump_back_is_refused() {
+        let mut repair = PtsRepair::new(0.001);
+        let raw = [Some(10), Some(10), None, Some(50), Some(49)];
+        let repaired: Vec<_> = raw.into_iter().map(|pts| repair.next(pts)).collect();
+        assert_eq!(repaired, [Ok(10), Ok(11), Ok(12), Ok(50), Ok(51)]);
+        assert_eq!(repair.next(Some(-5000)), Err(TimeJumped));
+    }
+}

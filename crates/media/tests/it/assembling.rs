@@ -1,0 +1,233 @@
+//! Episodes from segments: every frame at its time, every other stream as it was.
+
+use std::path::{Path, PathBuf};
+
+use remaster_domain::{Encoder, FrameRange, SourceIndex, UpscaleSettings};
+use remaster_media::{
+    ColourSpec, FrameReader, MediaError, SegmentEncoder, SegmentFormat, StreamKind, assemble, probe,
+    rgb_to_yuv420p10, yuv_to_rgb,
+};
+
+use crate::fixture::{Clip, DVD, clip, ffmpeg, index_of};
+
+/// "Upscales" by 1: every frame through RGB and the encoder, in as many segments as there are ends.
+fn segments(
+    source: &Path,
+    index: &SourceIndex,
+    encoder: Encoder,
+    ends: &[u32],
+    folder: &Path,
+) -> Vec<(PathBuf, FrameRange)> {
+    let video = &index.video;
+    let format = SegmentFormat {
+        width: video.width,
+        height: video.height,
+        sar: video.sar,
+        frame_rate: video.frame_rate,
+    };
+    let settings = UpscaleSettings {
+        encoder,
+        crf: 20,
+        preset: "ultrafast".to_owned(),
+        ..UpscaleSettings::default()
+    };
+    let settings = UpscaleSettings {
+        preset: if encoder == Encoder::X264 {
+            "fast".to_owned()
+        } else {
+            settings.preset
+        },
+        ..settings
+    };
+    let mut start = 0;
+    let mut made = Vec::new();
+    for &end in ends {
+        let range = FrameRange { start, end };
+        let path = folder.join(format!("segment-{start}-{end}.mkv"));
+        let mut segment = SegmentEncoder::open(&path, format, &settings).unwrap();
+        for frame in FrameReader::open(source, index, range).unwrap() {
+            let frame = frame.unwrap();
+            let rgb = yuv_to_rgb(&frame, ColourSpec::guess(video));
+            segment
+                .push(&rgb_to_yuv420p10(&rgb, ColourSpec::HD, frame.index))
+                .unwrap();
+        }
+        segment.finish().unwrap();
+        made.push((path, range));
+        start = end;
+    }
+    made
+}
+
+/// Assembles and reads back: same count, same times, every frame at its place, sound still there.
+fn assemble_and_compare(clip: &Clip, encoder: Encoder, pieces: u32) -> PathBuf {
+    let (index, thumbs) = index_of(&clip.path);
+    let count = index.frames.len() as u32;
+    let ends: Vec<u32> = (1..=pieces).map(|piece| count * piece / pieces).collect();
+    let made = segments(&clip.path, &index, encoder, &ends, clip.folder.path());
+    let out = clip.folder.path().join("out.mkv");
+    let assembled = assemble(&made, &clip.path, &index, &out, index.video.sar).unwrap();
+    assert_eq!(assembled.frame_count, count);
+    let (after, after_thumbs) = index_of(&out);
+    assert_eq!(after.frames.len(), index.frames.len());
+    for (number, (found, expected)) in after.frames.iter().zip(&index.frames).enumerate() {
+        let expected_s = expected.pts as f64 * index.video.time_base.as_f64();
+        let found_s = found.pts as f64 * after.video.time_base.as_f64();
+        assert!(
+            (found_s - expected_s).abs() < 0.0011,
+            "frame {number}: {found_s} {expected_s}"
+        );
+    }
+    let sum: u64 = thumbs
+        .iter()
+        .zip(&after_thumbs)
+        .map(|(&a, &b)| u64::from(a.abs_diff(b)))
+        .sum();
+    let mean = sum as f64 / thumbs.len() as f64;
+    assert!(mean < 3.0, "pictures moved: {mean}");
+    assert!((after.video.sar.as_f64() - index.video.sar.as_f64()).abs() < 0.005);
+    let kinds = |path: &Path| -> Vec<StreamKind> {
+        let mut kinds: Vec<_> = probe(path)
+            .unwrap()
+            .streams
+            .iter()
+            .map(|stream| stream.kind)
+            .collect();
+        kinds.retain(|kind| !matches!(kind, StreamKind::Data | StreamKind::Video));
+        kinds
+    };
+    assert_eq!(kinds(&out), kinds(&clip.path));
+    let left: Vec<_> = std::fs::read_dir(clip.folder.path())
+        .unwrap()
+        .map(|e| e.unwrap().file_name())
+        .collect();
+    assert!(
+        !left.iter().any(|name| name.to_string_lossy().contains("partial")),
+        "{left:?}"
+    );
+    out
+}
+
+#[test]
+fn a_dvd_in_matroska_comes_back_in_one_two_and_three_pieces() {
+    let dvd = clip("dvd.mkv", DVD);
+    for pieces in 1..=3 {
+        assemble_and_compare(&dvd, Encoder::X264, pieces);
+    }
+}
+
+#[test]
+fn a_program_stream_keeps_its_start_and_its_sound() {
+    let dvd = clip("dvd.mpg", &format!("{DVD} -f vob"));
+    let out = assemble_and_compare(&dvd, Encoder::X265, 2);
+    let starts = |path: &Path| -> Vec<f64> {
+        probe(path)
+            .unwrap()
+            .streams
+            .iter()
+            .filter_map(|stream| stream.start_s)
+            .collect()
+    };
+    let gap = |starts: &[f64]| starts[1] - starts[0];
+    let (before, after) = (starts(&dvd.path), starts(&out));
+    assert!(
+        (gap(&before[before.len() - 2..]).abs() - gap(&after).abs()).abs() < 0.002,
+        "{before:?} {after:?}"
+    );
+}
+
+#[test]
+fn a_transport_stream_comes_back() {
+    assemble_and_compare(&clip("dvd.ts", DVD), Encoder::X264, 2);
+}
+
+#[test]
+fn uneven_timestamps_come_back_as_they_were() {
+    let clip = clip(
+        "vfr.mkv",
+        "-vf select='not(eq(mod(n\\,7)\\,3))',scale=240:192 -fps_mode vfr -c:v libx264 -preset veryfast -c:a ac3",
+    );
+    assemble_and_compare(&clip, Encoder::X265, 3);
+}
+
+#[test]
+fn subtitles_chapters_fonts_and_tags_go_along() {
+    let dvd = clip("dvd.mkv", DVD);
+    let at = |name: &str| dvd.folder.path().join(name);
+    std::fs::write(at("text.srt"), "1\n00:00:00,500 --> 00:00:01,500\nHello\n").unwrap();
+    std::fs::write(
+        at("chapters.txt"),
+        ";FFMETADATA1\ntitle=Pilot\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=1000\ntitle=One\n\
+         [CHAPTER]\nTIMEBASE=1/1000\nSTART=1000\nEND=2000\ntitle=Two\n",
+    )
+    .unwrap();
+    std::fs::write(at("font.ttf"), b"not really a font").unwrap();
+    let full = Clip {
+        path: at("full.mkv"),
+        folder: dvd.folder,
+    };
+    let path = |name: &str| full.folder.path().join(name).display().to_string();
+    ffmpeg(&[
+        "-i",
+        &path("dvd.mkv"),
+        "-i",
+        &path("text.srt"),
+        "-i",
+        &path("chapters.txt"),
+        "-map",
+        "0",
+        "-map",
+        "1",
+        "-map_metadata",
+        "2",
+        "-map_chapters",
+        "2",
+        "-c",
+        "copy",
+        "-metadata:s:a:0",
+        "language=ger",
+        "-disposition:s:0",
+        "forced",
+        "-attach",
+        &path("font.ttf"),
+        "-metadata:s:t:0",
+        "mimetype=font/ttf",
+        &path("full.mkv"),
+    ]);
+    let out = assemble_and_compare(&full, Encoder::X264, 2);
+    let probed = probe(&out).unwrap();
+    assert_eq!(probed.chapter_count, 2);
+    let audio = probed
+        .streams
+        .iter()
+        .find(|stream| stream.kind == StreamKind::Audio)
+        .unwrap();
+    assert_eq!(
+        (audio.codec.as_str(), audio.language.as_deref()),
+        ("ac3", Some("ger"))
+    );
+}
+
+#[test]
+fn gaps_and_foreign_segments_are_refused_and_leave_the_old_output() {
+    let dvd = clip("dvd.mkv", DVD);
+    let (index, _) = index_of(&dvd.path);
+    let count = index.frames.len() as u32;
+    let mut made = segments(&dvd.path, &index, Encoder::X264, &[30, count], dvd.folder.path());
+    let out = dvd.folder.path().join("out.mkv");
+    std::fs::write(&out, b"old").unwrap();
+    let sar = index.video.sar;
+    let gap = assemble(&made[1..], &dvd.path, &index, &out, sar);
+    assert!(matches!(gap, Err(MediaError::Usage { .. })));
+    made[1].1.start = 31;
+    assert!(assemble(&made, &dvd.path, &index, &out, sar).is_err());
+    made[1] = (
+        dvd.path.clone(),
+        FrameRange {
+            start: 30,
+            end: count,
+        },
+    );
+    assert!(assemble(&made, &dvd.path, &index, &out, sar).is_err());
+    assert_eq!(std::fs::read(&out).unwrap(), b"old");
+}

@@ -1,0 +1,116 @@
+//! Frame n is frame n, however it is reached.
+
+use remaster_domain::{FrameRange, Rational};
+use remaster_media::{FrameReader, THUMB_BYTES, YuvFrame, read_frames, thumbnail};
+
+use crate::fixture::{Clip, DVD, clip, index_of};
+
+/// Ranges and single frames against one linear decode, bit by bit.
+fn ranges_agree_with_linear_decode(clip: &Clip) {
+    let (index, thumbs) = index_of(&clip.path);
+    let count = index.frames.len() as u32;
+    assert!(count >= 60, "{count} frames");
+    let all = FrameRange { start: 0, end: count };
+    let linear: Vec<YuvFrame> = FrameReader::open(&clip.path, &index, all)
+        .unwrap()
+        .collect::<Result<_, _>>()
+        .unwrap();
+    assert_eq!(linear.len(), count as usize);
+    for (frame, expected) in linear.iter().zip(thumbs.chunks_exact(THUMB_BYTES)) {
+        let found = thumbnail(frame);
+        let sum: u32 = found
+            .iter()
+            .zip(expected)
+            .map(|(&a, &b)| u32::from(a.abs_diff(b)))
+            .sum();
+        assert!(sum < 2 * THUMB_BYTES as u32, "frame {}: {sum}", frame.index);
+    }
+    for (start, end) in [(0, 3), (11, 14), (29, 31), (37, 49), (count - 2, count)] {
+        let range = FrameRange { start, end };
+        let read: Vec<YuvFrame> = FrameReader::open(&clip.path, &index, range)
+            .unwrap()
+            .collect::<Result<_, _>>()
+            .unwrap();
+        assert!(read == linear[start as usize..end as usize], "{start}..{end}");
+    }
+    let wanted = [58, 2, 2, 33];
+    let read: Vec<YuvFrame> = read_frames(&clip.path, &index, &wanted)
+        .unwrap()
+        .collect::<Result<_, _>>()
+        .unwrap();
+    let numbers: Vec<u32> = read.iter().map(|frame| frame.index).collect();
+    assert_eq!(numbers, [2, 33, 58]);
+    assert!(read.iter().all(|frame| *frame == linear[frame.index as usize]));
+}
+
+#[test]
+fn mpeg2_in_matroska() {
+    ranges_agree_with_linear_decode(&clip("dvd.mkv", DVD));
+}
+
+#[test]
+fn mpeg2_in_a_program_stream() {
+    ranges_agree_with_linear_decode(&clip("dvd.mpg", &format!("{DVD} -f vob")));
+}
+
+#[test]
+fn mpeg2_in_a_transport_stream() {
+    ranges_agree_with_linear_decode(&clip("dvd.ts", DVD));
+}
+
+#[test]
+fn open_gop_h264_in_matroska() {
+    let encode = "-vf scale=320:180 -c:v libx264 -preset veryfast -x264-params open-gop=1:keyint=12:bframes=3 -c:a copy";
+    ranges_agree_with_linear_decode(&clip("hd.mkv", encode));
+}
+
+#[test]
+fn mpeg4_in_avi() {
+    ranges_agree_with_linear_decode(&clip("old.avi", "-vf scale=320:180 -c:v mpeg4 -bf 2 -c:a mp2"));
+}
+
+#[test]
+fn ten_bit_h264_in_mp4_that_starts_late() {
+    let encode =
+        "-vf scale=320:180,setpts=PTS+2/TB -c:v libx264 -pix_fmt yuv420p10le -preset veryfast -g 12 -c:a aac";
+    let clip = clip("late.mp4", encode);
+    let (index, _) = index_of(&clip.path);
+    assert!(index.frames[0].pts as f64 * index.video.time_base.as_f64() > 1.9);
+    ranges_agree_with_linear_decode(&clip);
+}
+
+#[test]
+fn what_the_file_says_is_in_the_index() {
+    let clip = clip("dvd.mkv", DVD);
+    let (index, thumbs) = index_of(&clip.path);
+    assert_eq!(index.video.sar, Rational { num: 64, den: 45 });
+    assert_eq!((index.video.width, index.video.height), (240, 192));
+    assert_eq!(index.video.frame_rate, Rational { num: 25, den: 1 });
+    assert_eq!(thumbs.len(), index.frames.len() * THUMB_BYTES);
+    assert!(index.frames.windows(2).all(|pair| pair[0].pts < pair[1].pts));
+    assert!(index.frames[0].key);
+}
+
+#[test]
+fn another_file_than_the_indexed_one_is_noticed() {
+    let dvd = clip("dvd.mkv", DVD);
+    let other = clip("other.mkv", &DVD.replace("-g 12", "-g 15"));
+    let (index, _) = index_of(&dvd.path);
+    let range = FrameRange { start: 10, end: 40 };
+    let result: Result<Vec<_>, _> = FrameReader::open(&other.path, &index, range).unwrap().collect();
+    let error = result.unwrap_err();
+    assert!(
+        matches!(error, remaster_media::MediaError::Mismatch { .. }),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_range_outside_the_index_is_refused() {
+    let dvd = clip("dvd.mkv", DVD);
+    let (index, _) = index_of(&dvd.path);
+    let end = index.frames.len() as u32 + 1;
+    assert!(FrameReader::open(&dvd.path, &index, FrameRange { start: 0, end }).is_err());
+    assert!(FrameReader::open(&dvd.path, &index, FrameRange { start: 5, end: 5 }).is_err());
+    assert!(read_frames(&dvd.path, &index, &[end]).is_err());
+}
