@@ -54,7 +54,8 @@ impl SegmentEncoder {
             what: "encoder settings",
             detail,
         };
-        if format.width % 2 != 0 || format.height % 2 != 0 || format.width == 0 || format.height == 0 {
+        let is_even = |side: u32| side > 0 && side.is_multiple_of(2);
+        if !is_even(format.width) || !is_even(format.height) {
             return Err(usage(format!(
                 "{}x{} has an odd or empty side",
                 format.width, format.height

@@ -68,6 +68,10 @@ pub(crate) fn plan_streams(source: &Path, probed: &Probe) -> Result<StreamPlan, 
 
 /// The form in which Matroska holds a stream; `None` when in no form without loss.
 fn coat(stream: &StreamInfo) -> Option<&'static str> {
+    if stream.kind == StreamKind::Attachment {
+        // Many kinds of attached file have no codec's name.
+        return Some("copy");
+    }
     let is_wide = stream.sample_format.as_deref() == Some("s32");
     match stream.codec.as_str() {
         "pcm_dvd" | "pcm_bluray" | "pcm_s16be" | "pcm_s24be" if is_wide => Some("pcm_s24le"),

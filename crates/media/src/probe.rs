@@ -220,6 +220,11 @@ fn from_report(path: &Path, report: &Report, messages: &str) -> Result<Probe, Me
         .find(|(key, _)| key.to_ascii_uppercase().starts_with("DURATION"));
     let video_duration_s =
         number(main.duration.as_deref()).or_else(|| tagged.and_then(|(_, value)| clock_seconds(value)));
+    // The demuxer shortens a cut-off AVI's duration to what is there; the header's frame count stays.
+    let video_duration_s = match number(main.nb_frames.as_deref()) {
+        Some(frames) if report.format.format_name == "avi" => Some(frames / video.frame_rate.as_f64()),
+        _ => video_duration_s,
+    };
     Ok(Probe {
         video,
         video_stream: main.index,
@@ -327,6 +332,7 @@ struct RawStream {
     color_range: Option<String>,
     start_time: Option<String>,
     duration: Option<String>,
+    nb_frames: Option<String>,
     #[serde(default)]
     disposition: std::collections::BTreeMap<String, i64>,
     #[serde(default)]

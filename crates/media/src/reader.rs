@@ -177,8 +177,11 @@ impl Decoder {
         let format = RawFormat::of(&index.video);
         let (line_sender, lines) = sync_channel(LINES_WAITING_MAX);
         let take = move |line: &str| match parse_line(line) {
-            // A closed channel means that nobody wants frames any more.
-            Some(frame) => line_sender.send(frame).is_ok() || true,
+            Some(frame) => {
+                // A closed channel means that nobody wants frames any more; stderr is still drained.
+                let _ = line_sender.send(frame);
+                true
+            }
             None => line.contains("Parsed_showinfo"),
         };
         let args = reader_args(path, &format, attempt);

@@ -63,10 +63,10 @@ fn group(index: &SourceIndex, sorted: &[u32]) -> Vec<Vec<u32>> {
 impl ScatteredFrames {
     fn next_frame(&mut self) -> Option<Result<YuvFrame, MediaError>> {
         loop {
-            if let Some((reader, wanted)) = &mut self.current {
-                if let Some(frame) = wanted.next() {
-                    return reader.find(|result| !matches!(result, Ok(found) if found.index != frame));
-                }
+            if let Some((reader, wanted)) = &mut self.current
+                && let Some(frame) = wanted.next()
+            {
+                return reader.find(|result| !matches!(result, Ok(found) if found.index != frame));
             }
             let group = self.groups.pop()?;
             let (first, last) = (*group.first()?, *group.last()?);
@@ -105,7 +105,7 @@ mod tests {
         let frame = |number: usize| FrameInfo {
             pts: number as i64,
             pict_type: PictType::I,
-            key: number % keys == 0,
+            key: number.is_multiple_of(keys),
             interlaced: false,
         };
         SourceIndex {

@@ -180,6 +180,9 @@ pub fn yuv_to_rgb(frame: &YuvFrame, spec: ColourSpec) -> RgbFrame {
         upsample_row(frame, 1, y, &scale, &mut scratch, &mut cb);
         upsample_row(frame, 2, y, &scale, &mut scratch, &mut cr);
         let luma = &frame.planes[0][y * width..(y + 1) * width];
+        // Slices of one known length let the compiler drop the bounds checks and use vectors.
+        let (red, green, blue) = (&mut red[..width], &mut green[..width], &mut blue[..width]);
+        let (cb, cr) = (&cb[..width], &cr[..width]);
         for x in 0..width {
             let level = (f32::from(luma[x]) - scale.black) / scale.luma;
             red[x] = (level + r_cr * cr[x]).clamp(0.0, 1.0);
@@ -207,7 +210,7 @@ fn upsample_row(
     let (near, far) = match frame.chroma {
         Chroma::C420 => {
             let near = y / 2;
-            let far = if y % 2 == 0 {
+            let far = if y.is_multiple_of(2) {
                 near.saturating_sub(1)
             } else {
                 (near + 1).min(height - 1)
@@ -227,10 +230,12 @@ fn upsample_row(
         return;
     }
     let last = width - 1;
-    for (column, pair) in out.chunks_mut(2).enumerate() {
-        pair[0] = scratch[column];
-        if let Some(between) = pair.get_mut(1) {
-            *between = 0.5 * (scratch[column] + scratch[(column + 1).min(last)]);
+    // One more sample, the last again, so that the loop needs no case for the edge.
+    scratch.push(scratch[last]);
+    for (pair, between) in out.chunks_mut(2).zip(scratch.windows(2)) {
+        pair[0] = between[0];
+        if let Some(odd) = pair.get_mut(1) {
+            *odd = 0.5 * (between[0] + between[1]);
         }
     }
 }
@@ -261,10 +266,15 @@ pub fn rgb_to_yuv420p10(rgb: &RgbFrame, spec: ColourSpec, index: u32) -> YuvFram
     for y in 0..height {
         let row = y * width..(y + 1) * width;
         let (red, green, blue) = (&red[row.clone()], &green[row.clone()], &blue[row.clone()]);
-        if y % 2 == 0 {
+        if y.is_multiple_of(2) {
             blue_sum.fill(0.0);
             red_sum.fill(0.0);
         }
+        let (levels, blue_sum, red_sum) = (
+            &mut levels[..width],
+            &mut blue_sum[..width],
+            &mut red_sum[..width],
+        );
         for x in 0..width {
             let (r, g, b) = (
                 red[x].clamp(0.0, 1.0),
@@ -277,10 +287,10 @@ pub fn rgb_to_yuv420p10(rgb: &RgbFrame, spec: ColourSpec, index: u32) -> YuvFram
             blue_sum[x] += cb_gain * (b - level);
             red_sum[x] += cr_gain * (r - level);
         }
-        quantise(&levels, Dither::new(index, 0, y), scale.top, &mut luma[row]);
+        quantise(levels, Dither::new(index, 0, y), scale.top, &mut luma[row]);
         if y % 2 == 1 {
             let line = y / 2 * (width / 2)..(y / 2 + 1) * (width / 2);
-            let sums = [(&blue_sum, &mut cb, 1), (&red_sum, &mut cr, 2)];
+            let sums = [(&*blue_sum, &mut cb, 1), (&*red_sum, &mut cr, 2)];
             for (sum, plane, number) in sums {
                 let codes = &mut levels[..width / 2];
                 downsample_row(sum, &scale, codes);

@@ -144,8 +144,8 @@ proptest! {
                 }
             }
         }
-        for channel in 0..3 {
-            prop_assert!((back.data[channel * 128] - rgb[channel]).abs() < 0.006);
+        for (channel, value) in rgb.iter().enumerate() {
+            prop_assert!((back.data[channel * 128] - value).abs() < 0.006);
         }
     }
 }

@@ -8,7 +8,9 @@ use remaster_media::{MediaError, StreamKind, index, probe};
 use crate::fixture::{DVD, clip};
 
 fn index_error(path: &Path) -> MediaError {
-    let error = index(path, &ContentHash::of(b""), &mut |_| {}).unwrap_err();
+    let error = index(path, &ContentHash::of(b""), &mut |_| {})
+        .map(drop)
+        .unwrap_err();
     assert!(error.is_bad_input() && !error.is_retryable(), "{error:?}");
     assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
     error

@@ -10,7 +10,7 @@ pub(crate) struct Clip {
     pub(crate) path: PathBuf,
 }
 
-/// Runs ffmpeg on two seconds of film (a cut lies within) with sound.
+/// Runs ffmpeg on three seconds of film with sound.
 pub(crate) fn clip(name: &str, encode: &str) -> Clip {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
@@ -41,7 +41,7 @@ pub(crate) fn clip(name: &str, encode: &str) -> Clip {
 
 /// The DVD of the demo, smaller.
 pub(crate) const DVD: &str =
-    "-vf scale=240:192,setsar=64/45 -r 25 -c:v mpeg2video -b:v 800k -bf 2 -g 12 -c:a ac3";
+    "-vf fps=25,scale=240:192,setsar=64/45 -c:v mpeg2video -b:v 800k -bf 2 -g 12 -c:a ac3";
 
 /// Runs ffmpeg on files that are there.
 pub(crate) fn ffmpeg(args: &[&str]) {

@@ -1,6 +1,6 @@
 //! Frame n is frame n, however it is reached.
 
-use remaster_domain::{FrameRange, Rational};
+use remaster_domain::{FrameRange, Rational, SourceIndex};
 use remaster_media::{FrameReader, THUMB_BYTES, YuvFrame, read_frames, thumbnail};
 
 use crate::fixture::{Clip, DVD, clip, index_of};
@@ -59,6 +59,25 @@ fn mpeg2_in_a_transport_stream() {
 }
 
 #[test]
+fn a_seek_that_lands_wrong_is_made_good() {
+    let dvd = clip("dvd.mpg", &format!("{DVD} -f vob"));
+    let (mut index, _) = index_of(&dvd.path);
+    let range = FrameRange { start: 40, end: 43 };
+    let read = |index: &SourceIndex| -> Vec<YuvFrame> {
+        FrameReader::open(&dvd.path, index, range)
+            .unwrap()
+            .collect::<Result<_, _>>()
+            .unwrap()
+    };
+    let expected = read(&index);
+    // The reader now asks for a place where decoding cannot start, and gets the next one where it can.
+    for frame in &mut index.frames {
+        frame.key = true;
+    }
+    assert!(read(&index) == expected);
+}
+
+#[test]
 fn open_gop_h264_in_matroska() {
     let encode = "-vf scale=320:180 -c:v libx264 -preset veryfast -x264-params open-gop=1:keyint=12:bframes=3 -c:a copy";
     ranges_agree_with_linear_decode(&clip("hd.mkv", encode));
@@ -71,8 +90,7 @@ fn mpeg4_in_avi() {
 
 #[test]
 fn ten_bit_h264_in_mp4_that_starts_late() {
-    let encode =
-        "-vf scale=320:180,setpts=PTS+2/TB -c:v libx264 -pix_fmt yuv420p10le -preset veryfast -g 12 -c:a aac";
+    let encode = "-vf scale=320:180,setpts=PTS+2/TB -fps_mode passthrough -c:v libx264 -pix_fmt yuv420p10le -preset veryfast -g 12 -c:a aac";
     let clip = clip("late.mp4", encode);
     let (index, _) = index_of(&clip.path);
     assert!(index.frames[0].pts as f64 * index.video.time_base.as_f64() > 1.9);
