@@ -38,7 +38,7 @@ pub struct PathConfig {
     pub jump_cost: f64,
     /// Shortest stretch between two changes.
     pub segment_frames_min: usize,
-    /// Frames that must fit better than at offset +/- 1.
+    /// Frames that must fit better than at offset - 1, and as many that must fit better than at offset + 1.
     pub discriminating_min: u32,
     /// How much better.
     pub margin: f64,
@@ -303,6 +303,8 @@ fn matching_parts(sd: &Thumbs, hd: &Thumbs, run: Run, config: &PathConfig) -> Ve
 }
 
 /// Turns a run into a segment when enough frames of it say that this offset and no other is right.
+///
+/// Offset - 1 and offset + 1 are refuted each on its own: of a drawing held on twos, every frame equals one neighbour.
 fn proven(sd: &Thumbs, hd: &Thumbs, run: Run, config: &PathConfig) -> Option<PathSegment> {
     let at = |i: usize, k: i64| {
         let index = usize::try_from(i as i64 + k)
@@ -310,20 +312,23 @@ fn proven(sd: &Thumbs, hd: &Thumbs, run: Run, config: &PathConfig) -> Option<Pat
             .filter(|&index| index < hd.len())?;
         Some(sd.zncc(i, hd, index))
     };
-    let (mut sum, mut count, mut pro, mut contra) = (0.0, 0u32, 0u32, 0u32);
+    let (mut sum, mut count) = (0.0, 0u32);
+    let (mut pro, mut contra) = ([0u32; 2], [0u32; 2]);
     for i in (run.start..run.end).filter(|&i| !sd.is_low(i)) {
         let own = at(i, run.offset)?;
         sum += own;
         count += 1;
-        let beside = [at(i, run.offset - 1), at(i, run.offset + 1)]
-            .into_iter()
-            .flatten();
-        let margin = own - beside.fold(f64::NEG_INFINITY, f64::max);
-        pro += u32::from(margin > config.margin && margin.is_finite());
-        contra += u32::from(margin < -config.margin);
+        for (side, step) in [-1, 1].into_iter().enumerate() {
+            let margin = at(i, run.offset + step).map_or(0.0, |beside| own - beside);
+            pro[side] += u32::from(margin > config.margin);
+            contra[side] += u32::from(margin < -config.margin);
+        }
     }
     let zncc = sum / f64::from(count.max(1));
-    let is_proven = zncc >= config.episode_zncc_min && pro >= config.discriminating_min && pro > contra;
+    let discriminating = pro[0].min(pro[1]);
+    let is_right = pro[0] > contra[0] && pro[1] > contra[1];
+    let is_proven =
+        zncc >= config.episode_zncc_min && discriminating >= config.discriminating_min && is_right;
     is_proven.then_some(PathSegment {
         sd: FrameRange {
             start: run.start as u32,
@@ -331,7 +336,7 @@ fn proven(sd: &Thumbs, hd: &Thumbs, run: Run, config: &PathConfig) -> Option<Pat
         },
         offset: run.offset,
         zncc,
-        discriminating: pro,
+        discriminating,
     })
 }
 
