@@ -1,0 +1,30 @@
+# Everything a person types. Each target sets up what it needs.
+#
+#   make setup   bring a bare Debian 12 machine to where the rest works
+#   make demo    the main job on a real film, end to end    (NETWORK=compact|esrgan-lite)
+#   make test    every test
+#   make check   format, lints, layering, unused dependencies
+#   make bench   the figures, side by side with peers
+NETWORK ?= compact
+
+.PHONY: setup build demo test check bench
+
+setup:
+	@bash deploy/setup.sh
+
+build: setup
+	cargo build --workspace --bins
+
+demo: build
+	bash deploy/demo.sh $(NETWORK)
+
+test: build
+	cargo test --workspace
+
+check: setup
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	python3 deploy/check.py
+
+bench: build
+	cargo run -p remaster-bench --
