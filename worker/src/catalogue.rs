@@ -1,0 +1,119 @@
+//! Remembers the hashes of files, so that a folder of discs is read once and not at every start. A file counts as the
+//! same while its path, size and modification time are. Left to others: which files are worth hashing.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use remaster_domain::ContentHash;
+use remaster_store::hash_file;
+use serde::{Deserialize, Serialize};
+
+use crate::error::WorkError;
+
+const VERSION: u32 = 1;
+
+/// What is known of files, kept as JSON in the cache folder.
+#[derive(Debug)]
+pub(crate) struct Catalogue {
+    file: PathBuf,
+    known: Known,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Known {
+    version: u32,
+    files: BTreeMap<PathBuf, Entry>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Entry {
+    bytes: u64,
+    modified_ns: u64,
+    sha256: ContentHash,
+}
+
+impl Catalogue {
+    /// Reads what is known; an unreadable file is an empty catalogue, since all of it can be found out again.
+    pub(crate) fn open(file: PathBuf) -> Self {
+        let known = read(&file);
+        Self { file, known }
+    }
+
+    /// The hash of a file, from memory where the file is as it was.
+    pub(crate) fn hash(&mut self, path: &Path) -> Result<ContentHash, WorkError> {
+        let at_path = |error: std::io::Error| WorkError::of_file(path, &error);
+        let path_full = path.canonicalize().map_err(at_path)?;
+        let (bytes, modified_ns) = stamp(&path_full).map_err(at_path)?;
+        if let Some(entry) = self.known.files.get(&path_full) {
+            if (entry.bytes, entry.modified_ns) == (bytes, modified_ns) {
+                return Ok(entry.sha256.clone());
+            }
+        }
+        tracing::info!(path = %path.display(), bytes, "hashing");
+        let sha256 = hash_file(&path_full, |_| {}).map_err(at_path)?;
+        let entry = Entry { bytes, modified_ns, sha256: sha256.clone() };
+        self.known.files.insert(path_full.clone(), entry.clone());
+        if let Err(error) = self.save(path_full, entry) {
+            tracing::warn!(file = %self.file.display(), %error, "catalogue not kept");
+        }
+        Ok(sha256)
+    }
+
+    /// Adds one entry to what lies on disk: another worker may have added others meanwhile.
+    fn save(&self, path: PathBuf, entry: Entry) -> std::io::Result<()> {
+        let mut known = read(&self.file);
+        known.version = VERSION;
+        known.files.insert(path, entry);
+        let folder = self.file.parent().unwrap_or(Path::new("."));
+        std::fs::create_dir_all(folder)?;
+        let mut aside = tempfile::NamedTempFile::new_in(folder)?;
+        serde_json::to_writer(&mut aside, &known)?;
+        aside.persist(&self.file).map_err(|error| error.error)?;
+        Ok(())
+    }
+}
+
+fn read(file: &Path) -> Known {
+    let parsed = std::fs::read(file).ok().and_then(|bytes| serde_json::from_slice::<Known>(&bytes).ok());
+    parsed.filter(|known| known.version == VERSION).unwrap_or_default()
+}
+
+fn stamp(path: &Path) -> std::io::Result<(u64, u64)> {
+    let metadata = std::fs::metadata(path)?;
+    let since_epoch = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ok((metadata.len(), u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_known_file_is_not_read_again_and_a_changed_one_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let film = folder.path().join("film.mkv");
+        std::fs::write(&film, b"one").unwrap();
+        let list = folder.path().join("cache/catalogue.json");
+        assert_eq!(Catalogue::open(list.clone()).hash(&film).unwrap(), ContentHash::of(b"one"));
+        // Same size and time with other bytes: only a reader would notice, so the answer must be the old one.
+        let modified = std::fs::metadata(&film).unwrap().modified().unwrap();
+        std::fs::write(&film, b"two").unwrap();
+        std::fs::File::options().append(true).open(&film).unwrap().set_modified(modified).unwrap();
+        assert_eq!(Catalogue::open(list.clone()).hash(&film).unwrap(), ContentHash::of(b"one"));
+        std::fs::write(&film, b"three").unwrap();
+        assert_eq!(Catalogue::open(list).hash(&film).unwrap(), ContentHash::of(b"three"));
+    }
+
+    #[test]
+    fn a_broken_catalogue_is_an_empty_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let list = folder.path().join("catalogue.json");
+        std::fs::write(&list, b"{half").unwrap();
+        let film = folder.path().join("film.mkv");
+        std::fs::write(&film, b"one").unwrap();
+        assert_eq!(Catalogue::open(list).hash(&film).unwrap(), ContentHash::of(b"one"));
+    }
+}

@@ -1,0 +1,108 @@
+//! Why a piece of work did not finish, as far as anybody acts on it: the input is at fault, or it may go well next time, or
+//! it was told to stop. Every library error becomes one of the three here and nowhere else.
+
+use std::path::Path;
+
+use remaster_domain::{FailureClass, SourceRef};
+use remaster_media::MediaError;
+use remaster_pairs::Refusal;
+use remaster_proto::AttemptError;
+use remaster_service::CliError;
+use remaster_store::StoreError;
+
+/// Why a piece of work did not finish.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WorkError {
+    /// The input itself is wrong: no retry anywhere will help.
+    #[error("{0}")]
+    BadInput(String),
+    /// May go well next time or on another machine.
+    #[error("{0}")]
+    Retryable(String),
+    /// It was told to stop.
+    #[error("stopped")]
+    Stopped,
+}
+
+impl WorkError {
+    /// An error of a source, under the name that the user knows it by.
+    pub(crate) fn of_source(error: &MediaError, source: &SourceRef) -> Self {
+        let text = error.to_string();
+        let message = if text.contains(&source.name) { text } else { format!("{}: {text}", source.name) };
+        if error.is_bad_input() { Self::BadInput(message) } else { Self::Retryable(message) }
+    }
+
+    /// A refusal to pair two copies, under the episode's name.
+    pub(crate) fn of_episode(refusal: &Refusal, episode: &str) -> Self {
+        Self::BadInput(format!("{episode}: {refusal}"))
+    }
+
+    /// An error of a local file.
+    pub(crate) fn of_file(path: &Path, error: &std::io::Error) -> Self {
+        Self::Retryable(format!("could not access {}: {error}", path.display()))
+    }
+}
+
+impl From<MediaError> for WorkError {
+    fn from(error: MediaError) -> Self {
+        if error.is_bad_input() {
+            Self::BadInput(error.to_string())
+        } else {
+            Self::Retryable(error.to_string())
+        }
+    }
+}
+
+impl From<StoreError> for WorkError {
+    fn from(error: StoreError) -> Self {
+        // Even a damaged object may be whole on the next read, or be written again.
+        Self::Retryable(error.to_string())
+    }
+}
+
+#[cfg(feature = "upscale")]
+impl From<remaster_model::ModelError> for WorkError {
+    fn from(error: remaster_model::ModelError) -> Self {
+        Self::BadInput(error.to_string())
+    }
+}
+
+impl From<WorkError> for AttemptError {
+    fn from(error: WorkError) -> Self {
+        match error {
+            WorkError::BadInput(message) => Self::Failed { class: FailureClass::BadInput, message },
+            WorkError::Retryable(message) => Self::Failed { class: FailureClass::Retryable, message },
+            WorkError::Stopped => Self::Stopped,
+        }
+    }
+}
+
+impl From<WorkError> for CliError {
+    fn from(error: WorkError) -> Self {
+        match error {
+            WorkError::BadInput(message) => Self::usage(message),
+            WorkError::Retryable(message) => Self::failed(message),
+            WorkError::Stopped => Self::failed("stopped before it was finished; nothing was written"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use remaster_domain::ContentHash;
+
+    use super::*;
+
+    #[test]
+    fn an_error_names_the_file_as_the_user_knows_it() {
+        let source = SourceRef {
+            sha256: ContentHash::of(b"x"),
+            bytes: 1,
+            name: "S01E02.mkv".to_owned(),
+            path_hint: None,
+        };
+        let cached = MediaError::NoVideo { path: "/cache/e3b0".into(), found: "audio".to_owned() };
+        let error = WorkError::of_source(&cached, &source);
+        assert!(matches!(&error, WorkError::BadInput(text) if text.starts_with("S01E02.mkv: ")), "{error}");
+    }
+}

@@ -1,0 +1,169 @@
+//! How the two copies of an episode relate, in time, in space and in colour, and which frames become pairs.
+//!
+//! The judgement is that of pairs; this reads the frames it asks for. The shards are fixed here, before anything is
+//! extracted, so they have the same bytes however many workers make them.
+
+use remaster_domain::{
+    ActiveArea, AlignResult, AlignSpec, Alignment, ColourTransform, EpisodeId, Lattice, PairChoice, TaskResult,
+};
+use remaster_media::YuvFrame;
+use remaster_pairs::{
+    ChooseInput, PathConfig, Refusal, Registration, Rgb, Thumbs, align_path, choose_frames, colour_residual,
+    colour_samples, fit_colour, solve_transform, warp_hd_to_sd_lattice,
+};
+use remaster_proto::Completion;
+
+use super::reader::{PairFrames, read_pairs};
+use super::registration::registration_frames;
+use crate::context::{Context, Disc};
+use crate::error::WorkError;
+use crate::monitor::Monitor;
+use crate::picture::rgb_of;
+
+/// Frames that the transform is fitted to: more do not change it, fewer leave it to chance.
+const REGISTRATION_FRAMES: usize = 24;
+/// Corners that move this much between two halves of the episode mean that one transform does not fit it.
+const CORNER_SPREAD_MAX_PX: f64 = 2.0;
+const ALIGNMENT_VERSION: u32 = 1;
+
+/// What to align, besides the discs.
+#[derive(Debug, Clone)]
+pub(crate) struct AlignSettings {
+    pub(crate) episode: EpisodeId,
+    pub(crate) lattice: Lattice,
+    pub(crate) scale: u32,
+    pub(crate) pairs_max: u32,
+}
+
+/// Runs an `align` task.
+pub(crate) async fn run(context: &Context, spec: AlignSpec, monitor: &Monitor) -> Result<Completion, WorkError> {
+    let sd = context.disc(&spec.span.sd, monitor).await?;
+    let hd = context.disc(&spec.span.hd, monitor).await?;
+    let thumbs = [context.thumbs(&spec.span.sd).await?, context.thumbs(&spec.span.hd).await?];
+    let settings = AlignSettings {
+        episode: spec.episode,
+        lattice: spec.lattice,
+        scale: spec.scale,
+        pairs_max: spec.pairs_max,
+    };
+    let own = monitor.clone();
+    let result = monitor.blocking(move || align(&sd, &hd, &thumbs, &settings, &own)).await?;
+    Ok(Completion { result: TaskResult::Align(result), objects: Vec::new() })
+}
+
+/// Aligns the copies; `thumbs` are those of SD and HD.
+pub(crate) fn align(
+    sd: &Disc,
+    hd: &Disc,
+    thumbs: &[Vec<u8>; 2],
+    settings: &AlignSettings,
+    monitor: &Monitor,
+) -> Result<AlignResult, WorkError> {
+    let refused = |refusal: Refusal| WorkError::of_episode(&refusal, settings.episode.as_str());
+    let sd_thumbs = Thumbs::prepare(&thumbs[0]).map_err(refused)?;
+    let hd_thumbs = Thumbs::prepare(&thumbs[1]).map_err(refused)?;
+    monitor.report(0, 0, "finding the offset");
+    let segments = align_path(&sd_thumbs, &hd_thumbs, &PathConfig::default()).map_err(refused)?;
+    let choices = registration_frames(&segments, &thumbs[0], REGISTRATION_FRAMES);
+    let frames = decode(sd, hd, &choices, monitor)?;
+    monitor.report(0, 0, "laying one picture over the other");
+    let registration = register(&frames, sd, hd).map_err(refused)?;
+    monitor.check()?;
+    let colour = colour_between(&frames, sd, hd, &registration);
+    let input = ChooseInput {
+        segments: &segments,
+        sd: &sd_thumbs,
+        sd_cuts: &sd.index.cuts,
+        pairs_max: settings.pairs_max as usize,
+    };
+    let shards = choose_frames(&input);
+    tracing::info!(
+        episode = %settings.episode,
+        segments = segments.len(),
+        transform = ?registration.transform,
+        active = ?registration.active,
+        zncc = registration.zncc,
+        corner_spread_px = registration.corner_spread_px,
+        shards = shards.len(),
+        "aligned"
+    );
+    let alignment = Alignment {
+        version: ALIGNMENT_VERSION,
+        lattice: settings.lattice,
+        scale: settings.scale,
+        segments,
+        transform: registration.transform,
+        colour,
+        active: registration.active,
+    };
+    Ok(AlignResult { alignment, shards })
+}
+
+fn decode(
+    sd: &Disc,
+    hd: &Disc,
+    choices: &[PairChoice],
+    monitor: &Monitor,
+) -> Result<Vec<PairFrames>, WorkError> {
+    let mut frames = Vec::with_capacity(choices.len());
+    for pair in read_pairs(sd, hd, choices, 0)? {
+        monitor.check()?;
+        frames.push(pair?);
+        monitor.report(frames.len() as u64, choices.len() as u64, "reading frames");
+    }
+    Ok(frames)
+}
+
+fn register(frames: &[PairFrames], sd: &Disc, hd: &Disc) -> Result<Registration, Refusal> {
+    let luma = |pair: &PairFrames| {
+        (rgb_of(&pair.sd, sd.colour).luma(), rgb_of(pair.hd_frame(), hd.colour).luma())
+    };
+    let planes: Vec<_> = frames.iter().map(luma).collect();
+    let registration = solve_transform(&planes, None)?;
+    if registration.corner_spread_px > CORNER_SPREAD_MAX_PX {
+        let reason = format!(
+            "the corners lie {:.1} hd pixels apart between two halves of the episode",
+            registration.corner_spread_px
+        );
+        return Err(Refusal::Geometry { reason });
+    }
+    Ok(registration)
+}
+
+/// The colours of HD as those of SD, from flat blocks of the registered frames.
+fn colour_between(
+    frames: &[PairFrames],
+    sd: &Disc,
+    hd: &Disc,
+    registration: &Registration,
+) -> ColourTransform {
+    let active = registration.active;
+    let samples: Vec<_> = frames
+        .iter()
+        .flat_map(|pair| {
+            let sd_picture = active_part(&rgb_of(&pair.sd, sd.colour), active);
+            let hd_picture = rgb_of(pair.hd_frame(), hd.colour);
+            let warped = warp_hd_to_sd_lattice(&hd_picture, &registration.transform, active, 1);
+            colour_samples(&warped, &sd_picture)
+        })
+        .collect();
+    let Some(fit) = fit_colour(&samples) else {
+        tracing::warn!(samples = samples.len(), "too few flat blocks to fit colours, they are left as they are");
+        return ColourTransform::IDENTITY;
+    };
+    let residual = colour_residual(&fit, &samples);
+    tracing::info!(median = residual.median, p95 = residual.p95, samples = samples.len(), "colours fitted");
+    fit
+}
+
+/// The pixels of an SD frame that carry picture, untouched.
+pub(super) fn active_part(sd: &Rgb, active: ActiveArea) -> Rgb {
+    sd.crop(active.x as usize, active.y as usize, active.width as usize, active.height as usize)
+}
+
+impl PairFrames {
+    /// The HD frame that the SD frame is paired with.
+    pub(crate) fn hd_frame(&self) -> &YuvFrame {
+        &self.hd[self.hd.len() / 2]
+    }
+}

@@ -1,0 +1,45 @@
+//! The index of a source: one linear decode, stored as JSON with its thumbnails beside it.
+
+use remaster_domain::{ContentHash, IndexResult, IndexSpec, SourceIndex, SourceRef, TaskResult};
+use remaster_media::{MediaError, index, probe};
+use remaster_proto::Completion;
+use remaster_store::Key;
+
+use crate::cache::HeldFile;
+use crate::context::Context;
+use crate::error::WorkError;
+use crate::monitor::Monitor;
+
+/// Runs an `index` task.
+pub(crate) async fn run(context: &Context, spec: IndexSpec, monitor: &Monitor) -> Result<Completion, WorkError> {
+    let file = context.sources.find(&spec.source, monitor).await?;
+    let (source, own) = (spec.source.clone(), monitor.clone());
+    let (index, thumbs) = monitor.blocking(move || index_file(&file, &source, &own)).await?;
+    let source = &spec.source.sha256;
+    // The index goes last: whoever finds it finds its thumbnails.
+    let bytes = serde_json::to_vec(&index).expect("an index is plain data");
+    let sha256 = ContentHash::of(&bytes);
+    let thumbs = context.store.put_bytes(&Key::thumbs(source, &sha256), thumbs.into()).await?;
+    let object = context.store.put_bytes(&Key::index(source, &sha256), bytes.into()).await?;
+    let frame_count = index.frames.len() as u32;
+    Ok(Completion {
+        result: TaskResult::Index(IndexResult { index: sha256, frame_count }),
+        objects: vec![object, thumbs],
+    })
+}
+
+/// Decodes a file once; progress in frames.
+pub(crate) fn index_file(
+    file: &HeldFile,
+    source: &SourceRef,
+    monitor: &Monitor,
+) -> Result<(SourceIndex, Vec<u8>), WorkError> {
+    let named = |error: MediaError| WorkError::of_source(&error, source);
+    let probed = probe(file.path()).map_err(named)?;
+    let seconds = probed.video_duration_s.or(probed.duration_s).unwrap_or(0.0);
+    let expected = (seconds * probed.video.frame_rate.as_f64()).round() as u64;
+    let mut progress = |frames: u64| monitor.report(frames, expected.max(frames), "");
+    let made = index(file.path(), &source.sha256, &mut progress).map_err(named)?;
+    monitor.check()?;
+    Ok(made)
+}

@@ -1,0 +1,135 @@
+//! `remaster-worker extract`: one episode, no cluster, the same steps and the same bytes.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use remaster_domain::{AlignResult, CurateSpec, EpisodeId, Lattice, SeasonId};
+use remaster_store::Store;
+use tokio_util::sync::CancellationToken;
+
+use super::align::{AlignSettings, align};
+use super::curate::manifest_of;
+use super::pair::PairMaker;
+use super::shard::{make_shard, shard_ref};
+use crate::context::Disc;
+use crate::error::WorkError;
+use crate::local::{folder_url, open_disc, write_whole};
+use crate::monitor::Monitor;
+
+/// Season name in the manifest of an episode that belongs to none.
+const LOCAL_SEASON: &str = "local";
+
+/// Options of `extract`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ExtractArgs {
+    /// The DVD's file
+    #[arg(long, env = "REMASTER_SD", value_name = "FILE")]
+    sd: PathBuf,
+    /// The Blu-ray's file
+    #[arg(long, env = "REMASTER_HD", value_name = "FILE")]
+    hd: PathBuf,
+    /// Folder for shards/ and manifest.json
+    #[arg(long, env = "REMASTER_OUT", value_name = "DIR")]
+    out: PathBuf,
+    /// Most pairs to choose
+    #[arg(long, env = "REMASTER_MAX_PAIRS", value_name = "N", default_value_t = 600)]
+    max_pairs: u32,
+    /// Episode id for keys [default: made from the name of the SD file]
+    #[arg(long, env = "REMASTER_EPISODE", value_name = "ID")]
+    episode: Option<EpisodeId>,
+    /// HR pixels per LR pixel
+    #[arg(long, env = "REMASTER_SCALE", value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=4))]
+    scale: u32,
+}
+
+/// Runs the command; counts go to stderr.
+pub(crate) async fn extract(args: ExtractArgs, stop: CancellationToken) -> Result<(), WorkError> {
+    let monitor = Monitor::on_stderr(stop.clone(), "extract");
+    let settings = AlignSettings {
+        episode: args.episode.clone().unwrap_or_else(|| episode_of(&args.sd)),
+        lattice: Lattice::SdNative,
+        scale: args.scale,
+        pairs_max: args.max_pairs,
+    };
+    let (own, own_args, own_settings) = (monitor.clone(), args.clone(), settings.clone());
+    let prepare = move || prepare(&own_args, &own_settings, &stop, &own);
+    let (sd, hd, aligned) = monitor.blocking(prepare).await?;
+    let (out, url) = folder_url(&args.out)?;
+    let store = Store::open(&url)?;
+    let scratch = tempfile::tempdir_in(&out).map_err(|error| WorkError::of_file(&out, &error))?;
+    let mut rejected = BTreeMap::<String, u32>::new();
+    let (mut shards, mut sidecars) = (Vec::new(), Vec::new());
+    for shard in &aligned.shards {
+        let (sd, hd, alignment) = (sd.clone(), hd.clone(), aligned.alignment.clone());
+        let (episode, shard, own) = (settings.episode.clone(), shard.clone(), monitor.clone());
+        let folder = scratch.path().to_owned();
+        let make = move || {
+            let maker = PairMaker { episode: &episode, alignment: &alignment, sd: &sd, hd: &hd };
+            make_shard(&maker, &shard, &folder, &own)
+        };
+        let outcome = monitor.blocking(make).await?;
+        for (gate, count) in outcome.rejected {
+            *rejected.entry(gate).or_default() += count;
+        }
+        if let Some(finished) = outcome.shard {
+            store.put_shard(&finished).await?;
+            shards.push(shard_ref(&finished, &settings.episode));
+            sidecars.push(finished.index);
+        }
+    }
+    let season: SeasonId = LOCAL_SEASON.parse().expect("a valid name");
+    let spec = CurateSpec { season, lattice: settings.lattice, scale: settings.scale, shards };
+    let manifest = manifest_of(&spec, &sidecars);
+    eprintln!("{}", yield_text(manifest.pair_count(), &rejected));
+    if manifest.pair_count() == 0 {
+        return Err(WorkError::BadInput(format!("{}: no pair passed the gates", settings.episode)));
+    }
+    let text = serde_json::to_vec_pretty(&manifest).expect("a manifest is plain data");
+    write_whole(&out.join("manifest.json"), &text)
+}
+
+/// Everything before the first byte is written.
+fn prepare(
+    args: &ExtractArgs,
+    settings: &AlignSettings,
+    stop: &CancellationToken,
+    monitor: &Monitor,
+) -> Result<(Disc, Disc, AlignResult), WorkError> {
+    let index = |path: &Path, what| open_disc(path, &Monitor::on_stderr(stop.clone(), what));
+    let (sd, sd_thumbs) = index(&args.sd, "index sd")?;
+    let (hd, hd_thumbs) = index(&args.hd, "index hd")?;
+    let aligned = align(&sd, &hd, &[sd_thumbs, hd_thumbs], settings, monitor)?;
+    Ok((sd, hd, aligned))
+}
+
+/// An id from a file name: what an id may not hold becomes `-`.
+fn episode_of(sd: &Path) -> EpisodeId {
+    let stem = sd.file_stem().unwrap_or_default().to_string_lossy();
+    let word: String = stem.chars().take(64).map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    word.parse().unwrap_or_else(|_| "episode".parse().expect("a valid id"))
+}
+
+fn yield_text(kept: usize, rejected: &BTreeMap<String, u32>) -> String {
+    let reasons: Vec<String> = rejected.iter().map(|(gate, count)| format!("{gate} {count}")).collect();
+    let away = if reasons.is_empty() { "none".to_owned() } else { reasons.join(", ") };
+    format!("{kept} pairs; turned away: {away}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_file_name_gives_an_id() {
+        assert_eq!(episode_of(Path::new("/d/S06E16.mkv")).as_str(), "S06E16");
+        assert_eq!(episode_of(Path::new("H1_t06 (ä).mkv")).as_str(), "H1-t06----");
+        assert_eq!(episode_of(Path::new("/")).as_str(), "episode");
+    }
+
+    #[test]
+    fn counts_name_every_gate() {
+        let rejected = BTreeMap::from([("colour".to_owned(), 2), ("same-frame".to_owned(), 1)]);
+        assert_eq!(yield_text(9, &rejected), "9 pairs; turned away: colour 2, same-frame 1");
+    }
+}

@@ -1,0 +1,20 @@
+//! extract: from two copies of an episode to shards of pairs.
+//!
+//! **extract** -> store -> train -> publish -> upscale. In flow order: index each source, align the copies, make the
+//! shards, curate the season. `local` runs the same steps for one episode without a cluster.
+
+mod align;
+mod curate;
+mod index;
+mod local;
+mod pair;
+mod reader;
+mod registration;
+mod shard;
+
+pub(crate) use align::{AlignSettings, align, run as run_align};
+pub(crate) use curate::run as run_curate;
+pub(crate) use index::{index_file, run as run_index};
+pub(crate) use local::{ExtractArgs, extract};
+pub(crate) use reader::{PairFrames, read_pairs};
+pub(crate) use shard::run as run_extract;

@@ -1,0 +1,169 @@
+//! How running work hears that it must stop, and says how far it is. The same for a lease and for a local command, so the
+//! work does not know which of the two it serves.
+
+use std::io::{IsTerminal, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use remaster_proto::Attempt;
+use tokio_util::sync::CancellationToken;
+use tracing::Span;
+
+use crate::error::WorkError;
+
+/// A call that cannot be interrupted (a mux, an index) may go on this long after a stop before it is left to itself.
+pub(crate) const STOP_GRACE: Duration = Duration::from_secs(3);
+/// Between two progress lines on a terminal.
+const TERMINAL_INTERVAL: Duration = Duration::from_millis(250);
+/// Between two progress lines in a file or a pipe.
+const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
+
+type Report = dyn Fn(u64, u64, &str) + Send + Sync;
+
+/// Stop and progress of one piece of work. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Monitor {
+    stop: CancellationToken,
+    report: Arc<Report>,
+}
+
+impl Monitor {
+    /// For an attempt: the next heartbeat carries what is reported.
+    pub(crate) fn of_attempt(attempt: &Attempt) -> Self {
+        let stop = attempt.stop.clone();
+        let attempt = attempt.clone();
+        Self { stop, report: Arc::new(move |done, total, note| attempt.report(done, total, note)) }
+    }
+
+    /// For a local command: lines on stderr with rate and time left.
+    pub(crate) fn on_stderr(stop: CancellationToken, what: &str) -> Self {
+        let line = Mutex::new(ProgressLine::new(what));
+        let report = move |done, total, note: &str| {
+            line.lock().unwrap_or_else(PoisonError::into_inner).show(done, total, note, Instant::now());
+        };
+        Self { stop, report: Arc::new(report) }
+    }
+
+    /// For tests: never stops, says nothing.
+    #[cfg(test)]
+    pub(crate) fn silent() -> Self {
+        Self { stop: CancellationToken::new(), report: Arc::new(|_, _, _| {}) }
+    }
+
+    /// The same work as a part of something larger: `done` of `total` lies behind it.
+    #[cfg(feature = "upscale")]
+    pub(crate) fn part(&self, behind: u64, total: u64) -> Self {
+        let report = Arc::clone(&self.report);
+        Self { stop: self.stop.clone(), report: Arc::new(move |done, _, note| report(behind + done, total, note)) }
+    }
+
+    /// Says how far the work is, in its own unit.
+    pub(crate) fn report(&self, done: u64, total: u64, note: &str) {
+        (self.report)(done, total, note);
+    }
+
+    /// To be asked between frames.
+    pub(crate) fn check(&self) -> Result<(), WorkError> {
+        if self.stop.is_cancelled() { Err(WorkError::Stopped) } else { Ok(()) }
+    }
+
+    /// Runs blocking work on a thread of its own kind. After a stop it gets a moment to notice, then it is left behind.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, WorkError> + Send + 'static,
+    ) -> Result<T, WorkError> {
+        self.check()?;
+        let span = Span::current();
+        let running = tokio::task::spawn_blocking(move || span.in_scope(work));
+        let given_up = async {
+            self.stop.cancelled().await;
+            tokio::time::sleep(STOP_GRACE).await;
+        };
+        tokio::select! {
+            ended = running => match ended {
+                Ok(result) => result,
+                Err(panic) => Err(WorkError::Retryable(format!("the work ended abruptly: {panic}"))),
+            },
+            () = given_up => Err(WorkError::Stopped),
+        }
+    }
+}
+
+/// One line that is written over on a terminal and appended elsewhere.
+struct ProgressLine {
+    what: String,
+    started: Instant,
+    shown: Option<Instant>,
+    is_terminal: bool,
+}
+
+impl ProgressLine {
+    fn new(what: &str) -> Self {
+        let is_terminal = std::io::stderr().is_terminal();
+        Self { what: what.to_owned(), started: Instant::now(), shown: None, is_terminal }
+    }
+
+    fn show(&mut self, done: u64, total: u64, note: &str, now: Instant) {
+        let interval = if self.is_terminal { TERMINAL_INTERVAL } else { PLAIN_INTERVAL };
+        let is_last = done == total && total > 0;
+        if !is_last && self.shown.is_some_and(|shown| now - shown < interval) {
+            return;
+        }
+        self.shown = Some(now);
+        let line = progress_text(&self.what, done, total, note, now - self.started);
+        // Nobody is there to read a progress line that cannot be written.
+        let mut stderr = std::io::stderr();
+        let _ = match (self.is_terminal, is_last) {
+            (true, false) => write!(stderr, "\r\x1b[K{line}"),
+            (true, true) => writeln!(stderr, "\r\x1b[K{line}"),
+            (false, _) => writeln!(stderr, "{line}"),
+        };
+    }
+}
+
+fn progress_text(what: &str, done: u64, total: u64, note: &str, elapsed: Duration) -> String {
+    let per_second = done as f64 / elapsed.as_secs_f64().max(1e-3);
+    let mut text = if total > 0 { format!("{what}: {done}/{total}") } else { format!("{what}: {done}") };
+    if done > 0 && elapsed >= Duration::from_millis(500) {
+        text.push_str(&format!(", {per_second:.1} a second"));
+        let left_s = (total.saturating_sub(done) as f64 / per_second).round();
+        if left_s > 0.0 {
+            text.push_str(&format!(", {} left", clock(left_s as u64)));
+        }
+    }
+    if !note.is_empty() {
+        text.push_str(&format!(" ({note})"));
+    }
+    text
+}
+
+fn clock(seconds: u64) -> String {
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_progress_line_tells_rate_and_time_left() {
+        let text = progress_text("frames", 100, 400, "x264", Duration::from_secs(50));
+        assert_eq!(text, "frames: 100/400, 2.0 a second, 2:30 left (x264)");
+        assert_eq!(progress_text("frames", 0, 0, "", Duration::ZERO), "frames: 0");
+        assert_eq!(clock(3_725), "1:02:05");
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_the_work_is_an_error_that_may_be_tried_again() {
+        let result = Monitor::silent().blocking::<()>(|| panic!("of a test")).await;
+        assert!(matches!(result, Err(WorkError::Retryable(_))));
+    }
+
+    #[tokio::test]
+    async fn stopped_work_is_not_begun() {
+        let monitor = Monitor::silent();
+        monitor.stop.cancel();
+        assert!(matches!(monitor.blocking(|| Ok(())).await, Err(WorkError::Stopped)));
+    }
+}

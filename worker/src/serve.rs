@@ -1,0 +1,140 @@
+//! `remaster-worker run`: serves a coordinator until told to end. One lease loop (proto's), one runner for all kinds.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use remaster_domain::{Capabilities, SessionId, TaskKind, WorkerId};
+use remaster_proto::{LeaseClient, SessionConfig, connect, run_session};
+use remaster_service::{CliError, cache_dir, exit_with_stdin, on_signals};
+use remaster_store::Store;
+use uuid::Uuid;
+
+use crate::context::Context;
+use crate::runner::{KINDS, Runner};
+use crate::scratch::Scratch;
+use crate::sources::Sources;
+use crate::threads::Threads;
+
+/// Bound of downloaded sources: a season of DVDs.
+const CACHE_GIB_DEFAULT: u64 = 200;
+/// After SIGTERM what runs may finish within this; with the release after it, orchestrators' usual 30 s suffice.
+const DRAIN_GRACE: Duration = Duration::from_secs(10);
+
+/// Options of `run`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RunArgs {
+    /// URL of the coordinator, for example http://127.0.0.1:7700
+    #[arg(long, env = "REMASTER_COORDINATOR", value_name = "URL")]
+    coordinator: String,
+    /// URL of the store: file:///folder or s3://bucket/prefix
+    #[arg(long, env = "REMASTER_STORE", value_name = "URL")]
+    store: String,
+    /// Folder with disc files; may be given several times
+    #[arg(long, env = "REMASTER_SOURCES", value_name = "DIR")]
+    sources: Vec<PathBuf>,
+    /// Tasks at once
+    #[arg(long, env = "REMASTER_SLOTS", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    slots: u32,
+    /// Threads of one task; 0 shares the cores among the slots
+    #[arg(long, env = "REMASTER_THREADS", value_name = "N", default_value_t = 0)]
+    threads: usize,
+    /// Kinds of task to take [default: all that this build can do]
+    #[arg(long, env = "REMASTER_KINDS", value_name = "LIST", value_delimiter = ',', value_parser = kind)]
+    kinds: Vec<TaskKind>,
+    /// Folder for downloads [default: the user's cache folder]
+    #[arg(long, env = "REMASTER_CACHE", value_name = "DIR")]
+    cache: Option<PathBuf>,
+    /// Most GiB of downloaded sources to keep
+    #[arg(long, env = "REMASTER_CACHE_GIB", value_name = "N", default_value_t = CACHE_GIB_DEFAULT)]
+    cache_gib: u64,
+    /// Folder for half-made shards and segments [default: scratch/ in the cache folder]
+    #[arg(long, env = "REMASTER_SCRATCH", value_name = "DIR")]
+    scratch: Option<PathBuf>,
+    /// Where networks run: cpu, cuda or cuda:N
+    #[cfg(feature = "upscale")]
+    #[arg(long, env = "REMASTER_DEVICE", value_name = "DEVICE", default_value = "cpu")]
+    device: crate::upscale::DeviceChoice,
+    /// End when stdin closes: set by the process that started this one
+    #[arg(long, hide = true)]
+    exit_with_stdin: bool,
+}
+
+/// Runs the command until SIGTERM, SIGINT or a coordinator that refuses this worker.
+pub(crate) async fn run(args: RunArgs) -> Result<(), CliError> {
+    let shutdown = on_signals()?;
+    if args.exit_with_stdin {
+        exit_with_stdin(shutdown.clone());
+    }
+    let worker = WorkerId::from_uuid(Uuid::now_v7());
+    let channel = connect(&args.coordinator)
+        .map_err(|error| CliError::usage(error.to_string()).with_hint("for example http://127.0.0.1:7700"))?;
+    let store = open_store(&args.store).await?;
+    let cache = match &args.cache {
+        Some(folder) => folder.clone(),
+        None => cache_dir()?,
+    };
+    let threads = Threads::of_slots(args.threads, args.slots);
+    threads.apply();
+    let scratch = Scratch::create(args.scratch.as_deref().unwrap_or(&cache.join("scratch")), &worker)?;
+    let cache_bytes_max = args.cache_gib.saturating_mul(1 << 30);
+    let sources = Sources::new(args.sources.clone(), &cache, cache_bytes_max, store.clone());
+    let context = Context::new(store, sources, scratch.folder().to_owned());
+    #[cfg(feature = "upscale")]
+    let context = context.with_device(args.device);
+    let config = SessionConfig {
+        worker,
+        name: format!("{}-{}", host_name(), std::process::id()),
+        capabilities: capabilities(&args, threads),
+        slots: args.slots,
+        drain_grace: DRAIN_GRACE,
+    };
+    let client = LeaseClient::new(channel, SessionId::from_uuid(Uuid::now_v7()));
+    let runner = Arc::new(Runner::new(context));
+    run_session(client, config, shutdown, runner).await.map_err(|error| CliError::failed(error.to_string()))
+}
+
+/// Opens the store and proves that it can be written and read, so that a wrong URL shows now and not after an hour.
+async fn open_store(url: &str) -> Result<Store, CliError> {
+    let store = Store::open(url).map_err(|error| CliError::usage(error.to_string()))?;
+    store.probe().await.map_err(|error| {
+        CliError::failed(error.to_string()).with_hint(
+            "check --store; an S3 store takes its endpoint and keys from AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and \
+             AWS_SECRET_ACCESS_KEY",
+        )
+    })?;
+    Ok(store)
+}
+
+fn capabilities(args: &RunArgs, threads: Threads) -> Capabilities {
+    let kinds = if args.kinds.is_empty() { KINDS.to_vec() } else { args.kinds.clone() };
+    let labels = [("threads", threads.per_task.to_string()), ("host", host_name())];
+    Capabilities { kinds, labels: labels.map(|(name, value)| (name.to_owned(), value)).into() }
+}
+
+/// A kind that this build can do.
+fn kind(word: &str) -> Result<TaskKind, String> {
+    let known = TaskKind::parse(word).filter(|kind| KINDS.contains(kind));
+    known.ok_or_else(|| {
+        let words: Vec<&str> = KINDS.iter().map(|kind| kind.as_str()).collect();
+        format!("this worker does {}", words.join(", "))
+    })
+}
+
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "worker".to_owned() } else { name.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_kinds_that_this_binary_does_are_taken() {
+        assert_eq!(kind("align"), Ok(TaskKind::Align));
+        assert!(kind("train").is_err_and(|text| text.contains("extract")));
+    }
+}

@@ -1,0 +1,166 @@
+//! Models ready to run: fetched from the store by id, or read from a file that a user names.
+//!
+//! A model's id is the hash of its weights, so what was fetched is proven to be what was asked for.
+
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use remaster_domain::{ContentHash, InputColour, Lattice, ModelCard};
+use remaster_model::{DeviceKind, Generator, decode_safetensors, device, infer_arch, load_model};
+use remaster_store::{Key, Store};
+
+use crate::error::WorkError;
+use crate::monitor::Monitor;
+
+/// Networks kept in memory: a job has one, and a second while two jobs overlap.
+const MODELS_KEPT_MAX: usize = 2;
+const CARD_VERSION: u32 = 1;
+/// Larger files are no super-resolution weights and must not be read into memory.
+const WEIGHTS_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
+
+/// A network filled with its weights.
+#[derive(Debug)]
+pub(crate) struct LoadedModel {
+    pub(crate) generator: Generator,
+    pub(crate) card: ModelCard,
+}
+
+/// `cpu`, `cuda` or `cuda:N`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DeviceChoice(DeviceKind);
+
+impl Default for DeviceChoice {
+    fn default() -> Self {
+        Self(DeviceKind::default())
+    }
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let cuda = |number: &str| number.parse().ok().map(DeviceKind::LibtorchCuda);
+        let kind = match text.split_once(':') {
+            None if text == "cpu" => Some(DeviceKind::default()),
+            None if text == "cuda" => Some(DeviceKind::LibtorchCuda(0)),
+            Some(("cuda", number)) => cuda(number),
+            _ => None,
+        };
+        kind.map(Self).ok_or_else(|| "expected cpu, cuda or cuda:N".to_owned())
+    }
+}
+
+/// The models used lately.
+#[derive(Debug, Default)]
+pub(crate) struct Models {
+    device: DeviceChoice,
+    loaded: Mutex<Vec<(ContentHash, Arc<LoadedModel>)>>,
+}
+
+impl Models {
+    /// Models that run on `device`.
+    pub(crate) fn on(device: DeviceChoice) -> Self {
+        Self { device, loaded: Mutex::default() }
+    }
+
+    /// The model of that id.
+    pub(crate) async fn get(
+        &self,
+        store: &Store,
+        id: &ContentHash,
+        monitor: &Monitor,
+    ) -> Result<Arc<LoadedModel>, WorkError> {
+        if let Some(model) = self.remembered(id) {
+            return Ok(model);
+        }
+        let card: ModelCard = store.get_json(&Key::model_card(id)).await?;
+        let weights = store.get_verified(&Key::model_weights(id), id).await?;
+        let device = self.device;
+        let model = Arc::new(monitor.blocking(move || load(&weights, card, device)).await?);
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if loaded.len() == MODELS_KEPT_MAX {
+            loaded.remove(0);
+        }
+        loaded.push((id.clone(), Arc::clone(&model)));
+        Ok(model)
+    }
+
+    fn remembered(&self, id: &ContentHash) -> Option<Arc<LoadedModel>> {
+        let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        loaded.iter().find(|(known, _)| known == id).map(|(_, model)| Arc::clone(model))
+    }
+}
+
+impl LoadedModel {
+    /// Reads a weights file, or the folder that holds `model.safetensors`; `card.json` beside it is used where it is
+    /// there, and defaults are logged where it is not.
+    pub(crate) fn open(path: &Path, device: DeviceChoice) -> Result<Self, WorkError> {
+        let file = if path.is_dir() { path.join("model.safetensors") } else { path.to_owned() };
+        let bad = |reason: String| WorkError::BadInput(format!("model {}: {reason}", file.display()));
+        let size = std::fs::metadata(&file).map_err(|error| bad(error.to_string()))?.len();
+        if size > WEIGHTS_BYTES_MAX {
+            return Err(bad(format!("{size} bytes are too many for a model")));
+        }
+        let weights = std::fs::read(&file).map_err(|error| bad(error.to_string()))?;
+        let card_file = file.with_file_name("card.json");
+        let card = match std::fs::read(&card_file) {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map_err(|error| bad(format!("card {} cannot be read: {error}", card_file.display())))?,
+            Err(_) => default_card(&weights, &file).map_err(|error| bad(error.to_string()))?,
+        };
+        load(&weights, card, device).map_err(|error| bad(error.to_string()))
+    }
+}
+
+fn load(weights: &[u8], card: ModelCard, choice: DeviceChoice) -> Result<LoadedModel, WorkError> {
+    let device = device(choice.0)?;
+    let generator = load_model(weights, &card, &device)?;
+    Ok(LoadedModel { generator, card })
+}
+
+/// What a file of weights alone lets one assume.
+fn default_card(weights: &[u8], file: &Path) -> Result<ModelCard, WorkError> {
+    let (arch, scale) = infer_arch(&decode_safetensors(weights)?)?;
+    tracing::warn!(
+        model = %file.display(),
+        ?arch,
+        scale,
+        "no card.json beside the model: taken for one trained on BT.601 RGB that keeps its input's colours"
+    );
+    Ok(ModelCard {
+        version: CARD_VERSION,
+        arch,
+        scale,
+        lattice: Lattice::SdNative,
+        sar: None,
+        input_colour: InputColour { matrix: "bt601".to_owned(), range: "tv".to_owned() },
+        chroma_filter: "bilinear-left".to_owned(),
+        colour_target: "sd".to_owned(),
+        colour_cube: None,
+        run: None,
+        dataset: None,
+        recipe: None,
+        metrics: Vec::new(),
+        parent: None,
+        licence_note: "unknown: the model came without a card".to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_have_names() {
+        assert_eq!("cpu".parse(), Ok(DeviceChoice::default()));
+        assert_eq!("cuda:3".parse(), Ok(DeviceChoice(DeviceKind::LibtorchCuda(3))));
+        assert!("gpu".parse::<DeviceChoice>().is_err() && "cuda:x".parse::<DeviceChoice>().is_err());
+    }
+
+    #[test]
+    fn a_file_that_is_no_model_is_named() {
+        let error = LoadedModel::open(Path::new("/nowhere/m.safetensors"), DeviceChoice::default());
+        assert!(matches!(error, Err(WorkError::BadInput(text)) if text.contains("/nowhere/m.safetensors")));
+    }
+}
