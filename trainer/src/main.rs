@@ -1,2 +1,191 @@
-//! x
-fn main() {}
+//! `remaster-trainer`: leases training runs from a coordinator, or trains one recipe without a cluster.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use remaster_domain::{Capabilities, SessionId, TaskKind, WorkerId};
+use remaster_model::{DeviceKind, device, set_threads};
+use remaster_proto::{LeaseClient, SessionConfig, connect, run_session};
+use remaster_service::{CliError, TelemetryArgs, exit_with_stdin, finish, on_signals};
+use remaster_store::Store;
+use remaster_trainer::TrainError;
+use remaster_trainer::lease::{Runner, RunnerConfig};
+use remaster_trainer::local::{LocalRun, train_locally};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// After SIGTERM a run may take this long to save its checkpoint: a gigabyte over a slow line.
+const DRAIN_GRACE: Duration = Duration::from_secs(120);
+
+/// Trains upscaling models on pairs of the user's own discs
+#[derive(Debug, Parser)]
+#[command(name = "remaster-trainer", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    telemetry: TelemetryArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Lease training runs from a coordinator until asked to end
+    Run(RunArgs),
+    /// Train one recipe, no cluster; the same command again goes on where it was stopped
+    Train(TrainArgs),
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// Coordinator, as http://host:port
+    #[arg(long, env = "REMASTER_COORDINATOR", value_name = "URL")]
+    coordinator: String,
+    /// Store, as file:///dir or s3://bucket/prefix
+    #[arg(long, env = "REMASTER_STORE", value_name = "URL")]
+    store: String,
+    /// Name shown by `remaster workers`
+    #[arg(long, env = "REMASTER_NAME", default_value = "trainer")]
+    name: String,
+    /// End when stdin is closed: for a parent process that must not leave this one behind
+    #[arg(long, env = "REMASTER_EXIT_WITH_STDIN")]
+    exit_with_stdin: bool,
+    #[command(flatten)]
+    compute: ComputeArgs,
+}
+
+#[derive(Debug, Args)]
+struct TrainArgs {
+    /// Recipe file, or the name of a ready one: esrgan, esrgan-lite, compact, demo, demo-esrgan-lite
+    recipe: String,
+    /// Folder for checkpoints and models
+    #[arg(
+        long,
+        env = "REMASTER_OUT",
+        value_name = "DIR",
+        default_value = "remaster-run"
+    )]
+    out: PathBuf,
+    /// Dataset manifest, instead of the recipe's
+    #[arg(long, env = "REMASTER_MANIFEST", value_name = "FILE")]
+    manifest: Option<PathBuf>,
+    /// Store with the shards, instead of the recipe's; the manifest's folder where neither says
+    #[arg(long, env = "REMASTER_STORE", value_name = "URL")]
+    store: Option<String>,
+    #[command(flatten)]
+    compute: ComputeArgs,
+}
+
+#[derive(Debug, Args)]
+struct ComputeArgs {
+    /// Threads of one operation; all cores where left out
+    #[arg(long, env = "REMASTER_THREADS", value_name = "N")]
+    threads: Option<usize>,
+    /// What computes: `cpu` or `cuda:N`
+    #[arg(long, env = "REMASTER_DEVICE", default_value = "cpu", value_parser = parse_device)]
+    device: DeviceKind,
+    /// VGG19 weights as safetensors with torchvision's keys, for the perceptual loss
+    #[arg(long, env = "REMASTER_PERCEPTUAL_WEIGHTS", value_name = "FILE")]
+    perceptual_weights: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("could not start the runtime")
+        .and_then(|runtime| runtime.block_on(start(cli)));
+    finish(result)
+}
+
+async fn start(cli: Cli) -> anyhow::Result<()> {
+    cli.telemetry.init()?;
+    let shutdown = on_signals()?;
+    match cli.command {
+        Command::Run(args) => serve(args, shutdown).await,
+        Command::Train(args) => train(args, shutdown).await,
+    }
+}
+
+async fn serve(args: RunArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
+    if args.exit_with_stdin {
+        exit_with_stdin(shutdown.clone());
+    }
+    let device = args.compute.device()?;
+    let store = Store::open(&args.store)?;
+    store
+        .probe()
+        .await
+        .with_context(|| format!("could not use the store {}", args.store))?;
+    let channel = connect(&args.coordinator)?;
+    let client = LeaseClient::new(channel, SessionId::from_uuid(Uuid::now_v7()));
+    let config = SessionConfig {
+        worker: WorkerId::from_uuid(Uuid::now_v7()),
+        name: args.name,
+        capabilities: Capabilities {
+            kinds: vec![TaskKind::Train, TaskKind::Publish],
+            ..Default::default()
+        },
+        slots: 1,
+        drain_grace: DRAIN_GRACE,
+    };
+    let runner = Runner::new(RunnerConfig {
+        store,
+        device,
+        perceptual_weights: args.compute.perceptual_weights,
+        shutdown: shutdown.clone(),
+    });
+    run_session(client, config, shutdown, Arc::new(runner))
+        .await
+        .context("the coordinator refused this trainer")
+}
+
+async fn train(args: TrainArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let local = LocalRun {
+        recipe: args.recipe,
+        out: args.out.clone(),
+        manifest: args.manifest,
+        store: args.store,
+        device: args.compute.device()?,
+        perceptual_weights: args.compute.perceptual_weights,
+        shutdown,
+    };
+    match train_locally(local).await {
+        Ok(_) => Ok(()),
+        // Asked to end and everything is saved: that is done, not failed.
+        Err(TrainError::Stopped) => Ok(()),
+        Err(error @ (TrainError::Recipe(_) | TrainError::Dataset(_))) => {
+            Err(CliError::usage(error.to_string()).into())
+        }
+        Err(error @ TrainError::Checkpoint(_)) => Err(CliError::failed(error.to_string())
+            .with_hint(format!(
+                "train into another folder with --out, or remove {}",
+                args.out.display()
+            ))
+            .into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl ComputeArgs {
+    fn device(&self) -> anyhow::Result<burn::tensor::Device> {
+        if let Some(threads) = self.threads {
+            set_threads(threads);
+        }
+        Ok(device(self.device)?)
+    }
+}
+
+fn parse_device(text: &str) -> Result<DeviceKind, String> {
+    let index = text.strip_prefix("cuda:").and_then(|index| index.parse().ok());
+    match (text, index) {
+        ("cpu", _) => Ok(DeviceKind::LibtorchCpu),
+        ("cuda", _) => Ok(DeviceKind::LibtorchCuda(0)),
+        (_, Some(index)) => Ok(DeviceKind::LibtorchCuda(index)),
+        _ => Err("expected cpu or cuda:N".to_owned()),
+    }
+}

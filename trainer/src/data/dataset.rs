@@ -1,0 +1,238 @@
+//! A manifest with its sidecars: every pair that counts and where it lies, split into what is trained on and what is held
+//! out. Whole shots are held out, so that no frame is judged whose neighbours were learnt.
+
+use futures::{StreamExt, TryStreamExt};
+use remaster_domain::{ContentHash, DatasetManifest, PairRecord, ShardRef};
+use remaster_store::{Key, ShardEntry, Store, StoreError};
+
+use super::picture::Pair;
+use crate::TrainError;
+
+/// Sidecars read at once: enough to hide an object store's latency.
+const READS_IN_FLIGHT: usize = 16;
+/// Held-out pairs aimed at, as a share of all.
+const HELD_OUT_SHARE: f64 = 1.0 / 20.0;
+/// Held-out pairs at most: one long shot must not take the data away.
+const HELD_OUT_SHARE_MAX: f64 = 1.0 / 5.0;
+/// Places tried for a shot to hold out.
+const PIVOTS_MAX: usize = 16;
+/// Spreads the pivots evenly however many there are: the golden ratio's fraction.
+const PIVOT_STRIDE: f64 = 0.618_033_988_749_895;
+
+/// One pair and where it lies.
+#[derive(Debug, Clone)]
+pub struct PairRef {
+    /// Shard it lies in.
+    pub shard: ContentHash,
+    /// Where in it.
+    pub entry: ShardEntry,
+}
+
+/// A dataset ready to be read.
+#[derive(Debug)]
+pub struct Dataset {
+    /// The manifest.
+    pub manifest: DatasetManifest,
+    /// Its hash.
+    pub hash: ContentHash,
+    /// Every pair that counts, in the manifest's order.
+    pub pairs: Vec<PairRef>,
+    /// Pairs to train on, as positions in `pairs`.
+    pub train: Vec<usize>,
+    /// Pairs to judge by, as positions in `pairs`; may be empty.
+    pub held_out: Vec<usize>,
+}
+
+impl Dataset {
+    /// Reads manifest and sidecars and checks that they fit each other and the run.
+    ///
+    /// # Errors
+    /// [`TrainError::Dataset`] for what no retry mends, [`TrainError::Store`] for the rest.
+    pub async fn open(store: &Store, key: &str, hash: &ContentHash, scale: u32) -> Result<Self, TrainError> {
+        let key: Key = key
+            .parse()
+            .map_err(|error: StoreError| TrainError::Dataset(error.to_string()))?;
+        let manifest = store.get_json_verified(&key, hash).await.map_err(lasting)?;
+        Self::of_manifest(store, manifest, hash.clone(), scale).await
+    }
+
+    /// The same for a manifest that was read already.
+    ///
+    /// # Errors
+    /// As [`Dataset::open`].
+    pub async fn of_manifest(
+        store: &Store,
+        manifest: DatasetManifest,
+        hash: ContentHash,
+        scale: u32,
+    ) -> Result<Self, TrainError> {
+        if manifest.scale != scale {
+            let text = format!(
+                "its pairs are {} times, but the run is for {scale} times",
+                manifest.scale
+            );
+            return Err(TrainError::Dataset(text));
+        }
+        let pairs = locate(store, &manifest).await?;
+        if pairs.is_empty() {
+            let text = format!(
+                "season `{}` has no pairs: extract an episode that has both discs",
+                manifest.season
+            );
+            return Err(TrainError::Dataset(text));
+        }
+        let held_out = hold_out(store, &pairs).await?;
+        let train = (0..pairs.len())
+            .filter(|at| held_out.binary_search(at).is_err())
+            .collect();
+        Ok(Self {
+            manifest,
+            hash,
+            pairs,
+            train,
+            held_out,
+        })
+    }
+
+    /// Reads and decodes the first pair, so that what is wrong with all of them shows before the first step.
+    ///
+    /// # Errors
+    /// [`TrainError::Dataset`] when crops of `lq_size_px` cannot be taken from it.
+    pub async fn check_first(&self, store: &Store, lq_size_px: u32) -> Result<(), TrainError> {
+        // Damaged pairs are skipped and counted when they are met; here it is about sizes.
+        for at in self.train.iter().take(3) {
+            let pair = &self.pairs[*at];
+            let Ok(files) = store.read_pair(&pair.shard, &pair.entry).await else {
+                continue;
+            };
+            let Ok(pair) = Pair::decode(&files, self.manifest.scale) else {
+                continue;
+            };
+            let named = |reason| TrainError::Dataset(format!("pair `{}`: {reason}", files.key));
+            return pair.at_least(lq_size_px).map(drop).map_err(named);
+        }
+        Ok(())
+    }
+}
+
+async fn locate(store: &Store, manifest: &DatasetManifest) -> Result<Vec<PairRef>, TrainError> {
+    let shards = manifest
+        .shards
+        .clone()
+        .into_iter()
+        .map(|shard| locate_in(store.clone(), shard));
+    let found: Vec<Vec<PairRef>> = futures::stream::iter(shards)
+        .buffered(READS_IN_FLIGHT)
+        .try_collect()
+        .await?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+async fn locate_in(store: Store, shard: ShardRef) -> Result<Vec<PairRef>, TrainError> {
+    let index = store.shard_index(&shard.sha256).await.map_err(lasting)?;
+    let mut entries = index.entries.into_iter();
+    let mut found = Vec::with_capacity(shard.keys.len());
+    for key in &shard.keys {
+        // The keys that count are in the tar's order, so one pass finds them all.
+        let Some(entry) = entries.find(|entry| entry.key == *key) else {
+            let text = format!(
+                "shard {} has no pair `{key}`, or not in its order",
+                shard.sha256.short()
+            );
+            return Err(TrainError::Dataset(text));
+        };
+        found.push(PairRef {
+            shard: shard.sha256.clone(),
+            entry,
+        });
+    }
+    Ok(found)
+}
+
+/// Whole shots around a few evenly spread pairs. Shots are runs in the manifest's order, so only the pairs around a pivot
+/// have their records read: a season of 100,000 pairs starts as fast as a demo.
+async fn hold_out(store: &Store, pairs: &[PairRef]) -> Result<Vec<usize>, TrainError> {
+    let share = |share: f64| (pairs.len() as f64 * share) as usize;
+    let (aim, most) = (share(HELD_OUT_SHARE).max(1), share(HELD_OUT_SHARE_MAX));
+    let mut held = std::collections::BTreeSet::new();
+    for number in 0..PIVOTS_MAX {
+        if held.len() >= aim {
+            break;
+        }
+        let pivot = ((number as f64 + 0.5) * PIVOT_STRIDE).fract() * pairs.len() as f64;
+        let shot = shot_around(store, pairs, pivot as usize, most).await?;
+        if held.len() + shot.len() <= most {
+            held.extend(shot);
+        }
+    }
+    Ok(held.into_iter().collect())
+}
+
+/// The pairs of a pivot's shot; stops early once they are more than `most`.
+async fn shot_around(
+    store: &Store,
+    pairs: &[PairRef],
+    pivot: usize,
+    most: usize,
+) -> Result<std::ops::Range<usize>, TrainError> {
+    let Some(shot) = shot_of(store, &pairs[pivot]).await? else {
+        return Ok(pivot..pivot);
+    };
+    let mut run = pivot..pivot + 1;
+    while run.start > 0
+        && run.len() <= most
+        && shot_of(store, &pairs[run.start - 1])
+            .await?
+            .is_none_or(|s| s == shot)
+    {
+        run.start -= 1;
+    }
+    while run.end < pairs.len()
+        && run.len() <= most
+        && shot_of(store, &pairs[run.end]).await?.is_none_or(|s| s == shot)
+    {
+        run.end += 1;
+    }
+    Ok(run)
+}
+
+/// Episode and shot; `None` for a pair whose record cannot be read.
+async fn shot_of(store: &Store, pair: &PairRef) -> Result<Option<(String, u32)>, TrainError> {
+    match read_record(store, pair).await {
+        Ok(record) => Ok(Some((record.episode.to_string(), record.shot))),
+        Err(error) if error.is_retryable() => Err(error.into()),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Reads the record of a pair without its pictures.
+///
+/// # Errors
+/// As [`Store::get_range`], and [`StoreError::Damaged`].
+pub async fn read_record(store: &Store, pair: &PairRef) -> Result<PairRecord, StoreError> {
+    let key = Key::shard(&pair.shard);
+    let member = &pair.entry.json;
+    let bytes = store
+        .get_range(&key, member.offset..member.offset.saturating_add(member.length))
+        .await?;
+    let damaged = |reason: String| StoreError::Damaged {
+        key: key.to_string(),
+        reason,
+    };
+    if ContentHash::of(&bytes) != member.sha256 {
+        return Err(damaged(format!(
+            "the record of `{}` has another hash",
+            pair.entry.key
+        )));
+    }
+    serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))
+}
+
+/// What is not there or damaged stays so: the dataset is wrong, not the moment.
+fn lasting(error: StoreError) -> TrainError {
+    if error.is_retryable() {
+        error.into()
+    } else {
+        TrainError::Dataset(error.to_string())
+    }
+}

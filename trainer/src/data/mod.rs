@@ -1,0 +1,11 @@
+//! Shards in, batches out: the order of everything is a pure function of manifest and seed; reading runs ahead of it.
+
+pub mod dataset;
+pub mod order;
+pub mod picture;
+pub mod sample;
+pub mod stream;
+
+pub use dataset::Dataset;
+pub use sample::{Batch, CropConfig};
+pub use stream::{BatchStream, StreamConfig};

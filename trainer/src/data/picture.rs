@@ -1,0 +1,88 @@
+//! A decoded pair: two 8-bit RGB pictures of which one is exactly `scale` times the other.
+
+use remaster_domain::{MaskRect, PairRecord};
+use remaster_store::PairFiles;
+
+/// 8-bit RGB, interleaved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    /// Columns.
+    pub width_px: u32,
+    /// Lines.
+    pub height_px: u32,
+    /// `height * width * 3` samples.
+    pub rgb: Vec<u8>,
+}
+
+/// LR and HR of one frame.
+#[derive(Debug, Clone)]
+pub struct Pair {
+    /// What the DVD shows.
+    pub lr: Picture,
+    /// What the Blu-ray shows.
+    pub hr: Picture,
+    /// LR rectangles that must not be learnt from.
+    pub mask: Vec<MaskRect>,
+}
+
+impl Pair {
+    /// Decodes the three files of a pair.
+    ///
+    /// # Errors
+    /// What is wrong with them, in words.
+    pub fn decode(files: &PairFiles, scale: u32) -> Result<Self, String> {
+        let record: PairRecord =
+            serde_json::from_slice(&files.json).map_err(|error| format!("its record: {error}"))?;
+        let lr = decode_png(&files.lr_png).map_err(|reason| format!("its LR picture: {reason}"))?;
+        let hr = decode_png(&files.hr_png).map_err(|reason| format!("its HR picture: {reason}"))?;
+        if (hr.width_px, hr.height_px) != (lr.width_px * scale, lr.height_px * scale) {
+            let (lw, lh, hw, hh) = (lr.width_px, lr.height_px, hr.width_px, hr.height_px);
+            return Err(format!(
+                "HR is {hw}x{hh} and LR {lw}x{lh}, which is not {scale} times"
+            ));
+        }
+        Ok(Self {
+            lr,
+            hr,
+            mask: record.mask,
+        })
+    }
+
+    /// The pair, if crops of this side can be taken from it.
+    ///
+    /// # Errors
+    /// Its size in words.
+    pub fn at_least(self, lq_size_px: u32) -> Result<Self, String> {
+        let (width, height) = (self.lr.width_px, self.lr.height_px);
+        if width.min(height) < lq_size_px {
+            return Err(format!(
+                "LR is {width}x{height}, too small for crops of {lq_size_px} px"
+            ));
+        }
+        Ok(self)
+    }
+
+    /// Bytes it takes in memory.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.lr.rgb.len() + self.hr.rgb.len()
+    }
+}
+
+fn decode_png(bytes: &[u8]) -> Result<Picture, String> {
+    let mut decoder = png::Decoder::new(std::io::Cursor::new(bytes));
+    decoder.set_transformations(png::Transformations::normalize_to_color8());
+    let mut reader = decoder.read_info().map_err(|error| error.to_string())?;
+    let size = reader.output_buffer_size().ok_or("it is too large")?;
+    let mut rgb = vec![0; size];
+    let info = reader.next_frame(&mut rgb).map_err(|error| error.to_string())?;
+    if info.color_type != png::ColorType::Rgb {
+        return Err(format!("it is {:?}, expected RGB", info.color_type));
+    }
+    rgb.truncate(info.buffer_size());
+    Ok(Picture {
+        width_px: info.width,
+        height_px: info.height,
+        rgb,
+    })
+}

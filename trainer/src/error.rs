@@ -1,0 +1,83 @@
+//! Why a run ended early, as far as somebody acts on it: stop asking, try again, or tell the user what is wrong.
+
+use remaster_domain::FailureClass;
+use remaster_model::ModelError;
+use remaster_store::StoreError;
+
+/// Why a run or a publication failed.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// A recipe that cannot be used.
+    #[error("recipe: {0}")]
+    Recipe(String),
+    /// A dataset that cannot be trained on.
+    #[error("dataset: {0}")]
+    Dataset(String),
+    /// More pairs than a sound dataset has could not be read.
+    #[error("{count} of {of} pairs cannot be used, last `{key}`: {reason}; extract the season again")]
+    TooManyDamaged {
+        /// Pairs that could not be used so far.
+        count: usize,
+        /// Pairs to train on.
+        of: usize,
+        /// The last one.
+        key: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A loss that is no number any more.
+    #[error("{loss} is {value} at step {step}: the run has diverged; lower the learning rate of its stage")]
+    Diverged {
+        /// The loss.
+        loss: &'static str,
+        /// What it is.
+        value: f32,
+        /// Where.
+        step: u64,
+    },
+    /// A checkpoint that is not of this run.
+    #[error("checkpoint {0}")]
+    Checkpoint(String),
+    /// Told to stop.
+    #[error("stopped before its end")]
+    Stopped,
+    /// The network or its weights.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A local file.
+    #[error("{path}: {source}")]
+    File {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A part of this process ended that should not have.
+    #[error("{0} ended abruptly")]
+    Broken(&'static str),
+}
+
+impl TrainError {
+    /// Whether another attempt may go well.
+    #[must_use]
+    pub const fn is_retryable(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_retryable(),
+            Self::Stopped | Self::File { .. } | Self::Broken(_) => true,
+            _ => false,
+        }
+    }
+
+    /// What a coordinator should make of it.
+    #[must_use]
+    pub const fn failure_class(&self) -> FailureClass {
+        if self.is_retryable() {
+            FailureClass::Retryable
+        } else {
+            FailureClass::BadInput
+        }
+    }
+}

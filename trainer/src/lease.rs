@@ -1,0 +1,160 @@
+//! Leased tasks: `train` and `publish` under the lease protocol. Heartbeats are the session's own task, so a step that takes
+//! minutes loses no lease.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use burn::tensor::Device;
+use remaster_domain::{Checkpoint, FailureClass, OutputObject, PublishSpec, TaskResult, TaskSpec, TrainSpec};
+use remaster_proto::{Attempt, AttemptError, Completion, TaskRunner};
+use remaster_store::Store;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use crate::TrainError;
+use crate::checkpoint::RunIdentity;
+use crate::data::Dataset;
+use crate::publish::{Publication, colour_cube, publish};
+use crate::recipe::Recipe;
+use crate::run::{FinishedRun, Observer, RunPlan, Wish, train};
+
+/// What a runner works with.
+#[derive(Debug, Clone)]
+pub struct RunnerConfig {
+    /// The store.
+    pub store: Store,
+    /// What computes, without gradients.
+    pub device: Device,
+    /// VGG19 weights on this machine.
+    pub perceptual_weights: Option<PathBuf>,
+    /// Cancelled when the process is asked to end: the run saves a checkpoint and gives its lease back.
+    pub shutdown: CancellationToken,
+}
+
+/// Runs leased tasks.
+#[derive(Debug)]
+pub struct Runner {
+    config: RunnerConfig,
+}
+
+impl Runner {
+    /// A runner for one process.
+    #[must_use]
+    pub fn new(config: RunnerConfig) -> Self {
+        Self { config }
+    }
+
+    async fn train(&self, spec: TrainSpec, attempt: Attempt) -> Result<Completion, TrainError> {
+        let plan = self.plan(spec, attempt.lease.checkpoint.clone()).await?;
+        let runtime = Handle::current();
+        let observer = Leased {
+            attempt,
+            shutdown: self.config.shutdown.clone(),
+            runtime: runtime.clone(),
+        };
+        // Training blocks for hours, so it must not sit on a thread that drives heartbeats.
+        let running = tokio::task::spawn_blocking(move || train(plan, &runtime, &observer));
+        let FinishedRun { result, objects, .. } = running
+            .await
+            .map_err(|_| TrainError::Broken("the training thread"))??;
+        Ok(Completion {
+            result: TaskResult::Train(result),
+            objects,
+        })
+    }
+
+    async fn plan(&self, spec: TrainSpec, resume: Option<Checkpoint>) -> Result<RunPlan, TrainError> {
+        let recipe = Recipe::resolve(&spec.recipe)?;
+        recipe.lq_size_px(spec.scale)?;
+        let store = &self.config.store;
+        let dataset = Dataset::open(store, &spec.dataset_key, &spec.dataset, spec.scale).await?;
+        let identity = RunIdentity {
+            run: spec.run,
+            dataset: spec.dataset,
+            recipe: Recipe::text_of(&spec.recipe).to_owned(),
+            arch: recipe.network_g.arch(),
+            scale: spec.scale,
+            seed: spec.seed,
+        };
+        Ok(RunPlan {
+            identity,
+            recipe,
+            dataset: Arc::new(dataset),
+            pairs: store.clone(),
+            checkpoints: store.clone(),
+            device: self.config.device.clone(),
+            perceptual_weights: self.config.perceptual_weights.clone(),
+            resume,
+        })
+    }
+
+    async fn publish(&self, spec: PublishSpec) -> Result<Completion, TrainError> {
+        let store = &self.config.store;
+        let (state, _) = crate::checkpoint::read(store, &spec.checkpoint).await?;
+        let dataset = Dataset::open(store, &spec.dataset_key, &spec.dataset, state.identity.scale).await?;
+        let publication = Publication {
+            run: spec.run,
+            checkpoint: spec.checkpoint,
+            dataset: spec.dataset,
+            recipe: Recipe::text_of(&spec.recipe).to_owned(),
+            lattice: dataset.manifest.lattice,
+            colour_cube: colour_cube(store, &dataset).await?,
+        };
+        let (result, objects) = publish(store, store, publication).await?;
+        Ok(Completion {
+            result: TaskResult::Publish(result),
+            objects,
+        })
+    }
+}
+
+impl TaskRunner for Runner {
+    async fn run(&self, attempt: Attempt) -> Result<Completion, AttemptError> {
+        let outcome = match attempt.lease.spec.clone() {
+            TaskSpec::Train(spec) => self.train(spec, attempt).await,
+            TaskSpec::Publish(spec) => self.publish(spec).await,
+            other => {
+                let message = format!("a trainer does not do `{}` tasks", other.kind().as_str());
+                return Err(AttemptError::Failed {
+                    class: FailureClass::Retryable,
+                    message,
+                });
+            }
+        };
+        outcome.map_err(|error| match error {
+            TrainError::Stopped => AttemptError::Stopped,
+            error => AttemptError::Failed {
+                class: error.failure_class(),
+                message: error.to_string(),
+            },
+        })
+    }
+}
+
+/// A coordinator asked for the run.
+struct Leased {
+    attempt: Attempt,
+    shutdown: CancellationToken,
+    runtime: Handle,
+}
+
+impl Observer for Leased {
+    fn wish(&self) -> Wish {
+        if self.attempt.stop.is_cancelled() {
+            Wish::Stop
+        } else if self.shutdown.is_cancelled() {
+            Wish::Drain
+        } else {
+            Wish::Continue
+        }
+    }
+
+    fn report(&self, done: u64, total: u64, note: &str) {
+        self.attempt.report(done, total, note);
+    }
+
+    fn record(&self, checkpoint: &Checkpoint, objects: &[OutputObject]) -> Result<(), TrainError> {
+        let recording = self.attempt.record(checkpoint.clone(), objects.to_vec());
+        self.runtime.block_on(recording).map_err(|_| TrainError::Stopped)
+    }
+}

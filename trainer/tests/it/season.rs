@@ -1,0 +1,172 @@
+//! A small season in a `file://` store: moving gradients with edges, LR by averaging, several shots, made by the same writer
+//! that extraction uses.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use remaster_domain::{
+    ActiveArea, ColourTransform, ContentHash, DatasetManifest, FieldAction, Lattice, PairRecord, PairScores,
+    PictType, Rational, ShardRef, Transform,
+};
+use remaster_store::{Key, PairFiles, ShardWriter, Store};
+
+/// Side of an LR picture.
+pub(crate) const LR_SIDE_PX: u32 = 24;
+const PAIRS_PER_SHOT: u32 = 4;
+
+/// A store with one dataset.
+pub(crate) struct Season {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) store: Store,
+    pub(crate) manifest: DatasetManifest,
+    pub(crate) hash: ContentHash,
+    pub(crate) key: String,
+}
+
+impl Season {
+    /// `pairs` pairs at 2x in two shards.
+    pub(crate) async fn new(pairs: u32) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&format!("file://{}", folder.path().display())).unwrap();
+        let mut manifest = DatasetManifest {
+            version: 1,
+            season: "test".parse().unwrap(),
+            lattice: Lattice::SdNative,
+            scale: 2,
+            shards: vec![],
+        };
+        for range in [0..pairs / 2, pairs / 2..pairs] {
+            manifest
+                .shards
+                .push(write_shard(&store, folder.path(), range).await);
+        }
+        let season = manifest.season.clone();
+        let (hash, object) = store
+            .put_json(&manifest, |hash| Key::dataset_object(&season, hash))
+            .await
+            .unwrap();
+        Self {
+            folder,
+            store,
+            manifest,
+            hash,
+            key: object.key,
+        }
+    }
+
+    /// Flips one byte in the middle of a pair's HR picture.
+    pub(crate) async fn damage(&self, shard: usize, pair: usize) {
+        let sha256 = &self.manifest.shards[shard].sha256;
+        let index = self.store.shard_index(sha256).await.unwrap();
+        let member = &index.entries[pair].hr;
+        let path = self.folder.path().join(Key::shard(sha256).as_str());
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[(member.offset + member.length / 2) as usize] ^= 0x40;
+        std::fs::write(&path, bytes).unwrap();
+    }
+}
+
+async fn write_shard(store: &Store, folder: &Path, frames: std::ops::Range<u32>) -> ShardRef {
+    let mut writer = ShardWriter::create(folder).unwrap();
+    let mut keys = Vec::new();
+    for frame in frames {
+        let key = format!("e1-{frame:06}");
+        let hr = picture(frame, LR_SIDE_PX * 2);
+        writer
+            .push(&PairFiles {
+                key: key.clone(),
+                lr_png: png(&halve(&hr, LR_SIDE_PX * 2), LR_SIDE_PX),
+                hr_png: png(&hr, LR_SIDE_PX * 2),
+                json: serde_json::to_vec(&record(frame)).unwrap().into(),
+            })
+            .unwrap();
+        keys.push(key);
+    }
+    let shard = writer.finish().unwrap();
+    store.put_shard(&shard).await.unwrap();
+    let episode = "e1".parse().unwrap();
+    ShardRef {
+        episode,
+        sha256: shard.index.shard.clone(),
+        bytes: shard.index.bytes,
+        keys,
+    }
+}
+
+fn picture(frame: u32, side: u32) -> Vec<u8> {
+    let shot = frame / PAIRS_PER_SHOT;
+    let value = |x: u32, y: u32, channel: u32| {
+        let edge = if (x + frame + y / 2).is_multiple_of(11 + shot) {
+            90.0
+        } else {
+            0.0
+        };
+        let slope = f64::from(x * (channel + 1) + y * 2 + shot * 17) * 0.4;
+        (40.0 + slope % 110.0 + edge) as u8
+    };
+    (0..side)
+        .flat_map(|y| (0..side).flat_map(move |x| (0..3).map(move |c| value(x, y, c))))
+        .collect()
+}
+
+fn halve(rgb: &[u8], side: u32) -> Vec<u8> {
+    let at = |x: u32, y: u32, c: u32| u32::from(rgb[((y * side + x) * 3 + c) as usize]);
+    let mean = |x: u32, y: u32, c: u32| {
+        ((at(x, y, c) + at(x + 1, y, c) + at(x, y + 1, c) + at(x + 1, y + 1, c)) / 4) as u8
+    };
+    (0..side / 2)
+        .flat_map(|y| (0..side / 2).flat_map(move |x| (0..3).map(move |c| mean(2 * x, 2 * y, c))))
+        .collect()
+}
+
+fn png(rgb: &[u8], side: u32) -> Bytes {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, side, side);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.write_header().unwrap().write_image_data(rgb).unwrap();
+    bytes.into()
+}
+
+fn record(frame: u32) -> PairRecord {
+    let time_base = Rational { num: 1, den: 25 };
+    PairRecord {
+        version: 1,
+        episode: "e1".parse().unwrap(),
+        shot: frame / PAIRS_PER_SHOT,
+        sd_index: frame,
+        hd_index: frame,
+        sd_pts: i64::from(frame),
+        hd_pts: i64::from(frame),
+        sd_time_base: time_base,
+        hd_time_base: time_base,
+        segment: 0,
+        lattice: Lattice::SdNative,
+        scale: 2,
+        active: ActiveArea {
+            x: 0,
+            y: 0,
+            width: LR_SIDE_PX,
+            height: LR_SIDE_PX,
+        },
+        mask: vec![],
+        transform: Transform {
+            sx: 2.0,
+            sy: 2.0,
+            tx: 0.0,
+            ty: 0.0,
+        },
+        colour: ColourTransform::IDENTITY,
+        field_action: FieldAction::Weave,
+        scores: PairScores {
+            zncc: 1.0,
+            block_zncc_p5: 1.0,
+            neighbour_block_zncc_p5: 0.5,
+            luma_sd: 20.0,
+            colour_residual: 0.0,
+        },
+        pict_type: PictType::P,
+        sd_hash: ContentHash::of(b"sd"),
+        hd_hash: ContentHash::of(b"hd"),
+        synthetic: false,
+    }
+}
