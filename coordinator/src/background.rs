@@ -1,0 +1,122 @@
+//! What the coordinator does by itself: takes back leases that ran out, and gives committed objects their names.
+//!
+//! Both go by rows alone and are idempotent, so they resume after a restart, and doing them twice changes nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use remaster_store::StoreError;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::CoordinatorError;
+use crate::coordinator::Coordinator;
+use crate::db::{self, PendingCopy};
+use crate::leases::apply_and_bury;
+use crate::state::{TaskEvent, decide};
+
+/// Lost leases of one transaction: the whole fleet may be lost at once, and heartbeats must get in between.
+const REAPED_AT_ONCE: u32 = 256;
+/// Copies of one round.
+const COPIED_AT_ONCE: u32 = 64;
+/// Copies are tried again this often while the store is away.
+const COPY_AGAIN: Duration = Duration::from_secs(2);
+
+impl Coordinator {
+    /// Offers every task again whose lease ran out; answers how many there were.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn reap(&self) -> Result<usize, CoordinatorError> {
+        self.db
+            .writer
+            .run(|tx| {
+                Box::pin(async move {
+                    let lost = db::expired(tx, REAPED_AT_ONCE).await?;
+                    for task in &lost {
+                        let Ok(decision) = decide(&task.row, TaskEvent::Expire, tx.now_ms) else { continue };
+                        warn!(task = %task.id, name = %task.name, losses = decision.row.losses, "lease ran out");
+                        db::note(tx, Some(&task.job), Some(&task.id), "lost", "").await?;
+                        apply_and_bury(tx, task, &decision).await?;
+                    }
+                    Ok(lost.len())
+                })
+            })
+            .await
+    }
+
+    /// Makes every copy that is asked for; answers 0 when none is left.
+    ///
+    /// # Errors
+    /// When the database does not answer. A store that does not is noted and tried again.
+    pub async fn copy_pending(&self) -> Result<usize, CoordinatorError> {
+        let copies = db::pending(&self.db.readers, COPIED_AT_ONCE).await?;
+        // A full page: there may be more behind it.
+        let mut left = usize::from(copies.len() >= COPIED_AT_ONCE as usize);
+        for copy in copies {
+            match self.store.copy(&copy.source, &copy.target).await {
+                Ok(()) => self.note_copied(copy).await?,
+                Err(failure) => {
+                    left += 1;
+                    self.note_not_copied(copy, &failure).await?;
+                }
+            }
+        }
+        Ok(left)
+    }
+
+    async fn note_copied(&self, copy: PendingCopy) -> Result<(), CoordinatorError> {
+        info!(target = %copy.target, "named");
+        self.db
+            .writer
+            .run(move |tx| Box::pin(async move { db::record_copied(tx, &copy.id).await }))
+            .await
+    }
+
+    async fn note_not_copied(&self, copy: PendingCopy, failure: &StoreError) -> Result<(), CoordinatorError> {
+        warn!(target = %copy.target, error = %failure, "not named yet");
+        let message = failure.to_string();
+        self.db
+            .writer
+            .run(move |tx| Box::pin(async move { db::note_failure(tx, &copy.id, &message).await }))
+            .await
+    }
+}
+
+/// Takes back lost leases until shutdown. Waits for one lease first: workers that outlived a restart of the coordinator
+/// must have had the time to renew.
+pub(crate) async fn reap_for_ever(coordinator: Arc<Coordinator>, shutdown: CancellationToken) {
+    let lease = Duration::from_millis(coordinator.config.lease_ms.into());
+    let mut pause = lease;
+    while sleep_unless(&shutdown, pause).await {
+        if let Err(failure) = coordinator.reap().await {
+            error!(error = %failure, "could not look for lost leases");
+        }
+        pause = lease / 4;
+    }
+}
+
+/// Gives names until shutdown.
+pub(crate) async fn copy_for_ever(coordinator: Arc<Coordinator>, shutdown: CancellationToken) {
+    loop {
+        let all_done = match coordinator.copy_pending().await {
+            Ok(left) => left == 0,
+            Err(failure) => {
+                error!(error = %failure, "could not look for what is to be named");
+                false
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = coordinator.signals.copies() => {}
+            () = tokio::time::sleep(COPY_AGAIN), if !all_done => {}
+        }
+    }
+}
+
+async fn sleep_unless(shutdown: &CancellationToken, pause: Duration) -> bool {
+    tokio::select! {
+        () = tokio::time::sleep(pause) => true,
+        () = shutdown.cancelled() => false,
+    }
+}

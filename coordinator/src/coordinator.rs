@@ -1,0 +1,116 @@
+//! The coordinator as a value: database, store, clock and settings. What it does lies in the files beside, one per area.
+
+use std::sync::Arc;
+
+use remaster_domain::{JobId, SessionId, TaskId, WorkerId};
+use remaster_store::{Key, Store};
+use sqlx::pool::PoolConnection;
+use sqlx::{Sqlite, SqliteConnection};
+
+use crate::CoordinatorError;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::db::{self, Db, JobRow};
+use crate::signals::Signals;
+
+/// A worker unheard of for this many leases is shown as gone; its leases ran out before that.
+const GONE_AFTER_LEASES: i64 = 2;
+
+/// Decides and remembers; moves no frames.
+pub struct Coordinator {
+    pub(crate) db: Db,
+    pub(crate) store: Store,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) config: Config,
+    pub(crate) signals: Signals,
+}
+
+impl std::fmt::Debug for Coordinator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Coordinator")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Coordinator {
+    /// Opens the database; whatever was committed before is there again. Call it inside a tokio runtime.
+    ///
+    /// # Errors
+    /// [`CoordinatorError::NewerDatabase`], [`CoordinatorError::DatabaseInUse`], or a file that cannot be used.
+    pub async fn open(
+        config: Config,
+        store: Store,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<Self>, CoordinatorError> {
+        let signals = Signals::new();
+        let db = Db::open(&config.database, Arc::clone(&clock), signals.clone()).await?;
+        Ok(Arc::new(Self {
+            db,
+            store,
+            clock,
+            config,
+            signals,
+        }))
+    }
+
+    pub(crate) fn lease_ms(&self) -> i64 {
+        i64::from(self.config.lease_ms)
+    }
+
+    /// Sessions heard of since then count as live.
+    pub(crate) fn live_since_ms(&self) -> i64 {
+        self.clock.now_ms() - GONE_AFTER_LEASES * self.lease_ms()
+    }
+
+    pub(crate) async fn reader(&self) -> Result<PoolConnection<Sqlite>, CoordinatorError> {
+        Ok(self.db.readers.acquire().await?)
+    }
+
+    pub(crate) async fn job(&self, id: &JobId) -> Result<JobRow, CoordinatorError> {
+        require_job(&mut *self.reader().await?, id).await
+    }
+
+    /// Size of an object that must be there.
+    pub(crate) async fn size_of(&self, key: &Key) -> Result<u64, CoordinatorError> {
+        let size = self.store.size(key).await?;
+        size.ok_or_else(|| CoordinatorError::Invalid(format!("object `{key}` is not in the store")))
+    }
+}
+
+pub(crate) async fn require_job(
+    connection: &mut SqliteConnection,
+    id: &JobId,
+) -> Result<JobRow, CoordinatorError> {
+    db::load_job(connection, id)
+        .await?
+        .ok_or_else(|| CoordinatorError::NotFound(format!("there is no job {id}")))
+}
+
+/// Parses an id of a request.
+pub(crate) fn parse_id<T>(field: &str, text: &str) -> Result<T, CoordinatorError>
+where
+    T: std::str::FromStr<Err = remaster_domain::IdError>,
+{
+    text.parse().map_err(|error: remaster_domain::IdError| {
+        CoordinatorError::Invalid(format!("field `{field}`: {error}"))
+    })
+}
+
+/// What every call about a lease names.
+#[derive(Debug, Clone)]
+pub(crate) struct LeaseName {
+    pub(crate) session: SessionId,
+    pub(crate) task: TaskId,
+    pub(crate) token: remaster_domain::LeaseToken,
+}
+
+/// What a process says of itself at registration.
+#[derive(Debug, Clone)]
+pub(crate) struct Registration {
+    pub(crate) protocol_version: u32,
+    pub(crate) worker: WorkerId,
+    pub(crate) session: SessionId,
+    pub(crate) name: String,
+    pub(crate) capabilities: remaster_domain::Capabilities,
+}

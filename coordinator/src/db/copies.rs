@@ -1,0 +1,84 @@
+//! Copies that are still to be made: names for people, given after the commit and tried again until they are recorded.
+
+use remaster_domain::JobId;
+use remaster_store::Key;
+use sqlx::{Row, SqlitePool};
+
+use super::tasks::known;
+use super::{Tx, jobs};
+use crate::CoordinatorError;
+
+/// A copy to be made.
+#[derive(Debug, Clone)]
+pub(crate) struct PendingCopy {
+    /// Row.
+    pub(crate) id: String,
+    /// Object that is there.
+    pub(crate) source: Key,
+    /// Name it shall have.
+    pub(crate) target: Key,
+}
+
+/// Asks for a copy.
+pub(crate) async fn request(
+    tx: &mut Tx,
+    job: &JobId,
+    source: &Key,
+    target: &Key,
+) -> Result<(), CoordinatorError> {
+    sqlx::query(
+        "INSERT INTO object_copy (id, job_id, source_key, target_key, created_ms, error) VALUES ($1, $2, $3, $4, $5, '')",
+    )
+    .bind(Tx::new_id().to_string())
+    .bind(job.as_str())
+    .bind(source.as_str())
+    .bind(target.as_str())
+    .bind(tx.now_ms)
+    .execute(&mut tx.connection)
+    .await?;
+    tx.effects.copies = true;
+    Ok(())
+}
+
+/// Copies that are not recorded yet, oldest first.
+pub(crate) async fn pending(readers: &SqlitePool, limit: u32) -> Result<Vec<PendingCopy>, CoordinatorError> {
+    let rows = sqlx::query(
+        "SELECT id, source_key, target_key FROM object_copy WHERE done_ms IS NULL ORDER BY id LIMIT $1",
+    )
+    .bind(i64::from(limit))
+    .fetch_all(readers)
+    .await?;
+    let copies = rows.iter().map(|row| {
+        Ok(PendingCopy {
+            id: row.try_get("id")?,
+            source: known("source_key", &row.try_get::<String, _>("source_key")?)?,
+            target: known("target_key", &row.try_get::<String, _>("target_key")?)?,
+        })
+    });
+    copies.collect()
+}
+
+/// Records that a copy was made; its job may end by that.
+pub(crate) async fn record_copied(tx: &mut Tx, copy: &str) -> Result<(), CoordinatorError> {
+    let job: Option<String> = sqlx::query_scalar(
+        "UPDATE object_copy SET done_ms = $1, error = '' WHERE id = $2 AND done_ms IS NULL RETURNING job_id",
+    )
+    .bind(tx.now_ms)
+    .bind(copy)
+    .fetch_optional(&mut tx.connection)
+    .await?;
+    match job {
+        Some(job) => jobs::end_if_done(tx, &known("job_id", &job)?).await,
+        None => Ok(()),
+    }
+}
+
+/// Keeps why a copy did not work, for people.
+pub(crate) async fn note_failure(tx: &mut Tx, copy: &str, error: &str) -> Result<(), CoordinatorError> {
+    sqlx::query("UPDATE object_copy SET error = $1 WHERE id = $2")
+        .bind(error)
+        .bind(copy)
+        .execute(&mut tx.connection)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,295 @@
+//! A job as people see it: counts by kind, what is dead and why, and why nothing runs. Reads only.
+
+use std::collections::BTreeSet;
+
+use remaster_domain::{Capabilities, JobState, TaskKind, TaskState};
+use remaster_proto::from_json;
+use sqlx::{Row, SqlitePool};
+
+use super::JobRow;
+use super::tasks::{as_u32, as_u64, damaged};
+use crate::CoordinatorError;
+
+/// Dead tasks that a summary names; the task list has them all.
+const DEAD_LISTED: u32 = 100;
+
+/// Tasks of one kind.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct KindView {
+    /// Kind.
+    pub(crate) kind: String,
+    /// Tasks by state, in the order of [`TaskState`].
+    pub(crate) ready: u32,
+    pub(crate) leased: u32,
+    pub(crate) committed: u32,
+    pub(crate) dead: u32,
+    pub(crate) cancelled: u32,
+    /// Progress of the leased ones, summed.
+    pub(crate) done: u64,
+    pub(crate) total: u64,
+    pub(crate) note: String,
+    /// First lease and last end.
+    pub(crate) started_ms: i64,
+    pub(crate) ended_ms: i64,
+}
+
+/// A dead task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DeadView {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) kind: String,
+    pub(crate) message: String,
+}
+
+/// A job's numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct JobView {
+    /// Kinds that have tasks, in flow order.
+    pub(crate) kinds: Vec<KindView>,
+    /// Dead tasks with their reasons.
+    pub(crate) dead: Vec<DeadView>,
+    /// Why nothing runs although something is ready.
+    pub(crate) waiting_reason: String,
+}
+
+/// A task as people see it.
+#[derive(Debug, Clone)]
+pub(crate) struct TaskView {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) kind: String,
+    pub(crate) state: String,
+    pub(crate) attempt: u32,
+    pub(crate) worker: String,
+    pub(crate) done: u64,
+    pub(crate) total: u64,
+    pub(crate) note: String,
+    pub(crate) message: String,
+    pub(crate) result_json: String,
+    pub(crate) started_ms: i64,
+    pub(crate) ended_ms: i64,
+}
+
+/// Sums up a job. Sessions seen since `live_since_ms` count as live.
+pub(crate) async fn summary(
+    readers: &SqlitePool,
+    job: &JobRow,
+    now_ms: i64,
+    live_since_ms: i64,
+) -> Result<JobView, CoordinatorError> {
+    let kinds = kinds(readers, job).await?;
+    let any_dead = kinds.iter().any(|kind| kind.dead > 0);
+    let waits = kinds.iter().any(|kind| kind.ready > 0) && kinds.iter().all(|kind| kind.leased == 0);
+    Ok(JobView {
+        dead: if any_dead {
+            dead(readers, job).await?
+        } else {
+            vec![]
+        },
+        waiting_reason: if waits {
+            let live = live_kinds(readers, live_since_ms).await?;
+            let next_ms = next_ready_ms(readers, job).await?;
+            waiting_reason(job.state, &kinds, &live, next_ms - now_ms)
+        } else {
+            copy_reason(readers, job).await?
+        },
+        kinds,
+    })
+}
+
+/// Every task of a job in creation order.
+pub(crate) async fn task_list(readers: &SqlitePool, job: &JobRow) -> Result<Vec<TaskView>, CoordinatorError> {
+    let rows = sqlx::query(
+        "SELECT t.id, t.name, t.kind, t.state, t.attempt, t.done, t.total, t.note, t.message, t.started_ms,
+             t.ended_ms, t.result, s.worker_id
+         FROM task t LEFT JOIN session s ON s.id = t.session_id WHERE t.job_id = $1 ORDER BY t.id",
+    )
+    .bind(job.id.as_str())
+    .fetch_all(readers)
+    .await?;
+    let tasks = rows.iter().map(|row| {
+        Ok(TaskView {
+            id: row.try_get("id")?,
+            name: row.try_get("name")?,
+            kind: row.try_get("kind")?,
+            state: row.try_get("state")?,
+            attempt: as_u32(row.try_get("attempt")?),
+            worker: row.try_get::<Option<_>, _>("worker_id")?.unwrap_or_default(),
+            done: as_u64(row.try_get("done")?),
+            total: as_u64(row.try_get("total")?),
+            note: row.try_get("note")?,
+            message: row.try_get("message")?,
+            result_json: row.try_get::<Option<_>, _>("result")?.unwrap_or_default(),
+            started_ms: row.try_get::<Option<_>, _>("started_ms")?.unwrap_or(0),
+            ended_ms: row.try_get::<Option<_>, _>("ended_ms")?.unwrap_or(0),
+        })
+    });
+    tasks.collect::<Result<_, sqlx::Error>>().map_err(Into::into)
+}
+
+async fn kinds(readers: &SqlitePool, job: &JobRow) -> Result<Vec<KindView>, CoordinatorError> {
+    let counts = sqlx::query(
+        "SELECT kind, state, COUNT(*) AS tasks, MIN(started_ms) AS started, MAX(ended_ms) AS ended
+         FROM task WHERE job_id = $1 GROUP BY kind, state",
+    )
+    .bind(job.id.as_str())
+    .fetch_all(readers)
+    .await?;
+    let mut views = TaskKind::ALL.map(|kind| KindView {
+        kind: kind.as_str().to_owned(),
+        ..KindView::default()
+    });
+    for row in &counts {
+        let view = view_of(&mut views, &row.try_get::<String, _>("kind")?)?;
+        let (state, tasks) = (row.try_get::<String, _>("state")?, as_u32(row.try_get("tasks")?));
+        match TaskState::parse(&state).ok_or_else(|| damaged("state", &state))? {
+            TaskState::Ready => view.ready = tasks,
+            TaskState::Leased => view.leased = tasks,
+            TaskState::Committed => view.committed = tasks,
+            TaskState::Dead => view.dead = tasks,
+            TaskState::Cancelled => view.cancelled = tasks,
+        }
+        if let Some(started) = row.try_get::<Option<i64>, _>("started")? {
+            view.started_ms = if view.started_ms == 0 {
+                started
+            } else {
+                view.started_ms.min(started)
+            };
+        }
+        view.ended_ms = view
+            .ended_ms
+            .max(row.try_get::<Option<i64>, _>("ended")?.unwrap_or(0));
+    }
+    let running = sqlx::query(
+        "SELECT kind, done, total, note FROM task WHERE job_id = $1 AND state = 'leased' AND state <> 'committed'
+         ORDER BY id",
+    )
+    .bind(job.id.as_str())
+    .fetch_all(readers)
+    .await?;
+    for row in &running {
+        let view = view_of(&mut views, &row.try_get::<String, _>("kind")?)?;
+        view.done += as_u64(row.try_get("done")?);
+        view.total += as_u64(row.try_get("total")?);
+        view.note = row.try_get("note")?;
+    }
+    Ok(views.into_iter().filter(has_tasks).collect())
+}
+
+fn view_of<'a>(views: &'a mut [KindView], kind: &str) -> Result<&'a mut KindView, CoordinatorError> {
+    views
+        .iter_mut()
+        .find(|view| view.kind == kind)
+        .ok_or_else(|| damaged("kind", kind))
+}
+
+fn has_tasks(view: &KindView) -> bool {
+    view.ready + view.leased + view.committed + view.dead + view.cancelled > 0
+}
+
+async fn dead(readers: &SqlitePool, job: &JobRow) -> Result<Vec<DeadView>, CoordinatorError> {
+    let rows = sqlx::query(
+        "SELECT id, name, kind, message FROM task WHERE job_id = $1 AND state = 'dead' AND state <> 'committed'
+         ORDER BY id LIMIT $2",
+    )
+    .bind(job.id.as_str())
+    .bind(i64::from(DEAD_LISTED))
+    .fetch_all(readers)
+    .await?;
+    let dead = rows.iter().map(|row| {
+        Ok(DeadView {
+            id: row.try_get("id")?,
+            name: row.try_get("name")?,
+            kind: row.try_get("kind")?,
+            message: row.try_get("message")?,
+        })
+    });
+    dead.collect::<Result<_, sqlx::Error>>().map_err(Into::into)
+}
+
+async fn live_kinds(readers: &SqlitePool, since_ms: i64) -> Result<BTreeSet<TaskKind>, CoordinatorError> {
+    let rows: Vec<String> =
+        sqlx::query_scalar("SELECT capabilities FROM session WHERE seen_ms >= $1 AND draining = 0")
+            .bind(since_ms)
+            .fetch_all(readers)
+            .await?;
+    let mut kinds = BTreeSet::new();
+    for row in &rows {
+        kinds.extend(from_json::<Capabilities>("session.capabilities", row)?.kinds);
+    }
+    Ok(kinds)
+}
+
+async fn next_ready_ms(readers: &SqlitePool, job: &JobRow) -> Result<i64, CoordinatorError> {
+    let next: Option<i64> =
+        sqlx::query_scalar("SELECT MIN(not_before_ms) FROM task WHERE job_id = $1 AND state = 'ready'")
+            .bind(job.id.as_str())
+            .fetch_one(readers)
+            .await?;
+    Ok(next.unwrap_or(0))
+}
+
+async fn copy_reason(readers: &SqlitePool, job: &JobRow) -> Result<String, CoordinatorError> {
+    let row: Option<(String, String)> = sqlx::query_as(
+        "SELECT target_key, error FROM object_copy WHERE job_id = $1 AND done_ms IS NULL AND error <> '' LIMIT 1",
+    )
+    .bind(job.id.as_str())
+    .fetch_optional(readers)
+    .await?;
+    Ok(row.map_or_else(String::new, |(target, error)| {
+        format!("could not write {target} yet: {error}")
+    }))
+}
+
+/// Why nothing is leased although something is ready.
+fn waiting_reason(state: JobState, kinds: &[KindView], live: &BTreeSet<TaskKind>, next_in_ms: i64) -> String {
+    if state == JobState::Paused {
+        return "the job is paused".to_owned();
+    }
+    if state != JobState::Running {
+        return String::new();
+    }
+    let ready = kinds.iter().filter(|view| view.ready > 0);
+    let (taken, untaken): (Vec<_>, Vec<_>) =
+        ready.partition(|view| TaskKind::parse(&view.kind).is_some_and(|kind| live.contains(&kind)));
+    if taken.is_empty() {
+        let words: Vec<_> = untaken.iter().map(|view| view.kind.as_str()).collect();
+        return format!("no live worker takes kind {}", words.join(", "));
+    }
+    if next_in_ms > 0 {
+        return format!(
+            "after an error, the next try is in {} s",
+            (next_in_ms + 999) / 1_000
+        );
+    }
+    "waiting for a free worker".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_that_nobody_takes_is_named() {
+        let view = |kind: &str| KindView {
+            kind: kind.to_owned(),
+            ready: 1,
+            ..KindView::default()
+        };
+        let reason = |state, live: &[TaskKind], wait_ms| {
+            waiting_reason(state, &[view("train")], &live.iter().copied().collect(), wait_ms)
+        };
+        let (running, train) = (JobState::Running, &[TaskKind::Train][..]);
+        assert_eq!(
+            reason(running, &[TaskKind::Index], 0),
+            "no live worker takes kind train"
+        );
+        assert_eq!(reason(running, train, 0), "waiting for a free worker");
+        assert_eq!(
+            reason(running, train, 1_500),
+            "after an error, the next try is in 2 s"
+        );
+        assert_eq!(reason(JobState::Paused, train, 0), "the job is paused");
+    }
+}

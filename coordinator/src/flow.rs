@@ -1,0 +1,449 @@
+//! What follows from what: from a submitted season and from every committed task to the next tasks. Pure.
+//!
+//! index -> align -> extract -> curate -> train -> publish -> plan -> upscale -> assemble.
+//!
+//! Promises: names are unique in a job and made from ids alone, so making the same task twice is making it once; nothing
+//! here looks at the whole job, so a commit costs the same in a job of ten tasks and of a million. A dead task stops
+//! only what needs its result. Left to others: reading the facts, inserting, and work that was done before.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use remaster_domain::{
+    AlignResult, AlignSpec, AssembleSpec, ContentHash, CurateSpec, Episode, EpisodeId, EpisodeSpan,
+    ExtractSpec, IndexResult, IndexSpec, IndexedSource, JobSpec, PlanResult, PlanSpec, PublishSpec, RunId,
+    SegmentRef, ShardRef, SourceRef, Stage, TaskSpec, TrainResult, TrainSpec, UpscaleSpec,
+};
+use remaster_store::Key;
+
+/// Gate of every task that `curate` waits for.
+pub const PAIRS_GATE: &str = "pairs";
+/// Name of the one curate task of a job.
+pub const CURATE_NAME: &str = "curate";
+/// Digits of the hash that name a run: enough that two runs never meet.
+const RUN_DIGITS: usize = 16;
+
+/// A task to be made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewTask {
+    /// Unique in the job.
+    pub name: String,
+    /// Tasks of the same gate are waited for together; empty where nothing waits for a group.
+    pub gate: String,
+    /// What to do.
+    pub spec: TaskSpec,
+}
+
+/// Indexes that are committed, by source.
+pub type Indexes = BTreeMap<ContentHash, IndexResult>;
+
+/// First tasks of a job that decodes sources: one index for each distinct source it needs.
+#[must_use]
+pub fn indexes(job: &JobSpec) -> Vec<NewTask> {
+    let mut seen = BTreeSet::new();
+    let mut tasks = vec![];
+    for episode in &job.season.episodes {
+        for source in sources_needed(job.stage, episode) {
+            if seen.insert(&source.sha256) {
+                tasks.push(NewTask {
+                    name: index_name(&source.sha256),
+                    gate: index_gate(job, &source.sha256),
+                    spec: TaskSpec::Index(IndexSpec {
+                        source: source.clone(),
+                    }),
+                });
+            }
+        }
+    }
+    tasks
+}
+
+/// Name of the index task of a source.
+#[must_use]
+pub fn index_name(source: &ContentHash) -> String {
+    format!("index/{source}")
+}
+
+/// Sources whose indexes decide what follows once this source's is committed.
+#[must_use]
+pub fn sources_beside(job: &JobSpec, source: &ContentHash) -> BTreeSet<ContentHash> {
+    episodes_with(job, source)
+        .flat_map(|episode| [&episode.sd, &episode.hd])
+        .flatten()
+        .map(|source| source.sha256.clone())
+        .collect()
+}
+
+/// Follows an index: episodes with both indexes are aligned, and upscaled ones planned when the model is known.
+#[must_use]
+pub fn after_index(
+    job: &JobSpec,
+    source: &ContentHash,
+    indexes: &Indexes,
+    model: Option<&ContentHash>,
+) -> Vec<NewTask> {
+    let mut tasks = vec![];
+    for episode in episodes_with(job, source) {
+        tasks.extend(align(job, episode, indexes));
+        tasks.extend(model.and_then(|model| plan(job, episode, indexes, model)));
+    }
+    tasks
+}
+
+/// Follows an alignment: its shards.
+#[must_use]
+pub fn after_align(align: &AlignSpec, result: &AlignResult) -> Vec<NewTask> {
+    let shards = result.shards.iter().filter(|shard| !shard.frames.is_empty());
+    shards
+        .map(|shard| NewTask {
+            name: format!("extract/{}/{:03}", align.episode, shard.number),
+            gate: PAIRS_GATE.to_owned(),
+            spec: TaskSpec::Extract(ExtractSpec {
+                episode: align.episode.clone(),
+                span: align.span.clone(),
+                alignment: result.alignment.clone(),
+                shard: shard.clone(),
+            }),
+        })
+        .collect()
+}
+
+/// Whether a job of this stage makes a dataset.
+#[must_use]
+pub const fn makes_dataset(stage: Stage) -> bool {
+    matches!(stage, Stage::All | Stage::Extract)
+}
+
+/// Whether a job of this stage upscales.
+#[must_use]
+pub const fn upscales(stage: Stage) -> bool {
+    matches!(stage, Stage::All | Stage::Upscale)
+}
+
+/// Follows the last of the pairs: one dataset of all shards, `(number within the episode, shard)` in any order.
+#[must_use]
+pub fn curate(job: &JobSpec, mut shards: Vec<(u32, ShardRef)>) -> NewTask {
+    let place: BTreeMap<&EpisodeId, usize> = job
+        .season
+        .episodes
+        .iter()
+        .enumerate()
+        .map(|(at, episode)| (&episode.id, at))
+        .collect();
+    shards.sort_by_key(|(number, shard)| (place.get(&shard.episode).copied(), *number));
+    NewTask {
+        name: CURATE_NAME.to_owned(),
+        gate: String::new(),
+        spec: TaskSpec::Curate(CurateSpec {
+            season: job.season.name.clone(),
+            lattice: job.season.lattice,
+            scale: job.season.scale,
+            shards: shards.into_iter().map(|(_, shard)| shard).collect(),
+        }),
+    }
+}
+
+/// Follows a dataset: its training run. Named by content, so the same training is the same run wherever it is asked for.
+#[must_use]
+pub fn train(job: &JobSpec, dataset: &ContentHash) -> NewTask {
+    let season = &job.season;
+    let identity = serde_json::json!([season.name, dataset, season.recipe, season.scale, season.seed]);
+    let hash = ContentHash::of(identity.to_string().as_bytes());
+    let run: RunId = format!("run-{}", &hash.as_str()[..RUN_DIGITS])
+        .parse()
+        .expect("hex digits and a hyphen make an id");
+    NewTask {
+        name: "train".to_owned(),
+        gate: String::new(),
+        spec: TaskSpec::Train(TrainSpec {
+            run,
+            season: season.name.clone(),
+            dataset: dataset.clone(),
+            // The object, not its number: it is there already, and the same dataset under another number is the same work.
+            dataset_key: Key::dataset_object(&season.name, dataset).into(),
+            scale: season.scale,
+            recipe: season.recipe.clone(),
+            seed: season.seed,
+        }),
+    }
+}
+
+/// Follows a training run: its models.
+#[must_use]
+pub fn publish(train: &TrainSpec, result: &TrainResult) -> NewTask {
+    NewTask {
+        name: "publish".to_owned(),
+        gate: String::new(),
+        spec: TaskSpec::Publish(PublishSpec {
+            run: train.run.clone(),
+            dataset: train.dataset.clone(),
+            dataset_key: train.dataset_key.clone(),
+            checkpoint: result.checkpoint.clone(),
+            recipe: train.recipe.clone(),
+        }),
+    }
+}
+
+/// Follows a published model: a plan for every episode whose SD index is committed.
+#[must_use]
+pub fn plans(job: &JobSpec, indexes: &Indexes, model: &ContentHash) -> Vec<NewTask> {
+    let episodes = job.season.episodes.iter();
+    episodes
+        .filter_map(|episode| plan(job, episode, indexes, model))
+        .collect()
+}
+
+/// Follows a plan: its segments.
+#[must_use]
+pub fn after_plan(plan: &PlanSpec, result: &PlanResult) -> Vec<NewTask> {
+    let segments = result.segments.iter().enumerate();
+    segments
+        .map(|(number, range)| NewTask {
+            name: format!("upscale/{}/{number:04}", plan.episode),
+            gate: segments_gate(&plan.episode),
+            spec: TaskSpec::Upscale(UpscaleSpec {
+                episode: plan.episode.clone(),
+                sd: plan.sd.clone(),
+                range: *range,
+                model: plan.model.clone(),
+                settings: plan.settings.clone(),
+            }),
+        })
+        .collect()
+}
+
+/// Gate of an episode's segments.
+#[must_use]
+pub fn segments_gate(episode: &EpisodeId) -> String {
+    format!("upscale/{episode}")
+}
+
+/// Follows the last segment of an episode: the whole of it, from its segments in any order.
+#[must_use]
+pub fn assemble(last: &UpscaleSpec, mut segments: Vec<SegmentRef>) -> NewTask {
+    segments.sort_by_key(|segment| segment.range.start);
+    NewTask {
+        name: format!("assemble/{}", last.episode),
+        gate: String::new(),
+        spec: TaskSpec::Assemble(AssembleSpec {
+            episode: last.episode.clone(),
+            sd: last.sd.clone(),
+            segments,
+            settings: last.settings.clone(),
+        }),
+    }
+}
+
+fn align(job: &JobSpec, episode: &Episode, indexes: &Indexes) -> Option<NewTask> {
+    if !makes_dataset(job.stage) {
+        return None;
+    }
+    let span = EpisodeSpan {
+        sd: indexed(episode.sd.as_ref()?, indexes)?,
+        hd: indexed(episode.hd.as_ref()?, indexes)?,
+    };
+    Some(NewTask {
+        name: format!("align/{}", episode.id),
+        gate: PAIRS_GATE.to_owned(),
+        spec: TaskSpec::Align(AlignSpec {
+            episode: episode.id.clone(),
+            span,
+            lattice: job.season.lattice,
+            scale: job.season.scale,
+            pairs_max: job.season.pairs_max,
+        }),
+    })
+}
+
+fn plan(job: &JobSpec, episode: &Episode, indexes: &Indexes, model: &ContentHash) -> Option<NewTask> {
+    if !upscales(job.stage) {
+        return None;
+    }
+    Some(NewTask {
+        name: format!("plan/{}", episode.id),
+        gate: String::new(),
+        spec: TaskSpec::Plan(PlanSpec {
+            episode: episode.id.clone(),
+            sd: indexed(episode.sd.as_ref()?, indexes)?,
+            model: model.clone(),
+            settings: job.season.settings.clone(),
+        }),
+    })
+}
+
+fn indexed(source: &SourceRef, indexes: &Indexes) -> Option<IndexedSource> {
+    let index = indexes.get(&source.sha256)?;
+    Some(IndexedSource {
+        source: source.clone(),
+        index: index.index.clone(),
+        frame_count: index.frame_count,
+    })
+}
+
+/// An episode without SD makes nothing yet; its HD alone is of no use to upscaling.
+fn sources_needed(stage: Stage, episode: &Episode) -> Vec<&SourceRef> {
+    let both = || episode.sd.iter().chain(&episode.hd).collect::<Vec<_>>();
+    let has_both = episode.sd.is_some() && episode.hd.is_some();
+    match stage {
+        Stage::Train => vec![],
+        Stage::All | Stage::Extract if has_both => both(),
+        Stage::Extract => vec![],
+        Stage::All | Stage::Upscale => episode.sd.iter().collect(),
+    }
+}
+
+/// A source that no pair comes from is not waited for by `curate`.
+fn index_gate(job: &JobSpec, source: &ContentHash) -> String {
+    let feeds_pairs = makes_dataset(job.stage)
+        && episodes_with(job, source).any(|episode| episode.sd.is_some() && episode.hd.is_some());
+    if feeds_pairs {
+        PAIRS_GATE.to_owned()
+    } else {
+        String::new()
+    }
+}
+
+fn episodes_with<'a>(job: &'a JobSpec, source: &'a ContentHash) -> impl Iterator<Item = &'a Episode> {
+    job.season.episodes.iter().filter(move |episode| {
+        let mut sources = episode.sd.iter().chain(&episode.hd);
+        sources.any(|candidate| candidate.sha256 == *source)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use remaster_domain::{Lattice, ModelRef, Season, UpscaleSettings};
+
+    use super::*;
+
+    fn source(name: &str) -> SourceRef {
+        SourceRef {
+            sha256: ContentHash::of(name.as_bytes()),
+            bytes: 1,
+            name: name.to_owned(),
+            path_hint: None,
+        }
+    }
+
+    fn job(stage: Stage, episodes: &[(&str, Option<&str>, Option<&str>)]) -> JobSpec {
+        let episodes = episodes.iter().map(|(id, sd, hd)| Episode {
+            id: id.parse().unwrap(),
+            sd: sd.map(source),
+            hd: hd.map(source),
+        });
+        JobSpec {
+            season: Season {
+                name: "s".parse().unwrap(),
+                scale: 2,
+                lattice: Lattice::SdNative,
+                pairs_max: 10,
+                recipe: "esrgan".to_owned(),
+                seed: 0,
+                model: ModelRef::Channel("latest".to_owned()),
+                settings: UpscaleSettings::default(),
+                episodes: episodes.collect(),
+            },
+            stage,
+        }
+    }
+
+    fn committed(names: &[&str]) -> Indexes {
+        let index = IndexResult {
+            index: ContentHash::of(b"index"),
+            frame_count: 5,
+        };
+        let entries = names.iter().map(|name| (source(name).sha256, index.clone()));
+        entries.collect()
+    }
+
+    fn names(tasks: &[NewTask]) -> Vec<&str> {
+        tasks.iter().map(|task| task.name.as_str()).collect()
+    }
+
+    const SEASON: [(&str, Option<&str>, Option<&str>); 3] = [
+        ("e1", Some("a"), Some("A")),
+        ("e2", Some("b"), None),
+        ("e3", None, Some("C")),
+    ];
+
+    #[test]
+    fn each_stage_decodes_only_what_it_needs() {
+        let count = |stage| indexes(&job(stage, &SEASON)).len();
+        assert_eq!(count(Stage::All), 3, "a, A and b");
+        assert_eq!(count(Stage::Extract), 2, "a and A");
+        assert_eq!(count(Stage::Upscale), 2, "a and b");
+        assert_eq!(count(Stage::Train), 0);
+    }
+
+    #[test]
+    fn a_source_of_two_episodes_is_decoded_once_and_followed_in_both() {
+        let job = job(
+            Stage::Upscale,
+            &[("e1", Some("a"), None), ("e2", Some("a"), None)],
+        );
+        assert_eq!(indexes(&job).len(), 1);
+        let model = ContentHash::of(b"model");
+        let next = after_index(&job, &source("a").sha256, &committed(&["a"]), Some(&model));
+        assert_eq!(names(&next), ["plan/e1", "plan/e2"]);
+    }
+
+    #[test]
+    fn only_sources_that_feed_pairs_hold_curate_back() {
+        let tasks = indexes(&job(Stage::All, &SEASON));
+        let gates: Vec<_> = tasks.iter().map(|task| task.gate.as_str()).collect();
+        assert_eq!(gates, [PAIRS_GATE, PAIRS_GATE, ""]);
+    }
+
+    #[test]
+    fn an_episode_is_aligned_once_both_indexes_are_there() {
+        let job = job(Stage::All, &SEASON);
+        let after = |known: &[&str]| after_index(&job, &source("a").sha256, &committed(known), None);
+        assert!(after(&["a"]).is_empty());
+        assert_eq!(names(&after(&["a", "A"])), ["align/e1"]);
+    }
+
+    #[test]
+    fn shards_are_curated_in_episode_order_then_shard_order() {
+        let shard = |episode: &str, number| {
+            let shard = ShardRef {
+                episode: episode.parse().unwrap(),
+                sha256: ContentHash::of(format!("{episode}{number}").as_bytes()),
+                bytes: 1,
+                keys: vec![],
+            };
+            (number, shard)
+        };
+        let job = job(Stage::All, &[("z", None, None), ("a", None, None)]);
+        let task = curate(&job, vec![shard("a", 0), shard("z", 10), shard("z", 2)]);
+        let TaskSpec::Curate(spec) = task.spec else {
+            panic!("not curate")
+        };
+        let order: Vec<_> = spec.shards.into_iter().map(|shard| shard.sha256).collect();
+        assert_eq!(
+            order,
+            [shard("z", 2), shard("z", 10), shard("a", 0)].map(|(_, s)| s.sha256)
+        );
+    }
+
+    #[test]
+    fn a_run_is_named_by_everything_that_is_trained() {
+        let run = |edit: fn(&mut Season), dataset: &[u8]| {
+            let mut job = job(Stage::All, &SEASON);
+            edit(&mut job.season);
+            let TaskSpec::Train(spec) = train(&job, &ContentHash::of(dataset)).spec else {
+                panic!("not train")
+            };
+            spec.run
+        };
+        let same = run(|_| {}, b"d");
+        assert_eq!(
+            same,
+            run(|season| season.pairs_max = 1, b"d"),
+            "the dataset says it already"
+        );
+        assert_ne!(same, run(|season| season.seed = 1, b"d"));
+        assert_ne!(same, run(|season| season.recipe.push('x'), b"d"));
+        assert_ne!(same, run(|_| {}, b"e"));
+    }
+}

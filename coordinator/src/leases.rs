@@ -1,0 +1,369 @@
+//! The worker's half of the service: register, lease, renew, record, commit, fail, release.
+//!
+//! Promises: at most one live lease a task, at most one commit; whoever holds a stale token is told so and changes
+//! nothing; every answer is on disk before it is given. Objects are looked at before the transaction, never within.
+
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use remaster_domain::{
+    Checkpoint, FailureClass, Lease, LeaseProgress, LeaseToken, OutputObject, SessionId,
+    TASK_RESULT_BYTES_MAX, TaskId, TaskKind, TaskResult, Verdict,
+};
+use remaster_proto::{PROTOCOL_VERSION, from_json};
+use remaster_store::Key;
+use tracing::{info, warn};
+
+use crate::CoordinatorError;
+use crate::check::{check_result, checkpoint_objects, objects_of};
+use crate::clock::jitter;
+use crate::coordinator::{Coordinator, LeaseName, Registration, require_job};
+use crate::db::{self, StoredTask, Tx};
+use crate::signals::offered;
+use crate::state::{Action, Decision, Refusal, TaskEvent, decide};
+
+/// Tasks of one lease call, whatever a worker asks for: its share of the writer's time.
+const LEASES_MAX: u32 = 64;
+/// Longest poll; shorter than any proxy's or client's patience.
+const WAIT_MAX: Duration = Duration::from_secs(30);
+/// Objects of one commit: a shard or a checkpoint has a handful.
+const OBJECTS_MAX: usize = 64;
+/// Questions to the store at once for one commit.
+const HEADS_AT_ONCE: usize = 8;
+/// Longest failure message that is kept.
+const MESSAGE_CHARS_MAX: usize = 4_000;
+
+/// What a lease call brings.
+#[derive(Debug, Default)]
+pub(crate) struct Grant {
+    pub(crate) leases: Vec<Lease>,
+    pub(crate) drain: bool,
+}
+
+/// What a heartbeat brings.
+#[derive(Debug)]
+pub(crate) struct Renewal {
+    pub(crate) verdicts: Vec<(TaskId, LeaseToken, Verdict)>,
+    pub(crate) drain: bool,
+}
+
+impl Coordinator {
+    /// Takes a worker in.
+    pub(crate) async fn register(&self, who: Registration) -> Result<(), CoordinatorError> {
+        check_version(who.protocol_version)?;
+        info!(worker = %who.worker, session = %who.session, name = %who.name, "registered");
+        self.db
+            .writer
+            .run(move |tx| {
+                Box::pin(async move {
+                    db::register(tx, &who.session, &who.worker, &who.name, &who.capabilities).await
+                })
+            })
+            .await
+    }
+
+    /// Hands out up to `slots` tasks; waits for some when there are none.
+    pub(crate) async fn lease(
+        &self,
+        session: SessionId,
+        slots: u32,
+        wait: Duration,
+    ) -> Result<Grant, CoordinatorError> {
+        let deadline = tokio::time::Instant::now() + wait.min(WAIT_MAX);
+        let mut offers = self.signals.offers();
+        loop {
+            offers.borrow_and_update();
+            let row = db::load_session(&mut *self.reader().await?, &session).await?;
+            if row.draining {
+                return Ok(Grant {
+                    leases: vec![],
+                    drain: true,
+                });
+            }
+            let kinds = row.capabilities.kinds;
+            let leases = self
+                .lease_now(session.clone(), kinds.clone(), slots.min(LEASES_MAX))
+                .await?;
+            if !leases.is_empty() || tokio::time::Instant::now() >= deadline {
+                return Ok(Grant { leases, drain: false });
+            }
+            tokio::select! {
+                () = offered(&mut offers, &kinds) => {}
+                () = tokio::time::sleep_until(deadline) => {}
+            }
+        }
+    }
+
+    /// Renews leases and says what has become of each. A heartbeat never waits for work.
+    pub(crate) async fn heartbeat(
+        &self,
+        session: SessionId,
+        leases: Vec<LeaseProgress>,
+    ) -> Result<Renewal, CoordinatorError> {
+        let lease_ms = self.lease_ms();
+        self.db
+            .writer
+            .run(move |tx| {
+                Box::pin(async move {
+                    let row = db::load_session(&mut tx.connection, &session).await?;
+                    db::seen(tx, &row.id).await?;
+                    let mut verdicts = vec![];
+                    for lease in leases {
+                        let verdict = renew(tx, &lease, lease_ms).await?;
+                        verdicts.push((lease.task, lease.token, verdict));
+                    }
+                    Ok(Renewal {
+                        verdicts,
+                        drain: row.draining,
+                    })
+                })
+            })
+            .await
+    }
+
+    /// Makes a checkpoint count.
+    pub(crate) async fn record(
+        &self,
+        lease: LeaseName,
+        checkpoint: Checkpoint,
+        named: Vec<OutputObject>,
+    ) -> Result<(), CoordinatorError> {
+        let task = self.held(&lease).await?;
+        let objects = self
+            .check_objects(named, checkpoint_objects(&checkpoint.sha256))
+            .await?;
+        info!(task = %task.id, name = %task.name, step = checkpoint.step, "checkpoint recorded");
+        self.db
+            .writer
+            .run(move |tx| {
+                Box::pin(async move {
+                    let token = lease.token;
+                    let (task, decision) =
+                        settle(tx, &lease, TaskEvent::Record { token, checkpoint }).await?;
+                    db::apply(tx, &task, &decision).await?;
+                    db::record_objects(tx, &task, &objects).await
+                })
+            })
+            .await
+    }
+
+    /// Makes a result count and makes what follows from it.
+    pub(crate) async fn commit(
+        &self,
+        lease: LeaseName,
+        result_json: &str,
+        named: Vec<OutputObject>,
+    ) -> Result<(), CoordinatorError> {
+        if result_json.len() > TASK_RESULT_BYTES_MAX {
+            let (bytes, most) = (result_json.len(), TASK_RESULT_BYTES_MAX);
+            return Err(CoordinatorError::Invalid(format!(
+                "the result has {bytes} bytes, at most {most} are kept"
+            )));
+        }
+        let result: TaskResult = from_json("result_json", result_json)?;
+        let task = self.held(&lease).await?;
+        let spec = task.spec()?;
+        check_result(&spec, &result).map_err(CoordinatorError::Invalid)?;
+        let objects = self.check_objects(named, objects_of(&spec, &result)).await?;
+        self.db
+            .writer
+            .run(move |tx| {
+                Box::pin(async move {
+                    let event = TaskEvent::Commit { token: lease.token };
+                    let (task, decision) = settle(tx, &lease, event).await?;
+                    if decision.actions.contains(&Action::StoreResult) {
+                        db::commit(tx, &task, &decision, result, &objects).await?;
+                        info!(task = %task.id, job = %task.job, name = %task.name, "committed");
+                    }
+                    Ok(())
+                })
+            })
+            .await
+    }
+
+    /// Takes note of a failure.
+    pub(crate) async fn fail(
+        &self,
+        lease: LeaseName,
+        class: FailureClass,
+        message: &str,
+    ) -> Result<(), CoordinatorError> {
+        let message: String = message.chars().take(MESSAGE_CHARS_MAX).collect();
+        warn!(task = %lease.task, class = class.as_str(), %message, "attempt failed");
+        let event = TaskEvent::Fail {
+            token: lease.token,
+            class,
+            message,
+            jitter: jitter(),
+        };
+        self.end_attempt(lease, event).await
+    }
+
+    /// Takes a lease back unfinished.
+    pub(crate) async fn release(&self, lease: LeaseName) -> Result<(), CoordinatorError> {
+        let event = TaskEvent::Release { token: lease.token };
+        self.end_attempt(lease, event).await
+    }
+
+    async fn end_attempt(&self, lease: LeaseName, event: TaskEvent) -> Result<(), CoordinatorError> {
+        self.db
+            .writer
+            .run(move |tx| {
+                Box::pin(async move {
+                    let (task, decision) = settle(tx, &lease, event).await?;
+                    apply_and_bury(tx, &task, &decision).await
+                })
+            })
+            .await
+    }
+
+    async fn lease_now(
+        &self,
+        session: SessionId,
+        kinds: Vec<TaskKind>,
+        slots: u32,
+    ) -> Result<Vec<Lease>, CoordinatorError> {
+        let lease_ms = self.lease_ms();
+        self.db
+            .writer
+            .run(move |tx| {
+                Box::pin(async move {
+                    let mut leases = vec![];
+                    for job in db::jobs_with_work(tx).await? {
+                        let free = slots.saturating_sub(u32::try_from(leases.len()).unwrap_or(u32::MAX));
+                        if free == 0 {
+                            break;
+                        }
+                        for task in db::next_ready(tx, &job, &kinds, free).await? {
+                            leases.push(take(tx, &task, session.clone(), lease_ms).await?);
+                        }
+                    }
+                    Ok(leases)
+                })
+            })
+            .await
+    }
+
+    /// The task, if the caller may still hand something in: asked before the store is, so that the stale cost nothing.
+    async fn held(&self, lease: &LeaseName) -> Result<StoredTask, CoordinatorError> {
+        let mut reader = self.reader().await?;
+        db::load_session(&mut reader, &lease.session).await?;
+        let task = db::load_task(&mut reader, &lease.task).await?;
+        // A commit is allowed in one state more than a record; which it is, the transaction decides.
+        let event = TaskEvent::Commit { token: lease.token };
+        decide(&task.row, event, self.clock.now_ms()).map_err(|refusal| refused(&task, refusal))?;
+        Ok(task)
+    }
+
+    /// Presence and size of what was named and of what the result speaks of.
+    async fn check_objects(
+        &self,
+        named: Vec<OutputObject>,
+        spoken_of: Vec<Key>,
+    ) -> Result<Vec<OutputObject>, CoordinatorError> {
+        if named.len() + spoken_of.len() > OBJECTS_MAX {
+            return Err(CoordinatorError::Invalid(format!(
+                "more than {OBJECTS_MAX} objects in one commit"
+            )));
+        }
+        let mut wanted: Vec<(Key, Option<u64>)> = vec![];
+        for object in named {
+            wanted.push((object.key.parse()?, Some(object.bytes)));
+        }
+        for key in spoken_of {
+            if wanted.iter().all(|(known, _)| *known != key) {
+                wanted.push((key, None));
+            }
+        }
+        let checks = wanted.into_iter().map(|(key, said)| async move {
+            let bytes = self.size_of(&key).await?;
+            match said {
+                Some(said) if said != bytes => Err(CoordinatorError::Invalid(format!(
+                    "object `{key}` has {bytes} bytes in the store, {said} were announced"
+                ))),
+                _ => Ok(OutputObject {
+                    key: key.into(),
+                    bytes,
+                }),
+            }
+        });
+        stream::iter(checks).buffered(HEADS_AT_ONCE).try_collect().await
+    }
+}
+
+/// Refuses a peer that would misread us.
+pub(crate) fn check_version(version: u32) -> Result<(), CoordinatorError> {
+    if version == PROTOCOL_VERSION {
+        return Ok(());
+    }
+    Err(CoordinatorError::NotNow(format!(
+        "protocol version {version} does not fit this coordinator's {PROTOCOL_VERSION}: install the same release on both"
+    )))
+}
+
+/// Applies a decision; when the task died of it, lets go on what waited.
+pub(crate) async fn apply_and_bury(
+    tx: &mut Tx,
+    task: &StoredTask,
+    decision: &Decision,
+) -> Result<(), CoordinatorError> {
+    db::apply(tx, task, decision).await?;
+    if decision.actions.contains(&Action::Bury) {
+        db::bury(tx, task, &decision.row.message).await?;
+    }
+    Ok(())
+}
+
+async fn take(
+    tx: &mut Tx,
+    task: &StoredTask,
+    session: SessionId,
+    lease_ms: i64,
+) -> Result<Lease, CoordinatorError> {
+    let event = TaskEvent::Lease { session, lease_ms };
+    let decision = decide(&task.row, event, tx.now_ms).map_err(|refusal| refused(task, refusal))?;
+    db::apply(tx, task, &decision).await?;
+    Ok(Lease {
+        task: task.id.clone(),
+        job: task.job.clone(),
+        token: decision.row.token,
+        attempt: decision.row.attempt,
+        spec: task.spec()?,
+        checkpoint: decision.row.checkpoint,
+    })
+}
+
+async fn renew(tx: &mut Tx, lease: &LeaseProgress, lease_ms: i64) -> Result<Verdict, CoordinatorError> {
+    let task = match db::load_task(&mut tx.connection, &lease.task).await {
+        Err(CoordinatorError::NotFound(_)) => return Ok(Verdict::Lost),
+        other => other?,
+    };
+    let token = lease.token;
+    match decide(&task.row, TaskEvent::Heartbeat { token, lease_ms }, tx.now_ms) {
+        Ok(decision) => {
+            db::apply(tx, &task, &decision).await?;
+            db::note_progress(tx, &task.id, &lease.progress).await?;
+            let job = require_job(&mut tx.connection, &task.job).await?;
+            let paused = job.state == remaster_domain::JobState::Paused;
+            Ok(if paused { Verdict::Pause } else { Verdict::Renewed })
+        }
+        Err(Refusal::Cancelled) => Ok(Verdict::Cancel),
+        Err(Refusal::Stale { .. } | Refusal::Unfit(_)) => Ok(Verdict::Lost),
+    }
+}
+
+/// Decides over a call that names a lease; a refusal becomes the caller's error.
+async fn settle(
+    tx: &mut Tx,
+    lease: &LeaseName,
+    event: TaskEvent,
+) -> Result<(StoredTask, Decision), CoordinatorError> {
+    db::load_session(&mut tx.connection, &lease.session).await?;
+    let task = db::load_task(&mut tx.connection, &lease.task).await?;
+    let decision = decide(&task.row, event, tx.now_ms).map_err(|refusal| refused(&task, refusal))?;
+    Ok((task, decision))
+}
+
+fn refused(task: &StoredTask, refusal: Refusal) -> CoordinatorError {
+    CoordinatorError::Stale(format!("task {}: {refusal}", task.name))
+}

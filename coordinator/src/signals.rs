@@ -1,0 +1,93 @@
+//! Wakes those who wait: long polls when a task of their kind can be leased, the copier when there is something to copy.
+//!
+//! Nothing here is truth. A wake-up that is lost costs one poll interval; the rows say what there is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use remaster_domain::TaskKind;
+use tokio::sync::{Notify, watch};
+
+/// Counts offers by kind; a poll looks again when a count of its kinds has moved.
+pub(crate) type Offers = [u64; TaskKind::ALL.len()];
+
+/// What a committed transaction means for those who wait.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Effects {
+    /// Kinds of tasks that can be leased, with the time from which on.
+    pub(crate) offers: Vec<(TaskKind, i64)>,
+    /// Whether there is something to copy.
+    pub(crate) copies: bool,
+}
+
+/// The bells.
+#[derive(Debug, Clone)]
+pub(crate) struct Signals {
+    offers: Arc<watch::Sender<Offers>>,
+    copies: Arc<Notify>,
+}
+
+impl Signals {
+    pub(crate) fn new() -> Self {
+        Self {
+            offers: Arc::new(watch::Sender::new(Offers::default())),
+            copies: Arc::new(Notify::new()),
+        }
+    }
+
+    /// Rings for what a transaction did; offers of later are rung when they are due.
+    pub(crate) fn ring(&self, effects: &Effects, now_ms: i64) {
+        if effects.copies {
+            self.copies.notify_one();
+        }
+        let is_due = |at_ms: i64| at_ms <= now_ms;
+        let due = effects.offers.iter().filter(|(_, at_ms)| is_due(*at_ms));
+        self.offer(due.map(|(kind, _)| *kind));
+        for (kind, at_ms) in effects.offers.iter().filter(|(_, at_ms)| !is_due(*at_ms)) {
+            let wait = Duration::from_millis(u64::try_from(at_ms - now_ms).unwrap_or(0));
+            let (signals, kind) = (self.clone(), *kind);
+            tokio::spawn(async move {
+                tokio::time::sleep(wait).await;
+                signals.offer([kind].into_iter());
+            });
+        }
+    }
+
+    /// Follows the offers from now on.
+    pub(crate) fn offers(&self) -> watch::Receiver<Offers> {
+        self.offers.subscribe()
+    }
+
+    /// Waits until there may be something to copy.
+    pub(crate) async fn copies(&self) {
+        self.copies.notified().await;
+    }
+
+    fn offer(&self, kinds: impl Iterator<Item = TaskKind>) {
+        self.offers.send_if_modified(|offers| {
+            let mut any = false;
+            for kind in kinds {
+                offers[place(kind)] += 1;
+                any = true;
+            }
+            any
+        });
+    }
+}
+
+/// Waits until something of one of the kinds is offered.
+pub(crate) async fn offered(offers: &mut watch::Receiver<Offers>, kinds: &[TaskKind]) {
+    let before = *offers.borrow_and_update();
+    // The sender lives as long as the coordinator; when it is gone nothing will be offered.
+    let moved = |now: &Offers| kinds.iter().any(|kind| now[place(*kind)] != before[place(*kind)]);
+    if offers.wait_for(moved).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+fn place(kind: TaskKind) -> usize {
+    TaskKind::ALL
+        .iter()
+        .position(|candidate| *candidate == kind)
+        .expect("ALL holds every kind")
+}
