@@ -17,6 +17,9 @@ use crate::{Chroma, MediaError, YuvFrame};
 
 /// libx264's output depends on its thread count, so all machines use this one.
 const X264_THREADS: u32 = 4;
+/// libx265's output depends on its pool as well, contrary to what one reads (measured: 2 threads and 4 give different
+/// bytes), so all machines use this many. Larger machines encode several segments at a time.
+const X265_THREADS: u32 = 4;
 /// Highest constant rate factor that both encoders take at 10 bits.
 const CRF_MAX: u32 = 51;
 
@@ -203,8 +206,10 @@ fn encoder_args(out: &Path, format: SegmentFormat, settings: &UpscaleSettings) -
             "-profile:v",
             "main10",
             "-x265-params",
-            "log-level=error:open-gop=0:frame-threads=1:lookahead-slices=0:info=0:repeat-headers=0:\
-             colorprim=bt709:transfer=bt709:colormatrix=bt709:range=limited:chromaloc=0",
+            &format!(
+                "log-level=error:pools={X265_THREADS}:frame-threads=1:wpp=1:lookahead-slices=0:open-gop=0:info=0:\
+                 repeat-headers=0:colorprim=bt709:transfer=bt709:colormatrix=bt709:range=limited:chromaloc=0"
+            ),
         ]),
         Encoder::X264 => args.add(&["-c:v", "libx264", "-profile:v", "high10"]).add(&[
             "-threads",

@@ -1,6 +1,7 @@
 //! Episodes from segments: every frame at its time, every other stream as it was.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use remaster_domain::{Encoder, FrameRange, Rational, SourceIndex, UpscaleSettings};
 use remaster_media::{
@@ -68,11 +69,19 @@ fn assemble_and_compare(clip: &Clip, encoder: Encoder, pieces: u32) -> PathBuf {
     assert_eq!(assembled.frame_count, count);
     let (after, after_thumbs) = index_of(&out);
     assert_eq!(after.frames.len(), index.frames.len());
+    let seconds =
+        |of: &SourceIndex, number: usize| of.frames[number].pts as f64 * of.video.time_base.as_f64();
+    // MP4 sound may start before time zero, which Matroska cannot say: then all streams move together.
+    let shift_s = seconds(&after, 0) - seconds(&index, 0);
+    assert!(
+        shift_s.abs() < 0.0011 || clip.path.ends_with("before.mp4"),
+        "{shift_s}"
+    );
     for (number, (found, expected)) in after.frames.iter().zip(&index.frames).enumerate() {
         let expected_s = expected.pts as f64 * index.video.time_base.as_f64();
         let found_s = found.pts as f64 * after.video.time_base.as_f64();
         assert!(
-            (found_s - expected_s).abs() < 0.0011,
+            (found_s - expected_s - shift_s).abs() < 0.0011,
             "frame {number}: {found_s} {expected_s}"
         );
     }
@@ -140,6 +149,41 @@ fn a_program_stream_keeps_its_start_and_its_sound() {
 #[test]
 fn a_transport_stream_comes_back() {
     assemble_and_compare(&clip("dvd.ts", DVD), Encoder::X264, 2);
+}
+
+#[test]
+fn sound_from_before_time_zero_stays_in_step() {
+    let clip = clip(
+        "before.mp4",
+        "-vf scale=320:180 -c:v libx264 -preset veryfast -c:a aac",
+    );
+    let out = assemble_and_compare(&clip, Encoder::X264, 2);
+    let gap_s = |path: &Path| {
+        let output = Command::new("ffprobe")
+            .args([
+                "-v",
+                "error",
+                "-show_entries",
+                "packet=codec_type,pts_time",
+                "-of",
+                "csv=p=0",
+            ])
+            .arg(path)
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let first = |kind: &str| -> f64 {
+            let line = text.lines().find(|line| line.starts_with(kind)).unwrap();
+            line.split(',').nth(1).unwrap().parse().unwrap()
+        };
+        first("video") - first("audio")
+    };
+    assert!(
+        (gap_s(&out) - gap_s(&clip.path)).abs() < 0.002,
+        "{} {}",
+        gap_s(&out),
+        gap_s(&clip.path)
+    );
 }
 
 #[test]
