@@ -100,7 +100,7 @@ pub fn judge_pair(lr: &Rgb, hr: &Rgb, neighbours: &[&Rgb], limits: &GateLimits) 
     let scores = PairScores {
         zncc: zncc(&lr_luma.data, &hr_luma.data).unwrap_or(0.0),
         block_zncc_p5: percentile_5(&own).unwrap_or(0.0),
-        neighbour_block_zncc_p5: beside.iter().filter_map(|b| percentile_5(b)).fold(-1.0, f64::max),
+        neighbour_block_zncc_p5: beside.iter().filter_map(percentile_5).fold(-1.0, f64::max),
         luma_sd,
         colour_residual: residual.median,
     };

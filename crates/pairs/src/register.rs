@@ -99,7 +99,7 @@ impl Fit<'_> {
     /// Coarse to fine from a stage on; the geometry and the mean correlation at the end.
     fn solve(&self, mut geometry: Geometry, first_stage: usize) -> Result<(Geometry, f64), Refusal> {
         let mut zncc = 0.0;
-        for stage in first_stage..STEPS_PX.len() {
+        for (stage, step_px) in STEPS_PX.into_iter().enumerate().skip(first_stage) {
             let (columns, lines) = self.grids(stage);
             let sd: Vec<Vec<f32>> = self
                 .frames
@@ -129,7 +129,7 @@ impl Fit<'_> {
                 let distance = corner_distance(&geometry, &next);
                 geometry = next;
                 self.check(&geometry)?;
-                if distance < STOP_PX * STEPS_PX[stage] as f64 {
+                if distance < STOP_PX * step_px as f64 {
                     break;
                 }
             }

@@ -109,15 +109,13 @@ impl FrameEquations {
     }
 
     fn add(&mut self, jacobian: &[f64; 4], hd: f64, residual: f64, weight: f64) {
-        for row in 0..4 {
-            let weighted = weight * jacobian[row];
-            for column in row..4 {
-                self.geometry[(row, column)] += weighted * jacobian[column];
-            }
-            self.mixed[(row, 0)] += weighted * hd;
-            self.mixed[(row, 1)] += weighted;
-            self.geometry_side[row] += weighted * residual;
-        }
+        let slopes = Vector4::from(*jacobian);
+        let weighted = slopes * weight;
+        // All sixteen products of a symmetric matrix: straight code beats half the work.
+        self.geometry += weighted * slopes.transpose();
+        self.mixed.set_column(0, &(self.mixed.column(0) + weighted * hd));
+        self.mixed.set_column(1, &(self.mixed.column(1) + weighted));
+        self.geometry_side += weighted * residual;
         self.grade[(0, 0)] += weight * hd * hd;
         self.grade[(0, 1)] += weight * hd;
         self.grade[(1, 1)] += weight;
@@ -146,9 +144,7 @@ pub(crate) fn joint_step(frames: &[FrameEquations]) -> Option<Geometry> {
         let Some(inverse) = frame.grade_inverse() else {
             continue;
         };
-        let mut geometry = frame.geometry;
-        geometry.fill_lower_triangle_with_upper_triangle();
-        matrix += geometry - frame.mixed * inverse * frame.mixed.transpose();
+        matrix += frame.geometry - frame.mixed * inverse * frame.mixed.transpose();
         side += frame.geometry_side - frame.mixed * inverse * frame.grade_side;
     }
     let step = matrix.cholesky()?.solve(&side);
