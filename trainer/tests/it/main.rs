@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use remaster_domain::{Checkpoint, ModelCard, OutputObject};
-use remaster_model::{DeviceKind, device, load_model, read_state};
+use remaster_model::{DeviceKind, device, load_model, read_state, set_threads};
 use remaster_store::Key;
 use remaster_trainer::TrainError;
 use remaster_trainer::checkpoint::{CheckpointState, RunIdentity, read};
@@ -96,6 +96,8 @@ impl Watcher {
 }
 
 async fn plan(season: &Season, recipe_text: &str, resume: Option<Checkpoint>) -> Result<RunPlan, TrainError> {
+    // Tests run side by side; on tiny pictures more threads would only wait for each other.
+    set_threads(1);
     let recipe = Recipe::resolve(recipe_text)?;
     let dataset = Dataset::open(&season.store, &season.key, &season.hash, 2).await?;
     Ok(RunPlan {
