@@ -24,6 +24,9 @@ const VOTES: usize = 3;
 const REACH: i64 = 2;
 /// Most offsets the exact search tries: bounds its memory to 33,000 x 96 costs.
 const CANDIDATES_MAX: usize = 96;
+/// An offset that leaves less than one in this many frames of the shorter copy in common is not tried: otherwise the
+/// cheapest answer to a wrong picture would be no picture at all.
+const COMMON_SHARE: i64 = 4;
 /// What a frame costs whose partner would lie outside the HD copy: worse than any match, better than a wrong picture.
 const OUTSIDE_COST: f32 = 0.5;
 /// What a frame without a vote costs at any offset.
@@ -126,8 +129,7 @@ struct Run {
 fn candidate_offsets(sd: &Thumbs, hd: &Thumbs, config: &PathConfig) -> Result<Vec<i64>, Refusal> {
     let coarse_sd = sd.coarse(COARSE_STEP);
     let coarse_hd = hd.coarse(1);
-    let range = config.range_frames as i64;
-    let offsets: Vec<i64> = (-range.min(sd.len() as i64 - 1)..=range.min(hd.len() as i64 - 1)).collect();
+    let offsets = possible_offsets(sd.len() as i64, hd.len() as i64, config.range_frames as i64);
     let table = |num: u32, den: u32| -> Vec<Vec<f32>> {
         let row = |i: usize| {
             let base = (i * COARSE_STEP) as i64 * i64::from(num) / i64::from(den);
@@ -158,6 +160,15 @@ fn candidate_offsets(sd: &Thumbs, hd: &Thumbs, config: &PathConfig) -> Result<Ve
     }
     let on_path = path.states.iter().map(|&s| offsets[s]);
     Ok(ranked_offsets(on_path, &rows, &offsets))
+}
+
+/// Offsets in range that leave the copies a good part in common.
+fn possible_offsets(sd: i64, hd: i64, range: i64) -> Vec<i64> {
+    let least = sd.min(hd) / COMMON_SHARE;
+    let common = |k: i64| sd.min(hd - k) - (-k).max(0);
+    (-range.min(sd)..=range.min(hd))
+        .filter(|&k| common(k) >= least)
+        .collect()
 }
 
 /// The coarse path's offsets come first, then those that stretches vote for; each brings its neighbours.
@@ -354,13 +365,7 @@ fn verdict(
     if !segments.is_empty() && covered >= config.covered_min {
         return Ok(segments);
     }
-    let cost = |run: &Run| {
-        let frames = (run.start..run.end).filter(|&i| !sd.is_low(i));
-        frames
-            .map(|i| f64::from(frame_cost(sd, i, hd, i as i64 + run.offset)))
-            .sum::<f64>()
-    };
-    let zncc = 1.0 - runs.iter().map(cost).sum::<f64>() / voting;
+    let zncc = mean_correlation(sd, hd, runs);
     Err(
         if zncc < config.episode_zncc_min && covered < config.covered_min / 2.0 {
             Refusal::AnotherEpisode { zncc }
@@ -370,4 +375,21 @@ fn verdict(
             Refusal::OtherCut { covered }
         },
     )
+}
+
+/// Mean correlation along the path, over the frames that vote and have a partner.
+fn mean_correlation(sd: &Thumbs, hd: &Thumbs, runs: &[Run]) -> f64 {
+    let (mut sum, mut count) = (0.0, 0u32);
+    for run in runs {
+        for i in (run.start..run.end).filter(|&i| !sd.is_low(i)) {
+            let partner = usize::try_from(i as i64 + run.offset)
+                .ok()
+                .filter(|&index| index < hd.len());
+            if let Some(index) = partner {
+                sum += sd.zncc(i, hd, index);
+                count += 1;
+            }
+        }
+    }
+    sum / f64::from(count.max(1))
 }

@@ -412,3 +412,13 @@ fn the_choice_is_spread_bounded_safe_and_always_the_same() {
     );
     assert!(choose(0).is_empty());
 }
+
+#[test]
+fn half_of_a_two_parter_is_another_cut() {
+    let sd = prepared(9, &span(0..400), 1.0);
+    let half = align_path(&sd, &prepared(9, &span(0..170), 0.0), &PathConfig::default());
+    assert!(
+        matches!(half, Err(Refusal::OtherCut { covered }) if covered < 0.5),
+        "{half:?}"
+    );
+}
