@@ -5,11 +5,11 @@
 pub enum Refusal {
     /// The pictures are not those of the same episode.
     #[error(
-        "the hd copy shows another episode: its best match correlates at {zncc:.2}, 0.80 is needed; check which \
-         file belongs to which episode"
+        "the hd copy shows another episode: no long stretch of it matches (mean correlation {zncc:.2}, 0.80 is \
+         needed); check which file belongs to which episode"
     )]
     AnotherEpisode {
-        /// Mean correlation along the best path.
+        /// Mean correlation along the best path, 0 where that path avoids the HD copy altogether.
         zncc: f64,
     },
     /// Some stretches match, most do not.
