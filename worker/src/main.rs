@@ -28,8 +28,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use remaster_service::{CliError, TelemetryArgs, finish, on_signals};
+use tokio_util::sync::CancellationToken;
 
 use crate::error::WorkError;
 use crate::threads::Threads;
@@ -52,18 +53,28 @@ enum Command {
     /// Serve a coordinator
     Run(serve::RunArgs),
     /// Make pairs from the two copies of one episode, without a cluster
-    Extract(extract::ExtractArgs),
+    Extract(Alone<extract::ExtractArgs>),
     /// Upscale one file, without a cluster
     #[cfg(feature = "upscale")]
-    Upscale(upscale::UpscaleArgs),
+    Upscale(Alone<upscale::UpscaleArgs>),
     /// Measure models against the HD copy of an episode
     #[cfg(feature = "upscale")]
-    Compare(compare::CompareArgs),
+    Compare(Alone<compare::CompareArgs>),
     /// Say what a file is, as JSON
     Probe {
         /// Media file
         file: PathBuf,
     },
+}
+
+/// A command that runs without a cluster.
+#[derive(Debug, Args)]
+struct Alone<T: Args> {
+    #[command(flatten)]
+    args: T,
+    /// Threads to use; 0 takes every core
+    #[arg(long, env = "REMASTER_THREADS", value_name = "N", default_value_t = 0)]
+    threads: usize,
 }
 
 fn main() -> ExitCode {
@@ -84,11 +95,11 @@ fn start(cli: Cli) -> anyhow::Result<()> {
 async fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Run(args) => Ok(serve::run(args).await?),
-        Command::Extract(args) => alone(extract::extract(args, alone_stop()?).await),
+        Command::Extract(command) => alone(command, extract::extract).await,
         #[cfg(feature = "upscale")]
-        Command::Upscale(args) => alone(upscale::upscale(args, alone_stop()?).await),
+        Command::Upscale(command) => alone(command, upscale::upscale).await,
         #[cfg(feature = "upscale")]
-        Command::Compare(args) => alone(compare::compare(args, alone_stop()?).await),
+        Command::Compare(command) => alone(command, compare::compare).await,
         Command::Probe { file } => {
             let report = local::probe_json(&file).map_err(WorkError::from).map_err(CliError::from)?;
             Ok(writeln!(std::io::stdout(), "{report:#}")?)
@@ -96,12 +107,12 @@ async fn run(command: Command) -> anyhow::Result<()> {
     }
 }
 
-/// Signals and threads of a command without a cluster.
-fn alone_stop() -> Result<tokio_util::sync::CancellationToken, CliError> {
-    Threads::of_slots(0, 1).apply();
-    on_signals()
-}
-
-fn alone(result: Result<(), WorkError>) -> anyhow::Result<()> {
-    Ok(result.map_err(CliError::from)?)
+/// Runs a command that needs no coordinator: signals stop it, nothing half-made stays.
+async fn alone<T: Args, F: Future<Output = Result<(), WorkError>>>(
+    command: Alone<T>,
+    run: impl FnOnce(T, CancellationToken) -> F,
+) -> anyhow::Result<()> {
+    Threads::of_slots(command.threads, 1).apply();
+    let stop = on_signals()?;
+    Ok(run(command.args, stop).await.map_err(CliError::from)?)
 }

@@ -94,18 +94,24 @@ struct ProgressLine {
     what: String,
     started: Instant,
     shown: Option<Instant>,
+    /// What was done and said last: another note is another step with a rate of its own.
+    last: (u64, String),
     is_terminal: bool,
 }
 
 impl ProgressLine {
     fn new(what: &str) -> Self {
         let is_terminal = std::io::stderr().is_terminal();
-        Self { what: what.to_owned(), started: Instant::now(), shown: None, is_terminal }
+        Self { what: what.to_owned(), started: Instant::now(), shown: None, last: (0, String::new()), is_terminal }
     }
 
     fn show(&mut self, done: u64, total: u64, note: &str, now: Instant) {
         let interval = if self.is_terminal { TERMINAL_INTERVAL } else { PLAIN_INTERVAL };
         let is_last = done == total && total > 0;
+        if done < self.last.0 || note != self.last.1 {
+            self.started = now;
+        }
+        self.last = (done, note.to_owned());
         if !is_last && self.shown.is_some_and(|shown| now - shown < interval) {
             return;
         }

@@ -67,19 +67,5 @@ impl TaskRunner for Runner {
 }
 
 #[cfg(test)]
-mod tests {
-    use remaster_domain::FailureClass;
-
-    use super::*;
-
-    #[test]
-    fn a_bad_input_is_told_apart_from_bad_luck() {
-        let class = |error: WorkError| match AttemptError::from(error) {
-            AttemptError::Failed { class, .. } => Some(class),
-            AttemptError::Stopped => None,
-        };
-        assert_eq!(class(WorkError::BadInput(String::new())), Some(FailureClass::BadInput));
-        assert_eq!(class(WorkError::Retryable(String::new())), Some(FailureClass::Retryable));
-        assert_eq!(class(WorkError::Stopped), None);
-    }
-}
+#[path = "runner_tests.rs"]
+mod tests;

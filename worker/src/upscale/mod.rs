@@ -19,6 +19,8 @@ pub(crate) use assemble::run as run_assemble;
 pub(crate) use frame::upscale_picture;
 #[cfg(feature = "upscale")]
 pub(crate) use local::{UpscaleArgs, upscale};
+#[cfg(all(test, feature = "upscale"))]
+pub(crate) use model::default_card;
 #[cfg(feature = "upscale")]
 pub(crate) use model::{DeviceChoice, LoadedModel, Models};
 pub(crate) use plan::run as run_plan;

@@ -120,7 +120,7 @@ fn load(weights: &[u8], card: ModelCard, choice: DeviceChoice) -> Result<LoadedM
 }
 
 /// What a file of weights alone lets one assume.
-fn default_card(weights: &[u8], file: &Path) -> Result<ModelCard, WorkError> {
+pub(crate) fn default_card(weights: &[u8], file: &Path) -> Result<ModelCard, WorkError> {
     let (arch, scale) = infer_arch(&decode_safetensors(weights)?)?;
     tracing::warn!(
         model = %file.display(),
