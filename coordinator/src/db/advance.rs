@@ -118,12 +118,15 @@ async fn follow(tx: &mut Tx, job: &JobId, mut queue: VecDeque<Done>) -> Result<(
         id: job.clone(),
         spec: None,
     };
+    let mut pairs_moved = false;
     while let Some(done) = queue.pop_front() {
+        pairs_moved |= done.gate == PAIRS_GATE;
         for task in next_of(tx, &mut moving, &done).await? {
             queue.extend(insert(tx, job, task).await?);
         }
-        // After its followers are there: an alignment's shards hold the gate that the alignment just left.
-        if done.gate == PAIRS_GATE {
+        // Last of all: what was done before and still waits here for its followers holds the gate as well.
+        if pairs_moved && queue.is_empty() {
+            pairs_moved = false;
             queue.extend(curate_if_ready(tx, &mut moving).await?);
         }
     }

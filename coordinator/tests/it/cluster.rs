@@ -1,0 +1,270 @@
+//! A coordinator in this process that can be killed and opened again, and clients that speak to it.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use remaster_coordinator::{Clock, Config, Coordinator, CoordinatorError, serve};
+use remaster_domain::{Capabilities, JobId, JobSpec, Lease, SessionId, TaskKind, WorkerId};
+use remaster_proto::pb::catalog_client::CatalogClient;
+use remaster_proto::pb::jobs_client::JobsClient;
+use remaster_proto::{ClientError, LeaseClient, PROTOCOL_VERSION, pb, to_json};
+use remaster_store::Store;
+use tempfile::TempDir;
+use tokio::io::DuplexStream;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use tonic::transport::{Channel, Endpoint};
+use uuid::Uuid;
+
+use crate::fake;
+
+pub const LEASE_MS: u32 = 30_000;
+/// What a pipe holds: enough that no test waits for the other end to read.
+const PIPE_BYTES: usize = 1024 * 1024;
+
+/// A clock that stands still until it is moved.
+#[derive(Debug)]
+pub struct TestClock(AtomicI64);
+
+impl Clock for TestClock {
+    fn now_ms(&self) -> i64 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+pub struct Cluster {
+    pub dir: TempDir,
+    pub clock: Arc<TestClock>,
+    pub store: Store,
+    pub running: Running,
+}
+
+/// One life of the coordinator, on threads of its own that can be stopped dead.
+pub struct Running {
+    core: Weak<Coordinator>,
+    runtime: Option<Runtime>,
+    pub shutdown: CancellationToken,
+    pub server: JoinHandle<Result<(), CoordinatorError>>,
+    pub channel: Channel,
+}
+
+impl Cluster {
+    pub async fn start() -> Self {
+        let dir = TempDir::new().unwrap();
+        let clock = Arc::new(TestClock(AtomicI64::new(1_700_000_000_000)));
+        let store = Store::open(&format!("file://{}/store", dir.path().display())).unwrap();
+        let running = Running::start(dir.path(), &clock, &store).await;
+        Self {
+            dir,
+            clock,
+            store,
+            running,
+        }
+    }
+
+    /// As kill -9 and a new start: nothing is told to end, nothing is flushed.
+    pub async fn restart(&mut self) {
+        self.running.kill();
+        self.running = Running::start(self.dir.path(), &self.clock, &self.store).await;
+    }
+
+    pub fn core(&self) -> Arc<Coordinator> {
+        self.running.core.upgrade().expect("it was not killed")
+    }
+
+    pub fn advance_ms(&self, ms: i64) {
+        self.clock.0.fetch_add(ms, Ordering::SeqCst);
+    }
+
+    pub fn jobs(&self) -> JobsClient<Channel> {
+        JobsClient::new(self.running.channel.clone())
+    }
+
+    pub fn catalog(&self) -> CatalogClient<Channel> {
+        CatalogClient::new(self.running.channel.clone())
+    }
+
+    /// A registered worker of these kinds.
+    pub async fn worker(&self, kinds: &[TaskKind]) -> Worker {
+        let (id, session) = (
+            WorkerId::from_uuid(Uuid::now_v7()),
+            SessionId::from_uuid(Uuid::now_v7()),
+        );
+        let client = LeaseClient::new(self.running.channel.clone(), session.clone());
+        let capabilities = Capabilities {
+            kinds: kinds.to_vec(),
+            ..Capabilities::default()
+        };
+        client.register(&id, "test", &capabilities).await.unwrap();
+        Worker {
+            id,
+            session,
+            client,
+            store: self.store.clone(),
+        }
+    }
+
+    /// The same session over a new connection.
+    pub fn reconnect(&self, worker: &mut Worker) {
+        worker.client = LeaseClient::new(self.running.channel.clone(), worker.session.clone());
+    }
+
+    pub async fn submit(&self, spec: &JobSpec) -> Result<JobId, Status> {
+        self.submit_as(&JobId::from_uuid(Uuid::now_v7()), spec, 0).await
+    }
+
+    pub async fn submit_as(&self, id: &JobId, spec: &JobSpec, priority: i64) -> Result<JobId, Status> {
+        let request = pb::SubmitJobRequest {
+            protocol_version: PROTOCOL_VERSION,
+            spec_json: to_json(spec),
+            priority,
+            job_id: id.to_string(),
+        };
+        let reply = self.jobs().submit_job(request).await?.into_inner();
+        Ok(reply.job_id.parse().unwrap())
+    }
+
+    pub async fn control(&self, job: &JobId, action: &str) -> Result<pb::ControlJobResponse, Status> {
+        let request = pb::ControlJobRequest {
+            job_id: job.to_string(),
+            action: action.to_owned(),
+        };
+        Ok(self.jobs().control_job(request).await?.into_inner())
+    }
+
+    pub async fn job(&self, job: &JobId) -> pb::GetJobResponse {
+        let job_id = job.to_string();
+        let request = pb::GetJobRequest { job_id };
+        self.jobs().get_job(request).await.unwrap().into_inner()
+    }
+
+    pub async fn summary(&self, job: &JobId) -> pb::JobSummary {
+        self.job(job).await.summary.unwrap()
+    }
+
+    pub async fn task(&self, job: &JobId, name: &str) -> Option<pb::TaskSummary> {
+        self.job(job)
+            .await
+            .tasks
+            .into_iter()
+            .find(|task| task.name == name)
+    }
+
+    /// Names what is committed and answers the job's state.
+    pub async fn settle(&self, job: &JobId) -> String {
+        self.core().copy_pending().await.unwrap();
+        self.summary(job).await.state
+    }
+}
+
+impl Running {
+    async fn start(dir: &Path, clock: &Arc<TestClock>, store: &Store) -> Self {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let opened = open_when_free(dir.to_owned(), Arc::clone(clock), store.clone());
+        let core = runtime.spawn(opened).await.unwrap();
+        let (connections, incoming) = mpsc::unbounded_channel::<Result<DuplexStream, std::io::Error>>();
+        let shutdown = CancellationToken::new();
+        let incoming = UnboundedReceiverStream::new(incoming);
+        let server = runtime.spawn(serve(Arc::clone(&core), incoming, shutdown.clone()));
+        let connector = tower::service_fn(move |_| {
+            let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
+            let sent = connections.send(Ok(theirs));
+            async move {
+                match sent {
+                    Ok(()) => Ok(TokioIo::new(ours)),
+                    Err(_) => Err(std::io::Error::from(std::io::ErrorKind::ConnectionRefused)),
+                }
+            }
+        });
+        let channel = Endpoint::from_static("http://coordinator").connect_with_connector_lazy(connector);
+        Self {
+            core: Arc::downgrade(&core),
+            runtime: Some(runtime),
+            shutdown,
+            server,
+            channel,
+        }
+    }
+
+    fn kill(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+pub async fn open(
+    dir: &Path,
+    clock: &Arc<TestClock>,
+    store: &Store,
+) -> Result<Arc<Coordinator>, CoordinatorError> {
+    let database = dir.join("coordinator.db").display().to_string();
+    let config = Config::new(&database, LEASE_MS, 10_000).unwrap();
+    let clock: Arc<dyn Clock> = Arc::<TestClock>::clone(clock);
+    Coordinator::open(config, store.clone(), clock).await
+}
+
+async fn open_when_free(dir: PathBuf, clock: Arc<TestClock>, store: Store) -> Arc<Coordinator> {
+    for _ in 0..200 {
+        match open(&dir, &clock, &store).await {
+            Err(CoordinatorError::DatabaseInUse(_)) => tokio::time::sleep(Duration::from_millis(10)).await,
+            other => return other.unwrap(),
+        }
+    }
+    panic!("the killed coordinator never let go of its database");
+}
+
+pub struct Worker {
+    pub id: WorkerId,
+    pub session: SessionId,
+    pub client: LeaseClient,
+    pub store: Store,
+}
+
+impl Worker {
+    pub async fn lease(&self, slots: u32) -> Vec<Lease> {
+        self.client.lease(slots, Duration::ZERO).await.unwrap().leases
+    }
+
+    /// The one task that is ready.
+    pub async fn lease_one(&self) -> Lease {
+        let mut leases = self.lease(1).await;
+        assert_eq!(leases.len(), 1, "exactly one lease");
+        leases.remove(0)
+    }
+
+    pub async fn commit(&self, lease: &Lease) -> Result<(), ClientError> {
+        let (result, objects) = fake::result(&self.store, &lease.spec).await;
+        self.client
+            .commit(&lease.task, lease.token, &result, &objects)
+            .await
+    }
+
+    /// Runs up to `most` tasks one after another; answers how many there were.
+    pub async fn run(&self, most: usize) -> usize {
+        for done in 0..most {
+            let Some(lease) = self.lease(1).await.pop() else {
+                return done;
+            };
+            self.commit(&lease).await.unwrap();
+        }
+        most
+    }
+}

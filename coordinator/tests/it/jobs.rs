@@ -1,0 +1,246 @@
+//! What people do to jobs and workers, and what they are told.
+
+use std::time::Duration;
+
+use remaster_domain::{JobId, LeaseProgress, Progress, Stage, TaskKind, Verdict};
+use remaster_proto::pb;
+use tonic::Code;
+use uuid::Uuid;
+
+use crate::cluster::Cluster;
+use crate::fake::{ALL, season, small_season};
+
+const ONE: [(&str, bool, bool); 1] = [("e1", true, true)];
+
+#[tokio::test]
+async fn a_submit_is_the_same_job_when_repeated_and_refused_when_it_differs() {
+    let cluster = Cluster::start().await;
+    let id = JobId::from_uuid(Uuid::now_v7());
+    let spec = small_season(Stage::All);
+    cluster.submit_as(&id, &spec, 0).await.unwrap();
+    cluster.submit_as(&id, &spec, 0).await.unwrap();
+    assert_eq!(cluster.summary(&id).await.kinds[0].ready, 5);
+    let refused = cluster
+        .submit_as(&id, &season(Stage::All, &ONE), 0)
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), Code::AlreadyExists);
+}
+
+#[tokio::test]
+async fn a_season_that_leads_nowhere_is_refused_in_words() {
+    let cluster = Cluster::start().await;
+    let cases = [
+        (
+            season(Stage::All, &[("e1", true, false)]),
+            Code::InvalidArgument,
+            "nothing to learn from",
+        ),
+        (
+            season(Stage::Upscale, &[("e1", false, true)]),
+            Code::InvalidArgument,
+            "nothing to upscale",
+        ),
+        (
+            season(Stage::All, &[("e1", true, true), ("e1", true, false)]),
+            Code::InvalidArgument,
+            "used twice",
+        ),
+        (
+            small_season(Stage::Train),
+            Code::FailedPrecondition,
+            "has no dataset",
+        ),
+        (
+            small_season(Stage::Upscale),
+            Code::FailedPrecondition,
+            "no channel `latest`",
+        ),
+    ];
+    for (spec, code, words) in cases {
+        let refused = cluster.submit(&spec).await.unwrap_err();
+        assert_eq!(refused.code(), code, "{refused}");
+        assert!(refused.message().contains(words), "{refused}");
+    }
+    let jobs = cluster
+        .jobs()
+        .list_jobs(pb::ListJobsRequest { limit: 0 })
+        .await
+        .unwrap()
+        .into_inner()
+        .jobs;
+    assert!(jobs.is_empty());
+}
+
+#[tokio::test]
+async fn a_paused_job_gives_nothing_until_it_is_resumed() {
+    let cluster = Cluster::start().await;
+    let worker = cluster.worker(&ALL).await;
+    let job = cluster.submit(&small_season(Stage::All)).await.unwrap();
+    let held = worker.lease_one().await;
+    assert_eq!(cluster.control(&job, "pause").await.unwrap().state, "paused");
+    assert!(worker.lease(8).await.is_empty());
+    let beat = LeaseProgress {
+        task: held.task.clone(),
+        token: held.token,
+        progress: Progress::default(),
+    };
+    let (verdicts, _) = worker.client.heartbeat(vec![beat]).await.unwrap();
+    assert_eq!(verdicts[0].2, Verdict::Pause);
+    worker.commit(&held).await.unwrap();
+    assert_eq!(cluster.summary(&job).await.waiting_reason, "the job is paused");
+    assert_eq!(cluster.control(&job, "resume").await.unwrap().state, "running");
+    worker.run(1_000).await;
+    assert_eq!(cluster.settle(&job).await, "succeeded");
+}
+
+#[tokio::test]
+async fn a_cancelled_job_stops_its_attempts_and_stays_cancelled() {
+    let cluster = Cluster::start().await;
+    let worker = cluster.worker(&ALL).await;
+    let job = cluster.submit(&small_season(Stage::All)).await.unwrap();
+    let held = worker.lease_one().await;
+    assert_eq!(cluster.control(&job, "cancel").await.unwrap().state, "cancelled");
+    let beat = LeaseProgress {
+        task: held.task.clone(),
+        token: held.token,
+        progress: Progress::default(),
+    };
+    let (verdicts, _) = worker.client.heartbeat(vec![beat]).await.unwrap();
+    assert_eq!(verdicts[0].2, Verdict::Cancel);
+    assert!(worker.commit(&held).await.is_err());
+    assert!(worker.lease(8).await.is_empty());
+    for action in ["pause", "resume", "retry"] {
+        let refused = cluster.control(&job, action).await.unwrap_err();
+        assert_eq!(refused.code(), Code::FailedPrecondition, "{action}");
+    }
+    assert_eq!(
+        cluster.control(&job, "cancel").await.unwrap().state,
+        "cancelled",
+        "doing it twice is no error"
+    );
+    assert_eq!(cluster.summary(&job).await.kinds[0].cancelled, 5);
+}
+
+#[tokio::test]
+async fn higher_priority_goes_first_then_the_older_job_then_creation_order() {
+    let cluster = Cluster::start().await;
+    let worker = cluster.worker(&ALL).await;
+    let old = cluster
+        .submit(&season(Stage::Extract, &[("a", true, true)]))
+        .await
+        .unwrap();
+    cluster.advance_ms(1);
+    let new = cluster
+        .submit(&season(Stage::Extract, &[("b", true, true)]))
+        .await
+        .unwrap();
+    let order = |job: &JobId, leases: &[remaster_domain::Lease]| leases.iter().all(|lease| lease.job == *job);
+    let first = worker.lease(1).await;
+    assert!(order(&old, &first));
+    let request = pb::SetPriorityRequest {
+        job_id: new.to_string(),
+        priority: 5,
+    };
+    cluster.jobs().set_priority(request).await.unwrap();
+    let next = worker.lease(3).await;
+    assert!(order(&new, &next[..2]) && order(&old, &next[2..]));
+    let tasks = cluster.job(&new).await.tasks;
+    let leased: Vec<_> = next[..2].iter().map(|lease| lease.task.to_string()).collect();
+    assert_eq!(leased, [tasks[0].task_id.clone(), tasks[1].task_id.clone()]);
+}
+
+#[tokio::test]
+async fn a_job_that_nobody_can_run_says_why() {
+    let cluster = Cluster::start().await;
+    let job = cluster.submit(&season(Stage::Extract, &ONE)).await.unwrap();
+    assert_eq!(
+        cluster.summary(&job).await.waiting_reason,
+        "no live worker takes kind index"
+    );
+    let worker = cluster.worker(&[TaskKind::Index]).await;
+    assert_eq!(
+        cluster.summary(&job).await.waiting_reason,
+        "waiting for a free worker"
+    );
+    worker.lease_one().await;
+    assert_eq!(cluster.summary(&job).await.waiting_reason, "");
+}
+
+#[tokio::test]
+async fn a_drained_worker_is_told_so_and_a_silent_one_is_shown_as_gone() {
+    let cluster = Cluster::start().await;
+    let (worker, silent) = (cluster.worker(&ALL).await, cluster.worker(&ALL).await);
+    cluster.submit(&season(Stage::Extract, &ONE)).await.unwrap();
+    worker.lease_one().await;
+    let request = pb::DrainWorkerRequest {
+        worker_id: worker.id.to_string(),
+    };
+    cluster.jobs().drain_worker(request).await.unwrap();
+    let grant = worker.client.lease(1, Duration::from_secs(20)).await.unwrap();
+    assert!(grant.drain && grant.leases.is_empty());
+    cluster.advance_ms(100_000);
+    let (_, drain) = worker.client.heartbeat(vec![]).await.unwrap();
+    assert!(drain);
+    let workers = cluster
+        .jobs()
+        .list_workers(pb::ListWorkersRequest {})
+        .await
+        .unwrap()
+        .into_inner()
+        .workers;
+    let state = |id: &str| {
+        let row = workers.iter().find(|row| row.worker_id == id).unwrap();
+        (row.state.as_str(), row.leases)
+    };
+    assert_eq!(state(worker.id.as_str()), ("draining", 1));
+    assert_eq!(state(silent.id.as_str()), ("gone", 0));
+}
+
+#[tokio::test]
+async fn a_watch_ends_with_the_final_state() {
+    let cluster = Cluster::start().await;
+    let worker = cluster.worker(&ALL).await;
+    let job = cluster.submit(&season(Stage::Extract, &ONE)).await.unwrap();
+    let request = pb::WatchJobRequest {
+        job_id: job.to_string(),
+    };
+    let mut stream = cluster.jobs().watch_job(request).await.unwrap().into_inner();
+    assert_eq!(stream.message().await.unwrap().unwrap().state, "running");
+    worker.run(1_000).await;
+    cluster.settle(&job).await;
+    let mut last = None;
+    while let Some(summary) = stream.message().await.unwrap() {
+        last = Some(summary.state);
+    }
+    assert_eq!(last.as_deref(), Some("succeeded"));
+    let unknown = pb::WatchJobRequest {
+        job_id: Uuid::now_v7().to_string(),
+    };
+    assert_eq!(
+        cluster.jobs().watch_job(unknown).await.unwrap_err().code(),
+        Code::NotFound
+    );
+}
+
+#[tokio::test]
+async fn shutdown_waits_for_no_stream_and_no_long_poll() {
+    let mut cluster = Cluster::start().await;
+    let worker = cluster.worker(&[TaskKind::Train]).await;
+    let job = cluster.submit(&season(Stage::Extract, &ONE)).await.unwrap();
+    let request = pb::WatchJobRequest {
+        job_id: job.to_string(),
+    };
+    let mut stream = cluster.jobs().watch_job(request).await.unwrap().into_inner();
+    stream.message().await.unwrap();
+    let poll = tokio::spawn(async move { worker.client.lease(1, Duration::from_secs(30)).await });
+    tokio::task::yield_now().await;
+    cluster.running.shutdown.cancel();
+    let ended = tokio::time::timeout(Duration::from_secs(10), &mut cluster.running.server).await;
+    ended.expect("within the grace").unwrap().unwrap();
+    assert!(
+        stream.message().await.is_err(),
+        "the watcher is told that this was not the end"
+    );
+    drop(poll.await.unwrap());
+}
