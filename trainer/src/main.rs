@@ -1,5 +1,6 @@
 //! `remaster-trainer`: leases training runs from a coordinator, or trains one recipe without a cluster.
 
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -94,12 +95,30 @@ struct ComputeArgs {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Err(error) = wait_without_spinning() {
+        return finish(Err(error));
+    }
     let result = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("could not start the runtime")
         .and_then(|runtime| runtime.block_on(start(cli)));
     finish(result)
+}
+
+/// libtorch's threads wait for each other by spinning unless told otherwise before they are loaded. Beside another busy
+/// process that made a step five times dearer, so this process replaces itself once with the variable set.
+fn wait_without_spinning() -> anyhow::Result<()> {
+    const VARIABLE: &str = "OMP_WAIT_POLICY";
+    if std::env::var_os(VARIABLE).is_some() {
+        return Ok(());
+    }
+    let program = std::env::current_exe().context("could not find this program")?;
+    let error = std::process::Command::new(program)
+        .args(std::env::args_os().skip(1))
+        .env(VARIABLE, "passive")
+        .exec();
+    Err(error).context("could not start this program again")
 }
 
 async fn start(cli: Cli) -> anyhow::Result<()> {

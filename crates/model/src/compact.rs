@@ -4,8 +4,8 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
-use burn::tensor::activation::prelu;
 
+use crate::activation::prelu;
 use crate::resample::{nearest, pixel_shuffle};
 use crate::{Conv, ConvConfig, ModelError, Seeded};
 

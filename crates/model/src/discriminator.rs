@@ -7,8 +7,8 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
-use burn::tensor::activation::leaky_relu;
 
+use crate::activation::leaky_relu;
 use crate::conv::convolve;
 use crate::resample::bilinear_double;
 use crate::{Conv, ConvConfig, ModelError, Seeded};

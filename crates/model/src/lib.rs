@@ -6,6 +6,7 @@
 //! Left to others: data, losses and the loop (trainer), decoding and tiling (worker). Only this crate names a backend;
 //! everybody else holds burn's runtime `Device`.
 
+mod activation;
 mod compact;
 mod conv;
 mod device;

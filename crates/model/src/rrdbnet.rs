@@ -6,8 +6,8 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use burn::tensor::activation::leaky_relu;
 
+use crate::activation::leaky_relu;
 use crate::resample::{nearest, pixel_unshuffle};
 use crate::{Conv, ConvConfig, ModelError, Seeded};
 
