@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use remaster_proto::{MESSAGE_BYTES_MAX, connect, pb};
 use tempfile::TempDir;
 
 use crate::S3Server;
@@ -65,6 +66,7 @@ pub struct Cluster {
     /// `AWS_*` settings of the store.
     pub settings: Vec<(String, String)>,
     dir: TempDir,
+    joins: String,
     _store: StoreAt,
 }
 
@@ -140,26 +142,40 @@ impl Cluster {
         let serve = serve(&store_url, &address, config.lease_ms, config.heartbeat_ms);
         let coordinator = launch("coordinator", "remaster-coordinator", serve)?;
         let joins = format!("run --coordinator {url} --store {store_url} --threads 1");
-        let workers = (0..config.workers)
-            .map(|n| {
-                launch(
-                    &format!("worker-{n}"),
-                    "remaster-worker",
-                    words(&format!("{joins} --cache cache")),
-                )
-            })
-            .collect::<anyhow::Result<Vec<_>>>()?;
         let trainer = launch("trainer", "remaster-trainer", words(&joins))?;
-        Ok(Self {
+        let mut cluster = Self {
             coordinator,
-            workers,
+            workers: Vec::new(),
             trainer,
             url,
             store_url,
             settings,
             dir,
+            joins,
             _store: config.store,
-        })
+        };
+        for _ in 0..config.workers {
+            cluster.add_worker()?;
+        }
+        Ok(cluster)
+    }
+
+    /// Starts one more worker, with a working directory and a cache of its own.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn add_worker(&mut self) -> anyhow::Result<()> {
+        let name = format!("worker-{}", self.workers.len());
+        let arguments = words(&format!("{} --cache cache", self.joins));
+        let settings = self.settings.clone();
+        self.workers.push(Process::launch(
+            self.dir.path(),
+            &name,
+            "remaster-worker",
+            arguments,
+            settings,
+        )?);
+        Ok(())
     }
 
     /// Runs `remaster` against this cluster.
@@ -193,17 +209,22 @@ impl Cluster {
             .to_owned())
     }
 
-    /// The job as `remaster status JOB --output-format json` prints it; `None` while the coordinator is away.
+    /// The job with all its tasks; `None` while the coordinator is away.
     ///
     /// # Errors
-    /// When the command cannot be run.
-    pub fn status(&self, job: &str) -> anyhow::Result<Option<serde_json::Value>> {
-        let done = self.cli(&["status", job, "--output-format", "json"])?;
-        Ok(if done.code == 0 {
-            Some(serde_json::from_str(&done.stdout)?)
-        } else {
-            None
-        })
+    /// When no runtime can be made for the call.
+    pub fn job(&self, job: &str) -> anyhow::Result<Option<pb::GetJobResponse>> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let request = pb::GetJobRequest {
+            job_id: job.to_owned(),
+        };
+        Ok(runtime.block_on(async {
+            let mut jobs = pb::jobs_client::JobsClient::new(connect(&self.url)?)
+                .max_decoding_message_size(MESSAGE_BYTES_MAX);
+            anyhow::Ok(jobs.get_job(request).await.ok().map(tonic::Response::into_inner))
+        })?)
     }
 
     /// Logs of all processes, for a failing test's message.
