@@ -23,7 +23,10 @@ pub(crate) struct HeldFile {
 impl HeldFile {
     /// A file that nobody would remove.
     pub(crate) fn own(path: PathBuf) -> Self {
-        Self { path, _held: Arc::default() }
+        Self {
+            path,
+            _held: Arc::default(),
+        }
     }
 
     /// Where it lies.
@@ -43,11 +46,19 @@ pub(crate) struct SourceCache {
 impl SourceCache {
     /// Uses `folder`, made when first needed.
     pub(crate) fn new(folder: PathBuf, bytes_max: u64) -> Self {
-        Self { folder, bytes_max, held: Mutex::default() }
+        Self {
+            folder,
+            bytes_max,
+            held: Mutex::default(),
+        }
     }
 
     /// The source, downloaded if it is not there yet. `None` when the store does not have it either.
-    pub(crate) async fn fetch(&self, store: &Store, source: &SourceRef) -> Result<Option<HeldFile>, WorkError> {
+    pub(crate) async fn fetch(
+        &self,
+        store: &Store,
+        source: &SourceRef,
+    ) -> Result<Option<HeldFile>, WorkError> {
         let path = self.folder.join(source.sha256.as_str());
         let held = self.hold(&path);
         if is_whole(&path, source.bytes) {
@@ -69,7 +80,10 @@ impl SourceCache {
         all.retain(|_, weak| weak.strong_count() > 0);
         let held = all.get(path).and_then(Weak::upgrade).unwrap_or_default();
         all.insert(path.to_owned(), Arc::downgrade(&held));
-        HeldFile { path: path.to_owned(), _held: held }
+        HeldFile {
+            path: path.to_owned(),
+            _held: held,
+        }
     }
 
     /// Removes what was unused for longest until `bytes` more would fit.
@@ -93,7 +107,12 @@ impl SourceCache {
             entry.file_name().to_str()?.parse::<ContentHash>().ok()?;
             let metadata = entry.metadata().ok()?;
             let used = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-            Some(CachedFile { bytes: metadata.len(), used, in_use: in_use(&path), path })
+            Some(CachedFile {
+                bytes: metadata.len(),
+                used,
+                in_use: in_use(&path),
+                path,
+            })
         });
         files.collect()
     }
@@ -129,7 +148,10 @@ fn is_whole(path: &Path, bytes: u64) -> bool {
 /// The modification time is the time of last use; a file system that refuses it only makes eviction less fair.
 fn touch(path: &Path) {
     let now = SystemTime::now();
-    let _ = std::fs::File::options().append(true).open(path).and_then(|file| file.set_modified(now));
+    let _ = std::fs::File::options()
+        .append(true)
+        .open(path)
+        .and_then(|file| file.set_modified(now));
 }
 
 #[cfg(test)]
@@ -149,9 +171,16 @@ mod tests {
 
     #[test]
     fn the_longest_unused_go_first_and_what_is_read_stays() {
-        let files = vec![file("new", 10, 9, false), file("read", 10, 1, true), file("old", 10, 2, false)];
+        let files = vec![
+            file("new", 10, 9, false),
+            file("read", 10, 1, true),
+            file("old", 10, 2, false),
+        ];
         assert_eq!(evictions(files.clone(), 20), [PathBuf::from("old")]);
-        assert_eq!(evictions(files.clone(), 0), [PathBuf::from("old"), PathBuf::from("new")]);
+        assert_eq!(
+            evictions(files.clone(), 0),
+            [PathBuf::from("old"), PathBuf::from("new")]
+        );
         assert!(evictions(files, 30).is_empty());
     }
 }

@@ -45,14 +45,17 @@ impl Catalogue {
         let at_path = |error: std::io::Error| WorkError::of_file(path, &error);
         let path_full = path.canonicalize().map_err(at_path)?;
         let (bytes, modified_ns) = stamp(&path_full).map_err(at_path)?;
-        if let Some(entry) = self.known.files.get(&path_full) {
-            if (entry.bytes, entry.modified_ns) == (bytes, modified_ns) {
-                return Ok(entry.sha256.clone());
-            }
+        let known = self.known.files.get(&path_full);
+        if let Some(entry) = known.filter(|entry| (entry.bytes, entry.modified_ns) == (bytes, modified_ns)) {
+            return Ok(entry.sha256.clone());
         }
         tracing::info!(path = %path.display(), bytes, "hashing");
         let sha256 = hash_file(&path_full, |_| {}).map_err(at_path)?;
-        let entry = Entry { bytes, modified_ns, sha256: sha256.clone() };
+        let entry = Entry {
+            bytes,
+            modified_ns,
+            sha256: sha256.clone(),
+        };
         self.known.files.insert(path_full.clone(), entry.clone());
         if let Err(error) = self.save(path_full, entry) {
             tracing::warn!(file = %self.file.display(), %error, "catalogue not kept");
@@ -75,14 +78,24 @@ impl Catalogue {
 }
 
 fn read(file: &Path) -> Known {
-    let parsed = std::fs::read(file).ok().and_then(|bytes| serde_json::from_slice::<Known>(&bytes).ok());
-    parsed.filter(|known| known.version == VERSION).unwrap_or_default()
+    let parsed = std::fs::read(file)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice::<Known>(&bytes).ok());
+    parsed
+        .filter(|known| known.version == VERSION)
+        .unwrap_or_default()
 }
 
 fn stamp(path: &Path) -> std::io::Result<(u64, u64)> {
     let metadata = std::fs::metadata(path)?;
-    let since_epoch = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
-    Ok((metadata.len(), u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX)))
+    let since_epoch = metadata
+        .modified()?
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Ok((
+        metadata.len(),
+        u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX),
+    ))
 }
 
 #[cfg(test)]
@@ -97,14 +110,28 @@ mod tests {
         let film = folder.path().join("film.mkv");
         std::fs::write(&film, b"one").unwrap();
         let list = folder.path().join("cache/catalogue.json");
-        assert_eq!(Catalogue::open(list.clone()).hash(&film).unwrap(), ContentHash::of(b"one"));
+        assert_eq!(
+            Catalogue::open(list.clone()).hash(&film).unwrap(),
+            ContentHash::of(b"one")
+        );
         // Same size and time with other bytes: only a reader would notice, so the answer must be the old one.
         let modified = std::fs::metadata(&film).unwrap().modified().unwrap();
         std::fs::write(&film, b"two").unwrap();
-        std::fs::File::options().append(true).open(&film).unwrap().set_modified(modified).unwrap();
-        assert_eq!(Catalogue::open(list.clone()).hash(&film).unwrap(), ContentHash::of(b"one"));
+        std::fs::File::options()
+            .append(true)
+            .open(&film)
+            .unwrap()
+            .set_modified(modified)
+            .unwrap();
+        assert_eq!(
+            Catalogue::open(list.clone()).hash(&film).unwrap(),
+            ContentHash::of(b"one")
+        );
         std::fs::write(&film, b"three").unwrap();
-        assert_eq!(Catalogue::open(list).hash(&film).unwrap(), ContentHash::of(b"three"));
+        assert_eq!(
+            Catalogue::open(list).hash(&film).unwrap(),
+            ContentHash::of(b"three")
+        );
     }
 
     #[test]
@@ -114,6 +141,9 @@ mod tests {
         std::fs::write(&list, b"{half").unwrap();
         let film = folder.path().join("film.mkv");
         std::fs::write(&film, b"one").unwrap();
-        assert_eq!(Catalogue::open(list).hash(&film).unwrap(), ContentHash::of(b"one"));
+        assert_eq!(
+            Catalogue::open(list).hash(&film).unwrap(),
+            ContentHash::of(b"one")
+        );
     }
 }

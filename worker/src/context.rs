@@ -42,7 +42,12 @@ impl Disc {
     /// A file with its index.
     pub(crate) fn new(file: HeldFile, source: SourceRef, index: Arc<SourceIndex>) -> Self {
         let colour = ColourSpec::guess(&index.video);
-        Self { file, source, index, colour }
+        Self {
+            file,
+            source,
+            index,
+            colour,
+        }
     }
 
     /// The same error under the name that the user knows the file by.
@@ -67,7 +72,10 @@ impl Context {
     /// The same worker with its networks on `device`.
     #[cfg(feature = "upscale")]
     pub(crate) fn with_device(self, device: crate::upscale::DeviceChoice) -> Self {
-        Self { models: crate::upscale::Models::on(device), ..self }
+        Self {
+            models: crate::upscale::Models::on(device),
+            ..self
+        }
     }
 
     /// The file and the index of a source.
@@ -85,7 +93,10 @@ impl Context {
         let key = Key::index(&indexed.source.sha256, &indexed.index);
         let index: SourceIndex = self.store.get_json_verified(&key, &indexed.index).await?;
         if index.source != indexed.source.sha256 || index.frames.len() != indexed.frame_count as usize {
-            return Err(WorkError::Retryable(format!("index `{key}` is not that of {}", indexed.source.name)));
+            return Err(WorkError::Retryable(format!(
+                "index `{key}` is not that of {}",
+                indexed.source.name
+            )));
         }
         let index = Arc::new(index);
         let mut kept = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -101,7 +112,9 @@ impl Context {
         let key = Key::thumbs(&indexed.source.sha256, &indexed.index);
         let thumbs = self.store.get_bytes(&key).await?;
         if thumbs.len() != indexed.frame_count as usize * THUMB_BYTES {
-            return Err(WorkError::Retryable(format!("`{key}` has another number of thumbnails than the index")));
+            return Err(WorkError::Retryable(format!(
+                "`{key}` has another number of thumbnails than the index"
+            )));
         }
         Ok(thumbs.into())
     }
@@ -110,11 +123,16 @@ impl Context {
     pub(crate) fn scratch(&self) -> Result<TempDir, WorkError> {
         let at_scratch = |error: std::io::Error| WorkError::of_file(&self.scratch, &error);
         std::fs::create_dir_all(&self.scratch).map_err(at_scratch)?;
-        tempfile::Builder::new().prefix("attempt-").tempdir_in(&self.scratch).map_err(at_scratch)
+        tempfile::Builder::new()
+            .prefix("attempt-")
+            .tempdir_in(&self.scratch)
+            .map_err(at_scratch)
     }
 
     fn remembered(&self, hash: &ContentHash) -> Option<Arc<SourceIndex>> {
         let kept = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.iter().find(|(known, _)| known == hash).map(|(_, index)| Arc::clone(index))
+        kept.iter()
+            .find(|(known, _)| known == hash)
+            .map(|(_, index)| Arc::clone(index))
     }
 }

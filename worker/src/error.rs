@@ -5,6 +5,8 @@ use std::path::Path;
 
 use remaster_domain::{FailureClass, SourceRef};
 use remaster_media::MediaError;
+#[cfg(feature = "upscale")]
+use remaster_model::ModelError;
 use remaster_pairs::Refusal;
 use remaster_proto::AttemptError;
 use remaster_service::CliError;
@@ -28,8 +30,16 @@ impl WorkError {
     /// An error of a source, under the name that the user knows it by.
     pub(crate) fn of_source(error: &MediaError, source: &SourceRef) -> Self {
         let text = error.to_string();
-        let message = if text.contains(&source.name) { text } else { format!("{}: {text}", source.name) };
-        if error.is_bad_input() { Self::BadInput(message) } else { Self::Retryable(message) }
+        let message = if text.contains(&source.name) {
+            text
+        } else {
+            format!("{}: {text}", source.name)
+        };
+        if error.is_bad_input() {
+            Self::BadInput(message)
+        } else {
+            Self::Retryable(message)
+        }
     }
 
     /// A refusal to pair two copies, under the episode's name.
@@ -61,17 +71,27 @@ impl From<StoreError> for WorkError {
 }
 
 #[cfg(feature = "upscale")]
-impl From<remaster_model::ModelError> for WorkError {
-    fn from(error: remaster_model::ModelError) -> Self {
-        Self::BadInput(error.to_string())
+impl From<ModelError> for WorkError {
+    fn from(error: ModelError) -> Self {
+        match error {
+            // Another worker may have it.
+            ModelError::Device(_) => Self::Retryable(error.to_string()),
+            _ => Self::BadInput(error.to_string()),
+        }
     }
 }
 
 impl From<WorkError> for AttemptError {
     fn from(error: WorkError) -> Self {
         match error {
-            WorkError::BadInput(message) => Self::Failed { class: FailureClass::BadInput, message },
-            WorkError::Retryable(message) => Self::Failed { class: FailureClass::Retryable, message },
+            WorkError::BadInput(message) => Self::Failed {
+                class: FailureClass::BadInput,
+                message,
+            },
+            WorkError::Retryable(message) => Self::Failed {
+                class: FailureClass::Retryable,
+                message,
+            },
             WorkError::Stopped => Self::Stopped,
         }
     }
@@ -101,8 +121,14 @@ mod tests {
             name: "S01E02.mkv".to_owned(),
             path_hint: None,
         };
-        let cached = MediaError::NoVideo { path: "/cache/e3b0".into(), found: "audio".to_owned() };
+        let cached = MediaError::NoVideo {
+            path: "/cache/e3b0".into(),
+            found: "audio".to_owned(),
+        };
         let error = WorkError::of_source(&cached, &source);
-        assert!(matches!(&error, WorkError::BadInput(text) if text.starts_with("S01E02.mkv: ")), "{error}");
+        assert!(
+            matches!(&error, WorkError::BadInput(text) if text.starts_with("S01E02.mkv: ")),
+            "{error}"
+        );
     }
 }

@@ -20,8 +20,17 @@ pub(crate) fn open_disc(path: &Path, monitor: &Monitor) -> Result<(Disc, Vec<u8>
     let at_path = |error: std::io::Error| WorkError::of_file(path, &error);
     let bytes = std::fs::metadata(path).map_err(at_path)?.len();
     let sha256 = hash_file(path, |_| {}).map_err(at_path)?;
-    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-    let source = SourceRef { sha256, bytes, name, path_hint: None };
+    let name = path
+        .file_name()
+        .unwrap_or(path.as_os_str())
+        .to_string_lossy()
+        .into_owned();
+    let source = SourceRef {
+        sha256,
+        bytes,
+        name,
+        path_hint: None,
+    };
     let file = HeldFile::own(path.to_owned());
     let (index, thumbs) = index_file(&file, &source, monitor)?;
     Ok((Disc::new(file, source, Arc::new(index)), thumbs))

@@ -101,7 +101,9 @@ async fn run(command: Command) -> anyhow::Result<()> {
         #[cfg(feature = "upscale")]
         Command::Compare(command) => alone(command, compare::compare).await,
         Command::Probe { file } => {
-            let report = local::probe_json(&file).map_err(WorkError::from).map_err(CliError::from)?;
+            let report = local::probe_json(&file)
+                .map_err(WorkError::from)
+                .map_err(CliError::from)?;
             Ok(writeln!(std::io::stdout(), "{report:#}")?)
         }
     }

@@ -32,29 +32,43 @@ impl Monitor {
     pub(crate) fn of_attempt(attempt: &Attempt) -> Self {
         let stop = attempt.stop.clone();
         let attempt = attempt.clone();
-        Self { stop, report: Arc::new(move |done, total, note| attempt.report(done, total, note)) }
+        Self {
+            stop,
+            report: Arc::new(move |done, total, note| attempt.report(done, total, note)),
+        }
     }
 
     /// For a local command: lines on stderr with rate and time left.
     pub(crate) fn on_stderr(stop: CancellationToken, what: &str) -> Self {
         let line = Mutex::new(ProgressLine::new(what));
         let report = move |done, total, note: &str| {
-            line.lock().unwrap_or_else(PoisonError::into_inner).show(done, total, note, Instant::now());
+            line.lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .show(done, total, note, Instant::now());
         };
-        Self { stop, report: Arc::new(report) }
+        Self {
+            stop,
+            report: Arc::new(report),
+        }
     }
 
     /// For tests: never stops, says nothing.
     #[cfg(test)]
     pub(crate) fn silent() -> Self {
-        Self { stop: CancellationToken::new(), report: Arc::new(|_, _, _| {}) }
+        Self {
+            stop: CancellationToken::new(),
+            report: Arc::new(|_, _, _| {}),
+        }
     }
 
     /// The same work as a part of something larger: `done` of `total` lies behind it.
     #[cfg(feature = "upscale")]
     pub(crate) fn part(&self, behind: u64, total: u64) -> Self {
         let report = Arc::clone(&self.report);
-        Self { stop: self.stop.clone(), report: Arc::new(move |done, _, note| report(behind + done, total, note)) }
+        Self {
+            stop: self.stop.clone(),
+            report: Arc::new(move |done, _, note| report(behind + done, total, note)),
+        }
     }
 
     /// Says how far the work is, in its own unit.
@@ -64,7 +78,11 @@ impl Monitor {
 
     /// To be asked between frames.
     pub(crate) fn check(&self) -> Result<(), WorkError> {
-        if self.stop.is_cancelled() { Err(WorkError::Stopped) } else { Ok(()) }
+        if self.stop.is_cancelled() {
+            Err(WorkError::Stopped)
+        } else {
+            Ok(())
+        }
     }
 
     /// Runs blocking work on a thread of its own kind. After a stop it gets a moment to notice, then it is left behind.
@@ -102,11 +120,21 @@ struct ProgressLine {
 impl ProgressLine {
     fn new(what: &str) -> Self {
         let is_terminal = std::io::stderr().is_terminal();
-        Self { what: what.to_owned(), started: Instant::now(), shown: None, last: (0, String::new()), is_terminal }
+        Self {
+            what: what.to_owned(),
+            started: Instant::now(),
+            shown: None,
+            last: (0, String::new()),
+            is_terminal,
+        }
     }
 
     fn show(&mut self, done: u64, total: u64, note: &str, now: Instant) {
-        let interval = if self.is_terminal { TERMINAL_INTERVAL } else { PLAIN_INTERVAL };
+        let interval = if self.is_terminal {
+            TERMINAL_INTERVAL
+        } else {
+            PLAIN_INTERVAL
+        };
         let is_last = done == total && total > 0;
         if done < self.last.0 || note != self.last.1 {
             self.started = now;
@@ -129,7 +157,11 @@ impl ProgressLine {
 
 fn progress_text(what: &str, done: u64, total: u64, note: &str, elapsed: Duration) -> String {
     let per_second = done as f64 / elapsed.as_secs_f64().max(1e-3);
-    let mut text = if total > 0 { format!("{what}: {done}/{total}") } else { format!("{what}: {done}") };
+    let mut text = if total > 0 {
+        format!("{what}: {done}/{total}")
+    } else {
+        format!("{what}: {done}")
+    };
     if done > 0 && elapsed >= Duration::from_millis(500) {
         text.push_str(&format!(", {per_second:.1} a second"));
         let left_s = (total.saturating_sub(done) as f64 / per_second).round();
@@ -145,7 +177,11 @@ fn progress_text(what: &str, done: u64, total: u64, note: &str, elapsed: Duratio
 
 fn clock(seconds: u64) -> String {
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
+    if hours > 0 {
+        format!("{hours}:{minutes:02}:{seconds:02}")
+    } else {
+        format!("{minutes}:{seconds:02}")
+    }
 }
 
 #[cfg(test)]
@@ -170,6 +206,9 @@ mod tests {
     async fn stopped_work_is_not_begun() {
         let monitor = Monitor::silent();
         monitor.stop.cancel();
-        assert!(matches!(monitor.blocking(|| Ok(())).await, Err(WorkError::Stopped)));
+        assert!(matches!(
+            monitor.blocking(|| Ok(())).await,
+            Err(WorkError::Stopped)
+        ));
     }
 }

@@ -1,7 +1,9 @@
 //! Pictures between the crates that decode, calculate and store them. Nothing is computed here but rounding.
 
 use png::{BitDepth, ColorType, Compression, Encoder};
-use remaster_media::{ColourSpec, RgbFrame, YuvFrame, yuv_to_rgb};
+#[cfg(feature = "upscale")]
+use remaster_media::RgbFrame;
+use remaster_media::{ColourSpec, YuvFrame, yuv_to_rgb};
 use remaster_pairs::Rgb;
 
 /// The RGB of a decoded frame, by the one function that makes RGB.
@@ -13,7 +15,11 @@ pub(crate) fn rgb_of(frame: &YuvFrame, colour: ColourSpec) -> Rgb {
 /// The same picture as media names it.
 #[cfg(feature = "upscale")]
 pub(crate) fn frame_of(picture: Rgb) -> RgbFrame {
-    RgbFrame { width: picture.width as u32, height: picture.height as u32, data: picture.data }
+    RgbFrame {
+        width: picture.width as u32,
+        height: picture.height as u32,
+        data: picture.data,
+    }
 }
 
 /// An 8-bit RGB PNG; the same picture always gives the same bytes.
@@ -30,7 +36,9 @@ pub(crate) fn png_of(picture: &Rgb) -> Vec<u8> {
     // A shard is written once and read many times, but decoding costs the same at any level.
     encoder.set_compression(Compression::Fast);
     let mut writer = encoder.write_header().expect("writing to memory cannot fail");
-    writer.write_image_data(&samples).expect("there are as many samples as the header says");
+    writer
+        .write_image_data(&samples)
+        .expect("there are as many samples as the header says");
     writer.finish().expect("writing to memory cannot fail");
     bytes
 }
@@ -49,7 +57,9 @@ mod tests {
     #[test]
     fn a_png_reads_back_as_the_nearest_levels() {
         let picture = Rgb::new(2, 1, vec![0.0, 1.2, 0.5, -0.3, 1.0, 0.002]);
-        let mut reader = png::Decoder::new(std::io::Cursor::new(png_of(&picture))).read_info().unwrap();
+        let mut reader = png::Decoder::new(std::io::Cursor::new(png_of(&picture)))
+            .read_info()
+            .unwrap();
         let mut samples = vec![0; reader.output_buffer_size().unwrap()];
         reader.next_frame(&mut samples).unwrap();
         assert_eq!(samples, [0, 128, 255, 255, 0, 1]);

@@ -25,8 +25,14 @@ fn a_bad_input_is_told_apart_from_bad_luck() {
         AttemptError::Failed { class, .. } => Some(class),
         AttemptError::Stopped => None,
     };
-    assert_eq!(class(WorkError::BadInput(String::new())), Some(FailureClass::BadInput));
-    assert_eq!(class(WorkError::Retryable(String::new())), Some(FailureClass::Retryable));
+    assert_eq!(
+        class(WorkError::BadInput(String::new())),
+        Some(FailureClass::BadInput)
+    );
+    assert_eq!(
+        class(WorkError::Retryable(String::new())),
+        Some(FailureClass::Retryable)
+    );
     assert_eq!(class(WorkError::Stopped), None);
 }
 
@@ -46,14 +52,27 @@ async fn tasks_make_the_same_shards_in_any_order_on_any_worker() {
         scale: 2,
         pairs_max: 60,
     };
-    let TaskResult::Align(aligned) = result(&first, TaskSpec::Align(align.clone())).await else { panic!() };
+    let TaskResult::Align(aligned) = result(&first, TaskSpec::Align(align.clone())).await else {
+        panic!()
+    };
     let again = result(&second, TaskSpec::Align(align)).await;
-    assert_eq!(again, TaskResult::Align(aligned.clone()), "alignment depends on nothing but the discs");
+    assert_eq!(
+        again,
+        TaskResult::Align(aligned.clone()),
+        "alignment depends on nothing but the discs"
+    );
     // More and smaller shards than so short an episode would get.
-    let frames: Vec<PairChoice> = aligned.shards.iter().flat_map(|shard| shard.frames.clone()).collect();
+    let frames: Vec<PairChoice> = aligned
+        .shards
+        .iter()
+        .flat_map(|shard| shard.frames.clone())
+        .collect();
     let shards: Vec<ShardFrames> = (0..)
         .zip(frames.chunks(PAIRS_OF_A_TEST_SHARD))
-        .map(|(number, frames)| ShardFrames { number, frames: frames.to_vec() })
+        .map(|(number, frames)| ShardFrames {
+            number,
+            frames: frames.to_vec(),
+        })
         .collect();
     assert!(shards.len() >= 3, "{} shards", shards.len());
     let extract = |number: usize| {
@@ -79,12 +98,24 @@ async fn tasks_make_the_same_shards_in_any_order_on_any_worker() {
         scale: 2,
         shards: forwards.clone(),
     };
-    let TaskResult::Curate(curated) = result(&first, TaskSpec::Curate(curate)).await else { panic!() };
+    let TaskResult::Curate(curated) = result(&first, TaskSpec::Curate(curate)).await else {
+        panic!()
+    };
     let key = Key::dataset_object(&"season".parse().unwrap(), &curated.manifest);
-    let manifest: DatasetManifest =
-        first.context.store.get_json_verified(&key, &curated.manifest).await.unwrap();
+    let manifest: DatasetManifest = first
+        .context
+        .store
+        .get_json_verified(&key, &curated.manifest)
+        .await
+        .unwrap();
     assert_eq!(manifest.pair_count() as u64, curated.pair_count);
-    assert!(manifest.shards.iter().zip(&forwards).all(|(kept, made)| kept.sha256 == made.sha256));
+    assert!(
+        manifest
+            .shards
+            .iter()
+            .zip(&forwards)
+            .all(|(kept, made)| kept.sha256 == made.sha256)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -103,7 +134,10 @@ async fn another_episodes_disc_is_bad_input_with_a_reason() {
         scale: 2,
         pairs_max: 60,
     };
-    let error = runner.work(TaskSpec::Align(spec), &Monitor::silent()).await.unwrap_err();
+    let error = runner
+        .work(TaskSpec::Align(spec), &Monitor::silent())
+        .await
+        .unwrap_err();
     assert!(
         matches!(&error, WorkError::BadInput(text) if text.starts_with("ep1: ") && text.contains("another episode")),
         "{error}"
@@ -127,41 +161,74 @@ async fn segments_are_the_same_bytes_on_any_worker_and_make_a_whole_episode() {
         ..UpscaleSettings::default()
     };
     let episode = || "ep3".parse().unwrap();
-    let plan =
-        PlanSpec { episode: episode(), sd: sd.clone(), model: model.clone(), settings: settings.clone() };
-    let TaskResult::Plan(planned) = result(&second, TaskSpec::Plan(plan)).await else { panic!() };
+    let plan = PlanSpec {
+        episode: episode(),
+        sd: sd.clone(),
+        model: model.clone(),
+        settings: settings.clone(),
+    };
+    let TaskResult::Plan(planned) = result(&second, TaskSpec::Plan(plan)).await else {
+        panic!()
+    };
     assert!(planned.segments.len() >= 2);
     let mut segments: Vec<SegmentRef> = Vec::new();
     for range in planned.segments {
         let (model, settings) = (model.clone(), settings.clone());
-        let spec = UpscaleSpec { episode: episode(), sd: sd.clone(), range, model, settings };
+        let spec = UpscaleSpec {
+            episode: episode(),
+            sd: sd.clone(),
+            range,
+            model,
+            settings,
+        };
         let made = result(&first, TaskSpec::Upscale(spec.clone())).await;
         assert_eq!(result(&second, TaskSpec::Upscale(spec)).await, made);
         let TaskResult::Upscale(made) = made else { panic!() };
         segments.push(made.segment);
     }
-    let spec = AssembleSpec { episode: episode(), sd: sd.clone(), segments, settings };
-    let TaskResult::Assemble(made) = result(&second, TaskSpec::Assemble(spec)).await else { panic!() };
+    let spec = AssembleSpec {
+        episode: episode(),
+        sd: sd.clone(),
+        segments,
+        settings,
+    };
+    let TaskResult::Assemble(made) = result(&second, TaskSpec::Assemble(spec)).await else {
+        panic!()
+    };
     assert_eq!(made.frame_count, sd.frame_count);
 }
 
 #[cfg(feature = "upscale")]
 async fn store_model(store: &Store) -> remaster_domain::ContentHash {
     use remaster_model::{DeviceKind, Generator, device, encode_safetensors, read_state};
-    let arch = remaster_domain::ModelArch::Compact { num_feat: 4, num_conv: 1 };
+    let arch = remaster_domain::ModelArch::Compact {
+        num_feat: 4,
+        num_conv: 1,
+    };
     let generator = Generator::new(&arch, 2, 7, &device(DeviceKind::default()).unwrap()).unwrap();
     let weights = encode_safetensors(&read_state(&generator));
     let id = remaster_domain::ContentHash::of(&weights);
     let card = crate::upscale::default_card(&weights, Path::new("test")).unwrap();
-    store.put_bytes(&Key::model_weights(&id), weights.into()).await.unwrap();
-    store.put_bytes(&Key::model_card(&id), serde_json::to_vec(&card).unwrap().into()).await.unwrap();
+    store
+        .put_bytes(&Key::model_weights(&id), weights.into())
+        .await
+        .unwrap();
+    store
+        .put_bytes(&Key::model_card(&id), serde_json::to_vec(&card).unwrap().into())
+        .await
+        .unwrap();
     id
 }
 
 fn runner(root: &TempDir, name: &str, discs: &Discs) -> Runner {
     let store = Store::open(&format!("file://{}/store", root.path().display())).unwrap();
     let own = root.path().join(name);
-    let sources = Sources::new(vec![discs.dir.clone()], &own.join("cache"), u64::MAX, store.clone());
+    let sources = Sources::new(
+        vec![discs.dir.clone()],
+        &own.join("cache"),
+        u64::MAX,
+        store.clone(),
+    );
     Runner::new(Context::new(store, sources, own.join("scratch")))
 }
 
@@ -169,7 +236,11 @@ async fn result(runner: &Runner, spec: TaskSpec) -> TaskResult {
     let done = runner.work(spec, &Monitor::silent()).await.unwrap();
     for object in &done.objects {
         let key: Key = object.key.parse().unwrap();
-        assert_eq!(runner.context.store.size(&key).await.unwrap(), Some(object.bytes), "{key}");
+        assert_eq!(
+            runner.context.store.size(&key).await.unwrap(),
+            Some(object.bytes),
+            "{key}"
+        );
     }
     done.result
 }
@@ -181,12 +252,22 @@ async fn indexed(runner: &Runner, file: &Path) -> IndexedSource {
         name: file.file_name().unwrap().to_string_lossy().into_owned(),
         path_hint: None,
     };
-    let spec = TaskSpec::Index(IndexSpec { source: source.clone() });
-    let TaskResult::Index(made) = result(runner, spec).await else { panic!() };
-    IndexedSource { source, index: made.index, frame_count: made.frame_count }
+    let spec = TaskSpec::Index(IndexSpec {
+        source: source.clone(),
+    });
+    let TaskResult::Index(made) = result(runner, spec).await else {
+        panic!()
+    };
+    IndexedSource {
+        source,
+        index: made.index,
+        frame_count: made.frame_count,
+    }
 }
 
 fn shard_of(result: TaskResult) -> ShardRef {
-    let TaskResult::Extract(made) = result else { panic!() };
+    let TaskResult::Extract(made) = result else {
+        panic!()
+    };
     made.shard.unwrap()
 }

@@ -27,7 +27,11 @@ impl Scratch {
         remove_abandoned(root);
         let folder = root.join(worker.as_str());
         std::fs::create_dir_all(&folder).map_err(at_root)?;
-        Ok(Self { folder, lock_file, _lock: lock })
+        Ok(Self {
+            folder,
+            lock_file,
+            _lock: lock,
+        })
     }
 
     /// Where to write.
@@ -47,9 +51,14 @@ impl Drop for Scratch {
 fn remove_abandoned(root: &Path) {
     for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
         let lock_file = entry.path();
-        let owner = lock_file.file_stem().and_then(|stem| stem.to_str()).map(str::parse::<WorkerId>);
+        let owner = lock_file
+            .file_stem()
+            .and_then(|stem| stem.to_str())
+            .map(str::parse::<WorkerId>);
         let is_lock = lock_file.extension().is_some_and(|extension| extension == "lock");
-        let (true, Some(Ok(owner))) = (is_lock, owner) else { continue };
+        let (true, Some(Ok(owner))) = (is_lock, owner) else {
+            continue;
+        };
         let is_free = File::open(&lock_file).is_ok_and(|file| file.try_lock().is_ok());
         if is_free {
             tracing::info!(%owner, "removing what a former worker left behind");

@@ -92,7 +92,9 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), CliError> {
     };
     let client = LeaseClient::new(channel, SessionId::from_uuid(Uuid::now_v7()));
     let runner = Arc::new(Runner::new(context));
-    run_session(client, config, shutdown, runner).await.map_err(|error| CliError::failed(error.to_string()))
+    run_session(client, config, shutdown, runner)
+        .await
+        .map_err(|error| CliError::failed(error.to_string()))
 }
 
 /// Opens the store and proves that it can be written and read, so that a wrong URL shows now and not after an hour.
@@ -108,9 +110,16 @@ async fn open_store(url: &str) -> Result<Store, CliError> {
 }
 
 fn capabilities(args: &RunArgs, threads: Threads) -> Capabilities {
-    let kinds = if args.kinds.is_empty() { KINDS.to_vec() } else { args.kinds.clone() };
+    let kinds = if args.kinds.is_empty() {
+        KINDS.to_vec()
+    } else {
+        args.kinds.clone()
+    };
     let labels = [("threads", threads.per_task.to_string()), ("host", host_name())];
-    Capabilities { kinds, labels: labels.map(|(name, value)| (name.to_owned(), value)).into() }
+    Capabilities {
+        kinds,
+        labels: labels.map(|(name, value)| (name.to_owned(), value)).into(),
+    }
 }
 
 /// A kind that this build can do.
@@ -125,7 +134,11 @@ fn kind(word: &str) -> Result<TaskKind, String> {
 fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = name.trim();
-    if name.is_empty() { "worker".to_owned() } else { name.to_owned() }
+    if name.is_empty() {
+        "worker".to_owned()
+    } else {
+        name.to_owned()
+    }
 }
 
 #[cfg(test)]

@@ -28,7 +28,12 @@ pub(crate) struct Sources {
 
 impl Sources {
     /// Looks under `folders`, keeps downloads and what it knows of files under `cache_folder`.
-    pub(crate) fn new(folders: Vec<PathBuf>, cache_folder: &Path, cache_bytes_max: u64, store: Store) -> Self {
+    pub(crate) fn new(
+        folders: Vec<PathBuf>,
+        cache_folder: &Path,
+        cache_bytes_max: u64,
+        store: Store,
+    ) -> Self {
         Self {
             folders: folders.into(),
             catalogue: Arc::new(Mutex::new(Catalogue::open(cache_folder.join("catalogue.json")))),
@@ -63,10 +68,9 @@ impl Sources {
                 false
             }
         };
-        if let Some(hint) = source.path_hint.as_deref().map(Path::new) {
-            if has_size(hint, source.bytes) && is_wanted(hint) {
-                return Ok(Some(hint.to_owned()));
-            }
+        let hint = source.path_hint.as_deref().map(Path::new);
+        if let Some(path) = hint.filter(|path| has_size(path, source.bytes) && is_wanted(path)) {
+            return Ok(Some(path.to_owned()));
         }
         let mut candidates = Vec::new();
         for folder in self.folders.iter() {
@@ -122,7 +126,10 @@ mod tests {
 
     fn sources(root: &TempDir, folders: Vec<PathBuf>) -> (Sources, Store) {
         let store = Store::open(&format!("file://{}/store", root.path().display())).unwrap();
-        (Sources::new(folders, &root.path().join("cache"), u64::MAX, store.clone()), store)
+        (
+            Sources::new(folders, &root.path().join("cache"), u64::MAX, store.clone()),
+            store,
+        )
     }
 
     #[tokio::test]
@@ -134,9 +141,15 @@ mod tests {
         std::fs::write(discs.join("a.mkv"), b"right").unwrap();
         let hint = root.path().join("hint.mkv").display().to_string();
         let (sources, _) = sources(&root, vec![root.path().join("discs")]);
-        let found = sources.find(&source(b"right", Some(hint.clone())), &Monitor::silent()).await.unwrap();
+        let found = sources
+            .find(&source(b"right", Some(hint.clone())), &Monitor::silent())
+            .await
+            .unwrap();
         assert_eq!(found.path(), discs.join("a.mkv"));
-        let found = sources.find(&source(b"other", Some(hint.clone())), &Monitor::silent()).await.unwrap();
+        let found = sources
+            .find(&source(b"other", Some(hint.clone())), &Monitor::silent())
+            .await
+            .unwrap();
         assert_eq!(found.path(), Path::new(&hint));
     }
 
@@ -150,16 +163,27 @@ mod tests {
         let first = sources.find(&wanted, &Monitor::silent()).await.unwrap();
         assert_eq!(std::fs::read(first.path()).unwrap(), b"uploaded");
         std::fs::remove_dir_all(root.path().join("store")).unwrap();
-        assert_eq!(sources.find(&wanted, &Monitor::silent()).await.unwrap().path(), first.path());
+        assert_eq!(
+            sources.find(&wanted, &Monitor::silent()).await.unwrap().path(),
+            first.path()
+        );
     }
 
     #[tokio::test]
     async fn a_source_that_is_nowhere_is_named_with_the_ways_to_provide_it() {
         let root = tempfile::tempdir().unwrap();
         let (sources, _) = sources(&root, Vec::new());
-        let error = sources.find(&source(b"lost", None), &Monitor::silent()).await.unwrap_err();
+        let error = sources
+            .find(&source(b"lost", None), &Monitor::silent())
+            .await
+            .unwrap_err();
         let text = error.to_string();
         assert!(matches!(error, WorkError::Retryable(_)));
-        assert!(["disc.mkv", "--sources", "--upload"].iter().all(|word| text.contains(word)), "{text}");
+        assert!(
+            ["disc.mkv", "--sources", "--upload"]
+                .iter()
+                .all(|word| text.contains(word)),
+            "{text}"
+        );
     }
 }

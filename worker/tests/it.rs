@@ -19,7 +19,10 @@ fn discs() -> &'static Discs {
 }
 
 fn worker(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_remaster-worker")).args(arguments).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_remaster-worker"))
+        .args(arguments)
+        .output()
+        .unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -45,7 +48,15 @@ fn hd_minus_sd(episode: &str) -> i64 {
 
 fn extract(sd: &str, hd: &str, out: &Path, more: &[&str]) -> Output {
     let (sd, hd) = (discs().file(sd), discs().file(hd));
-    let arguments = ["extract", "--sd", path(&sd), "--hd", path(&hd), "--out", path(out)];
+    let arguments = [
+        "extract",
+        "--sd",
+        path(&sd),
+        "--hd",
+        path(&hd),
+        "--out",
+        path(out),
+    ];
     worker(&[&arguments, more].concat())
 }
 
@@ -53,7 +64,12 @@ fn shard_files(out: &Path) -> Vec<(String, Vec<u8>)> {
     let entries = std::fs::read_dir(out.join("shards")).unwrap();
     let mut files: Vec<_> = entries
         .map(|entry| entry.unwrap().path())
-        .map(|file| (file.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read(&file).unwrap()))
+        .map(|file| {
+            (
+                file.file_name().unwrap().to_string_lossy().into_owned(),
+                std::fs::read(&file).unwrap(),
+            )
+        })
         .collect();
     files.sort();
     files
@@ -64,7 +80,12 @@ async fn pairs_are_the_same_frame_whatever_the_number_of_threads() {
     let root = tempfile::tempdir().unwrap();
     let (one, three) = (root.path().join("one"), root.path().join("three"));
     for (out, threads) in [(&one, "1"), (&three, "3")] {
-        let done = extract("ep2.sd.mkv", "ep2.hd.mkv", out, &["--episode", "E2", "--threads", threads]);
+        let done = extract(
+            "ep2.sd.mkv",
+            "ep2.hd.mkv",
+            out,
+            &["--episode", "E2", "--threads", threads],
+        );
         assert!(done.status.success(), "{}", text(&done.stderr));
         assert!(done.stdout.is_empty() && text(&done.stderr).contains("turned away"));
     }
@@ -78,7 +99,10 @@ async fn pairs_are_the_same_frame_whatever_the_number_of_threads() {
         for entry in &index.entries {
             let pair = store.read_pair(&shard.sha256, entry).await.unwrap();
             let record: PairRecord = serde_json::from_slice(&pair.json).unwrap();
-            assert_eq!(i64::from(record.hd_index) - i64::from(record.sd_index), hd_minus_sd("ep2"));
+            assert_eq!(
+                i64::from(record.hd_index) - i64::from(record.sd_index),
+                hd_minus_sd("ep2")
+            );
             assert_eq!(pair.key, format!("E2-{:06}", record.sd_index));
             let (lr, hr) = (png_size(&pair.lr_png), png_size(&pair.hr_png));
             assert_eq!(lr, (record.active.width, record.active.height));
@@ -88,7 +112,9 @@ async fn pairs_are_the_same_frame_whatever_the_number_of_threads() {
 }
 
 fn png_size(bytes: &[u8]) -> (u32, u32) {
-    let reader = png::Decoder::new(std::io::Cursor::new(bytes)).read_info().unwrap();
+    let reader = png::Decoder::new(std::io::Cursor::new(bytes))
+        .read_info()
+        .unwrap();
     (reader.info().width, reader.info().height)
 }
 
@@ -98,7 +124,11 @@ fn another_episode_is_refused_and_nothing_is_written() {
     let out = root.path().join("out");
     let done = extract("ep1.sd.mkv", "ep3.hd.mkv", &out, &[]);
     assert_eq!(done.status.code(), Some(2), "{}", text(&done.stderr));
-    assert!(text(&done.stderr).contains("ep1-sd: the hd copy shows another episode"), "{}", text(&done.stderr));
+    assert!(
+        text(&done.stderr).contains("ep1-sd: the hd copy shows another episode"),
+        "{}",
+        text(&done.stderr)
+    );
     assert!(!out.exists());
 }
 
@@ -113,7 +143,10 @@ fn bad_inputs_give_one_clear_error_and_no_output() {
     let whole = std::fs::read(discs().file("ep1.sd.mkv")).unwrap();
     let cases = [
         (root.path().join("missing.mkv"), "no such file"),
-        (file("text.mkv", b"this is no video at all, only some words\n"), "is not a video file"),
+        (
+            file("text.mkv", b"this is no video at all, only some words\n"),
+            "is not a video file",
+        ),
         (file("empty.mkv", b""), "is not a video file"),
         (file("cut.mkv", &whole[..whole.len() / 2]), "cut"),
         (file("disc.iso", b"x"), "disc image"),
@@ -125,10 +158,16 @@ fn bad_inputs_give_one_clear_error_and_no_output() {
         let done = worker(&["upscale", path(&input), path(&out), "--model", path(&model)]);
         let stderr = text(&done.stderr);
         assert_eq!(done.status.code(), Some(2), "{stderr}");
-        let errors: Vec<&str> = stderr.lines().filter(|line| line.starts_with("error: ")).collect();
+        let errors: Vec<&str> = stderr
+            .lines()
+            .filter(|line| line.starts_with("error: "))
+            .collect();
         assert_eq!(errors.len(), 1, "{stderr}");
         let name = input.file_name().unwrap().to_str().unwrap();
-        assert!(errors[0].contains(name) && errors[0].contains(expected), "{stderr}");
+        assert!(
+            errors[0].contains(name) && errors[0].contains(expected),
+            "{stderr}"
+        );
         assert!(!out.exists() && !stderr.contains("panicked"));
     }
 }
@@ -136,7 +175,10 @@ fn bad_inputs_give_one_clear_error_and_no_output() {
 /// A network that does nothing but double each pixel, so the truth of every output frame is known.
 fn write_model(file: &Path) {
     use remaster_model::{DeviceKind, Generator, device, encode_safetensors, read_state};
-    let arch = remaster_domain::ModelArch::Compact { num_feat: 4, num_conv: 1 };
+    let arch = remaster_domain::ModelArch::Compact {
+        num_feat: 4,
+        num_conv: 1,
+    };
     let device = device(DeviceKind::default()).unwrap();
     let mut state = read_state(&Generator::new(&arch, 2, 7, &device).unwrap());
     for tensor in state.values_mut() {
@@ -147,7 +189,16 @@ fn write_model(file: &Path) {
 
 fn upscale(model: &Path, out: &Path, segment_frames: &str) {
     let input = discs().file("ep3.sd.mkv");
-    let model = ["--model", path(model), "--encoder", "x264", "--preset", "ultrafast", "--crf", "4"];
+    let model = [
+        "--model",
+        path(model),
+        "--encoder",
+        "x264",
+        "--preset",
+        "ultrafast",
+        "--crf",
+        "4",
+    ];
     let more = ["--segment-frames", segment_frames];
     let done = worker(&[&["upscale", path(&input), path(out)], &model[..], &more].concat());
     assert!(done.status.success(), "{}", text(&done.stderr));
@@ -155,7 +206,16 @@ fn upscale(model: &Path, out: &Path, segment_frames: &str) {
 
 /// Presentation times of the video in milliseconds, in order.
 fn times_ms(file: &Path) -> Vec<i64> {
-    let select = ["-v", "error", "-select_streams", "v:0", "-show_entries", "packet=pts_time", "-of", "csv=p=0"];
+    let select = [
+        "-v",
+        "error",
+        "-select_streams",
+        "v:0",
+        "-show_entries",
+        "packet=pts_time",
+        "-of",
+        "csv=p=0",
+    ];
     let list = tool("ffprobe", &[&select[..], &[path(file)]].concat());
     let mut times: Vec<i64> = list
         .lines()
@@ -167,20 +227,55 @@ fn times_ms(file: &Path) -> Vec<i64> {
 }
 
 fn audio_hash(file: &Path) -> String {
-    tool("ffmpeg", &["-v", "error", "-i", path(file), "-map", "0:a", "-c", "copy", "-f", "md5", "-"])
+    tool(
+        "ffmpeg",
+        &[
+            "-v",
+            "error",
+            "-i",
+            path(file),
+            "-map",
+            "0:a",
+            "-c",
+            "copy",
+            "-f",
+            "md5",
+            "-",
+        ],
+    )
 }
+
+/// What the doubling network and the output's colour matrix make of a DVD frame.
+const DOUBLE_TO_BT709: &str =
+    "scale=iw*2:ih*2:flags=neighbor,zscale=matrixin=470bg:rangein=limited:matrix=709:range=limited,";
 
 /// Least PSNR over the frames of two files, the second one scaled by doubling pixels where asked.
 fn least_psnr_db(file: &Path, truth: &Path, is_doubled: bool) -> f64 {
-    let scale = if is_doubled { "scale=iw*2:ih*2:flags=neighbor," } else { "" };
+    let scale = if is_doubled { DOUBLE_TO_BT709 } else { "" };
     let to_gray = "format=yuv444p10le,extractplanes=y,setpts=N";
     let graph = format!("[0:v]{to_gray}[a];[1:v]{scale}{to_gray}[b];[a][b]psnr=stats_file=-");
     let log = tool(
         "ffmpeg",
-        &["-v", "error", "-i", path(file), "-i", path(truth), "-lavfi", &graph, "-f", "null", "-"],
+        &[
+            "-v",
+            "error",
+            "-i",
+            path(file),
+            "-i",
+            path(truth),
+            "-lavfi",
+            &graph,
+            "-f",
+            "null",
+            "-",
+        ],
     );
-    let values = log.split_whitespace().filter_map(|word| word.strip_prefix("psnr_avg:"));
-    let values: Vec<f64> = values.map(|value| value.parse().unwrap_or(f64::INFINITY)).collect();
+    let values = log
+        .split_whitespace()
+        .filter_map(|word| word.strip_prefix("psnr_avg:"));
+    let values: Vec<f64> = values
+        .map(|value| value.parse().unwrap_or(f64::INFINITY))
+        .collect();
     assert_eq!(values.len(), times_ms(truth).len(), "every frame is compared");
     values.into_iter().fold(f64::INFINITY, f64::min)
 }
@@ -198,11 +293,16 @@ fn an_upscaled_file_has_every_frame_at_its_time_and_the_sound_untouched() {
         assert_eq!(times_ms(out), times_ms(&source));
         assert_eq!(audio_hash(out), audio_hash(&source));
     }
-    // Doubling pixels and changing BT.601 to BT.709 moves luma by a few codes where there is colour; another frame of
-    // this scene is below 30 dB.
-    assert!(least_psnr_db(&one, &source, true) > 34.0, "{}", least_psnr_db(&one, &source, true));
-    assert!(least_psnr_db(&three, &one, false) > 44.0, "{}", least_psnr_db(&three, &one, false));
-    let left: Vec<_> = std::fs::read_dir(root.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    // Measured: 55 dB, and 20 dB where one is a frame late.
+    let (to_source, to_other) = (
+        least_psnr_db(&one, &source, true),
+        least_psnr_db(&three, &one, false),
+    );
+    assert!(to_source > 45.0 && to_other > 44.0, "{to_source} and {to_other}");
+    let left: Vec<_> = std::fs::read_dir(root.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
     assert_eq!(left.len(), 3, "nothing half-made stays: {left:?}");
 }
 
@@ -220,7 +320,12 @@ fn lanczos_comes_nearer_to_hd_than_doubled_pixels() {
     let report: serde_json::Value = serde_json::from_slice(&report).unwrap();
     let psnr = |method: usize| report["methods"][method]["psnr_y_db"].as_f64().unwrap();
     assert_eq!(report["methods"][0]["name"], "lanczos");
-    assert!(psnr(0) > psnr(1) && (25.0..60.0).contains(&psnr(0)), "{} and {}", psnr(0), psnr(1));
+    assert!(
+        psnr(0) > psnr(1) && (25.0..60.0).contains(&psnr(0)),
+        "{} and {}",
+        psnr(0),
+        psnr(1)
+    );
     assert_eq!(report["frames"], 3);
     for crop in report["crops"].as_array().unwrap() {
         for name in ["lanczos", "doubled", "hd"] {

@@ -35,7 +35,14 @@ impl CropReport {
     pub(super) fn start(frame: u32, hd: &Rgb, covered: Covered, folder: &Path) -> Result<Self, WorkError> {
         let (width, height) = (WIDTH_PX.min(covered.width), HEIGHT_PX.min(covered.height));
         let (x, y) = most_detailed(&hd.luma(), covered, width, height);
-        let mut crop = Self { frame, x, y, width, height, files: BTreeMap::new() };
+        let mut crop = Self {
+            frame,
+            x,
+            y,
+            width,
+            height,
+            files: BTreeMap::new(),
+        };
         crop.add("hd", hd, folder)?;
         Ok(crop)
     }
@@ -86,7 +93,12 @@ mod tests {
                 data[y * 800 + x] = if (x + y) % 2 == 0 { 255.0 } else { 0.0 };
             }
         }
-        let covered = Covered { x: 10, y: 10, width: 780, height: 580 };
+        let covered = Covered {
+            x: 10,
+            y: 10,
+            width: 780,
+            height: 580,
+        };
         let (x, y) = most_detailed(&Plane::new(800, 600, data), covered, WIDTH_PX, HEIGHT_PX);
         assert!((280..=500).contains(&x) && (210..=350).contains(&y), "{x} {y}");
     }

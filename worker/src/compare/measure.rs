@@ -65,10 +65,23 @@ impl<'a> Bench<'a> {
         frames: &'a [PairFrames],
     ) -> Result<Self, WorkError> {
         let covered = covered(alignment, hd.index.video.width, hd.index.video.height).ok_or_else(|| {
-            WorkError::BadInput("the sd picture covers too little of the hd picture to compare them".to_owned())
+            WorkError::BadInput(
+                "the sd picture covers too little of the hd picture to compare them".to_owned(),
+            )
         })?;
-        let mut bench = Self { sd, hd, alignment, frames, covered, colour: ColourTransform::IDENTITY };
-        let lanczos = Method { name: String::new(), scale: alignment.scale, model: None };
+        let mut bench = Self {
+            sd,
+            hd,
+            alignment,
+            frames,
+            covered,
+            colour: ColourTransform::IDENTITY,
+        };
+        let lanczos = Method {
+            name: String::new(),
+            scale: alignment.scale,
+            model: None,
+        };
         let mut samples = Vec::new();
         for frame in frames {
             let made = bench.cut(&bench.on_hd_grid(&lanczos, frame)?);
@@ -110,7 +123,11 @@ impl<'a> Bench<'a> {
             monitor.report(number as u64 + 1, self.frames.len() as u64, &method.name);
         }
         let count = self.frames.len() as f64;
-        Ok(MethodReport { name: method.name.clone(), psnr_y_db: psnr / count, ssim: ssim / count })
+        Ok(MethodReport {
+            name: method.name.clone(),
+            psnr_y_db: psnr / count,
+            ssim: ssim / count,
+        })
     }
 
     fn on_hd_grid(&self, method: &Method, frame: &PairFrames) -> Result<Rgb, WorkError> {
@@ -120,9 +137,21 @@ impl<'a> Bench<'a> {
             None => resize_lanczos(&sd, sd.width * scale, sd.height * scale),
             Some(model) => upscale_picture(sd, model)?,
         };
-        larger.data.iter_mut().for_each(|value| *value = value.clamp(0.0, 1.0));
-        let (width, height) = (self.hd.index.video.width as usize, self.hd.index.video.height as usize);
-        Ok(warp_sd_to_hd(&larger, &self.alignment.transform, method.scale, width, height))
+        larger
+            .data
+            .iter_mut()
+            .for_each(|value| *value = value.clamp(0.0, 1.0));
+        let (width, height) = (
+            self.hd.index.video.width as usize,
+            self.hd.index.video.height as usize,
+        );
+        Ok(warp_sd_to_hd(
+            &larger,
+            &self.alignment.transform,
+            method.scale,
+            width,
+            height,
+        ))
     }
 
     fn hd_picture(&self, frame: &PairFrames) -> Rgb {
@@ -137,7 +166,10 @@ impl<'a> Bench<'a> {
 
 /// Published figures are of 8-bit pictures.
 fn rounded(mut picture: Rgb) -> Rgb {
-    picture.data.iter_mut().for_each(|value| *value = f32::from(level(*value)) / 255.0);
+    picture
+        .data
+        .iter_mut()
+        .for_each(|value| *value = f32::from(level(*value)) / 255.0);
     picture
 }
 
@@ -167,12 +199,30 @@ mod tests {
             lattice: Lattice::SdNative,
             scale: 2,
             segments: Vec::new(),
-            transform: Transform { sx: 2.5, sy: 2.0, tx: -3.0, ty: -2.0 },
+            transform: Transform {
+                sx: 2.5,
+                sy: 2.0,
+                tx: -3.0,
+                ty: -2.0,
+            },
             colour: ColourTransform::IDENTITY,
-            active: ActiveArea { x: 0, y: 1, width: 480, height: 383 },
+            active: ActiveArea {
+                x: 0,
+                y: 1,
+                width: 480,
+                height: 383,
+            },
         };
         let found = covered(&alignment, 1280, 720);
-        assert_eq!(found, Some(Covered { x: 12, y: 12, width: 1173, height: 696 }));
+        assert_eq!(
+            found,
+            Some(Covered {
+                x: 12,
+                y: 12,
+                width: 1173,
+                height: 696
+            })
+        );
         assert_eq!(covered(&alignment, 30, 720), None);
     }
 }

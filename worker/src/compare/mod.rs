@@ -115,9 +115,12 @@ fn compare_files(args: &CompareArgs, stop: &CancellationToken, monitor: &Monitor
             }
             let crop = match crops.entry(frame) {
                 Entry::Occupied(entry) => entry.into_mut(),
-                Entry::Vacant(entry) => {
-                    entry.insert(CropReport::start(frames[frame].choice.sd, hd, bench.covered(), &args.out)?)
-                }
+                Entry::Vacant(entry) => entry.insert(CropReport::start(
+                    frames[frame].choice.sd,
+                    hd,
+                    bench.covered(),
+                    &args.out,
+                )?),
             };
             crop.add(&method.name, picture, &args.out)
         })?;
@@ -149,13 +152,26 @@ fn methods(args: &CompareArgs) -> Result<Vec<Method>, WorkError> {
     let mut methods = Vec::with_capacity(args.model.len() + 1);
     for (name, path) in &args.model {
         if name == "lanczos" || name == "hd" || methods.iter().any(|method: &Method| method.name == *name) {
-            return Err(WorkError::BadInput(format!("model name `{name}` is taken: choose another")));
+            return Err(WorkError::BadInput(format!(
+                "model name `{name}` is taken: choose another"
+            )));
         }
         let model = LoadedModel::open(path, args.device)?;
-        methods.push(Method { name: name.clone(), scale: model.card.scale, model: Some(model) });
+        methods.push(Method {
+            name: name.clone(),
+            scale: model.card.scale,
+            model: Some(model),
+        });
     }
     let scale = methods.first().map_or(SCALE_DEFAULT, |method| method.scale);
-    methods.insert(0, Method { name: "lanczos".to_owned(), scale, model: None });
+    methods.insert(
+        0,
+        Method {
+            name: "lanczos".to_owned(),
+            scale,
+            model: None,
+        },
+    );
     Ok(methods)
 }
 
@@ -178,7 +194,12 @@ fn spread(alignment: &Alignment, sd_frames: u32, count: usize) -> Vec<PairChoice
     let choice = |number: usize| {
         let sd = safe[(2 * number + 1) * safe.len() / (2 * count)];
         let (segment, hd) = hd_frame(segments, sd)?;
-        Some(PairChoice { sd, hd, shot: 0, segment: segment as u32 })
+        Some(PairChoice {
+            sd,
+            hd,
+            shot: 0,
+            segment: segment as u32,
+        })
     };
     (0..count).filter_map(choice).collect()
 }
@@ -186,7 +207,9 @@ fn spread(alignment: &Alignment, sd_frames: u32, count: usize) -> Vec<PairChoice
 /// Places of the frames that crops are cut from, spread over all.
 fn crop_frames(count: usize) -> Vec<usize> {
     let wanted = CROP_FRAMES.min(count);
-    (0..wanted).map(|number| (2 * number + 1) * count / (2 * wanted)).collect()
+    (0..wanted)
+        .map(|number| (2 * number + 1) * count / (2 * wanted))
+        .collect()
 }
 
 fn read(
@@ -196,7 +219,9 @@ fn read(
     monitor: &Monitor,
 ) -> Result<Vec<PairFrames>, WorkError> {
     if choices.is_empty() {
-        return Err(WorkError::BadInput("no frame is far enough from the ends to be compared".to_owned()));
+        return Err(WorkError::BadInput(
+            "no frame is far enough from the ends to be compared".to_owned(),
+        ));
     }
     let mut frames = Vec::with_capacity(choices.len());
     for pair in read_pairs(sd, hd, choices, 0)? {

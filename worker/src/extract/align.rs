@@ -4,9 +4,9 @@
 //! extracted, so they have the same bytes however many workers make them.
 
 use remaster_domain::{
-    ActiveArea, AlignResult, AlignSpec, Alignment, ColourTransform, EpisodeId, Lattice, PairChoice, TaskResult,
+    ActiveArea, AlignResult, AlignSpec, Alignment, ColourTransform, EpisodeId, Lattice, PairChoice,
+    TaskResult,
 };
-use remaster_media::YuvFrame;
 use remaster_pairs::{
     ChooseInput, PathConfig, Refusal, Registration, Rgb, Thumbs, align_path, choose_frames, colour_residual,
     colour_samples, fit_colour, solve_transform, warp_hd_to_sd_lattice,
@@ -36,10 +36,17 @@ pub(crate) struct AlignSettings {
 }
 
 /// Runs an `align` task.
-pub(crate) async fn run(context: &Context, spec: AlignSpec, monitor: &Monitor) -> Result<Completion, WorkError> {
+pub(crate) async fn run(
+    context: &Context,
+    spec: AlignSpec,
+    monitor: &Monitor,
+) -> Result<Completion, WorkError> {
     let sd = context.disc(&spec.span.sd, monitor).await?;
     let hd = context.disc(&spec.span.hd, monitor).await?;
-    let thumbs = [context.thumbs(&spec.span.sd).await?, context.thumbs(&spec.span.hd).await?];
+    let thumbs = [
+        context.thumbs(&spec.span.sd).await?,
+        context.thumbs(&spec.span.hd).await?,
+    ];
     let settings = AlignSettings {
         episode: spec.episode,
         lattice: spec.lattice,
@@ -47,8 +54,13 @@ pub(crate) async fn run(context: &Context, spec: AlignSpec, monitor: &Monitor) -
         pairs_max: spec.pairs_max,
     };
     let own = monitor.clone();
-    let result = monitor.blocking(move || align(&sd, &hd, &thumbs, &settings, &own)).await?;
-    Ok(Completion { result: TaskResult::Align(result), objects: Vec::new() })
+    let result = monitor
+        .blocking(move || align(&sd, &hd, &thumbs, &settings, &own))
+        .await?;
+    Ok(Completion {
+        result: TaskResult::Align(result),
+        objects: Vec::new(),
+    })
 }
 
 /// Aligns the copies; `thumbs` are those of SD and HD.
@@ -116,7 +128,10 @@ fn decode(
 
 fn register(frames: &[PairFrames], sd: &Disc, hd: &Disc) -> Result<Registration, Refusal> {
     let luma = |pair: &PairFrames| {
-        (rgb_of(&pair.sd, sd.colour).luma(), rgb_of(pair.hd_frame(), hd.colour).luma())
+        (
+            rgb_of(&pair.sd, sd.colour).luma(),
+            rgb_of(pair.hd_frame(), hd.colour).luma(),
+        )
     };
     let planes: Vec<_> = frames.iter().map(luma).collect();
     let registration = solve_transform(&planes, None)?;
@@ -148,22 +163,28 @@ fn colour_between(
         })
         .collect();
     let Some(fit) = fit_colour(&samples) else {
-        tracing::warn!(samples = samples.len(), "too few flat blocks to fit colours, they are left as they are");
+        tracing::warn!(
+            samples = samples.len(),
+            "too few flat blocks to fit colours, they are left as they are"
+        );
         return ColourTransform::IDENTITY;
     };
     let residual = colour_residual(&fit, &samples);
-    tracing::info!(median = residual.median, p95 = residual.p95, samples = samples.len(), "colours fitted");
+    tracing::info!(
+        median = residual.median,
+        p95 = residual.p95,
+        samples = samples.len(),
+        "colours fitted"
+    );
     fit
 }
 
 /// The pixels of an SD frame that carry picture, untouched.
 pub(super) fn active_part(sd: &Rgb, active: ActiveArea) -> Rgb {
-    sd.crop(active.x as usize, active.y as usize, active.width as usize, active.height as usize)
-}
-
-impl PairFrames {
-    /// The HD frame that the SD frame is paired with.
-    pub(crate) fn hd_frame(&self) -> &YuvFrame {
-        &self.hd[self.hd.len() / 2]
-    }
+    sd.crop(
+        active.x as usize,
+        active.y as usize,
+        active.width as usize,
+        active.height as usize,
+    )
 }

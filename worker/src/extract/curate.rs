@@ -37,8 +37,14 @@ pub(crate) async fn run(
     }
     let key_of = |hash: &ContentHash| Key::dataset_object(&spec.season, hash);
     let (hash, object) = context.store.put_json(&manifest, key_of).await?;
-    let result = CurateResult { manifest: hash, pair_count };
-    Ok(Completion { result: TaskResult::Curate(result), objects: vec![object] })
+    let result = CurateResult {
+        manifest: hash,
+        pair_count,
+    };
+    Ok(Completion {
+        result: TaskResult::Curate(result),
+        objects: vec![object],
+    })
 }
 
 /// The manifest of the shards, `sidecars` in the same order.
@@ -50,11 +56,16 @@ pub(super) fn manifest_of(spec: &CurateSpec, sidecars: &[ShardIndex]) -> Dataset
         let wanted: BTreeSet<&String> = shard.keys.iter().collect();
         let offered = sidecar.entries.iter().filter(|entry| wanted.contains(&entry.key));
         let kept: Vec<String> = offered
-            .filter(|entry| keys_seen.insert(entry.key.clone()) && pictures_seen.insert(entry.hr.sha256.clone()))
+            .filter(|entry| {
+                keys_seen.insert(entry.key.clone()) && pictures_seen.insert(entry.hr.sha256.clone())
+            })
             .map(|entry| entry.key.clone())
             .collect();
         if !kept.is_empty() {
-            shards.push(ShardRef { keys: kept, ..shard.clone() });
+            shards.push(ShardRef {
+                keys: kept,
+                ..shard.clone()
+            });
         }
     }
     DatasetManifest {
@@ -90,8 +101,21 @@ mod tests {
         let shard = ContentHash::of(name.as_bytes());
         let entries: Vec<_> = pairs.iter().map(entry).collect();
         let keys = entries.iter().map(|entry| entry.key.clone()).collect();
-        let reference = ShardRef { episode: name.parse().unwrap(), sha256: shard.clone(), bytes: 1, keys };
-        (reference, ShardIndex { version: 1, shard, bytes: 1, entries })
+        let reference = ShardRef {
+            episode: name.parse().unwrap(),
+            sha256: shard.clone(),
+            bytes: 1,
+            keys,
+        };
+        (
+            reference,
+            ShardIndex {
+                version: 1,
+                shard,
+                bytes: 1,
+                entries,
+            },
+        )
     }
 
     #[test]
@@ -107,7 +131,13 @@ mod tests {
         };
         let manifest = manifest_of(&spec, &[first_index, second_index, third_index]);
         let keys: Vec<_> = manifest.shards.iter().map(|shard| shard.keys.clone()).collect();
-        assert_eq!(keys, [vec!["E1-000001".to_owned(), "E1-000002".to_owned()], vec!["E2-000009".to_owned()]]);
+        assert_eq!(
+            keys,
+            [
+                vec!["E1-000001".to_owned(), "E1-000002".to_owned()],
+                vec!["E2-000009".to_owned()]
+            ]
+        );
         assert_eq!(manifest.pair_count(), 3);
     }
 }

@@ -11,7 +11,11 @@ use crate::error::WorkError;
 use crate::monitor::Monitor;
 
 /// Runs an `index` task.
-pub(crate) async fn run(context: &Context, spec: IndexSpec, monitor: &Monitor) -> Result<Completion, WorkError> {
+pub(crate) async fn run(
+    context: &Context,
+    spec: IndexSpec,
+    monitor: &Monitor,
+) -> Result<Completion, WorkError> {
     let file = context.sources.find(&spec.source, monitor).await?;
     let (source, own) = (spec.source.clone(), monitor.clone());
     let (index, thumbs) = monitor.blocking(move || index_file(&file, &source, &own)).await?;
@@ -19,11 +23,20 @@ pub(crate) async fn run(context: &Context, spec: IndexSpec, monitor: &Monitor) -
     // The index goes last: whoever finds it finds its thumbnails.
     let bytes = serde_json::to_vec(&index).expect("an index is plain data");
     let sha256 = ContentHash::of(&bytes);
-    let thumbs = context.store.put_bytes(&Key::thumbs(source, &sha256), thumbs.into()).await?;
-    let object = context.store.put_bytes(&Key::index(source, &sha256), bytes.into()).await?;
+    let thumbs = context
+        .store
+        .put_bytes(&Key::thumbs(source, &sha256), thumbs.into())
+        .await?;
+    let object = context
+        .store
+        .put_bytes(&Key::index(source, &sha256), bytes.into())
+        .await?;
     let frame_count = index.frames.len() as u32;
     Ok(Completion {
-        result: TaskResult::Index(IndexResult { index: sha256, frame_count }),
+        result: TaskResult::Index(IndexResult {
+            index: sha256,
+            frame_count,
+        }),
         objects: vec![object, thumbs],
     })
 }

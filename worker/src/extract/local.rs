@@ -65,7 +65,12 @@ pub(crate) async fn extract(args: ExtractArgs, stop: CancellationToken) -> Resul
         let (episode, shard, own) = (settings.episode.clone(), shard.clone(), monitor.clone());
         let folder = scratch.path().to_owned();
         let make = move || {
-            let maker = PairMaker { episode: &episode, alignment: &alignment, sd: &sd, hd: &hd };
+            let maker = PairMaker {
+                episode: &episode,
+                alignment: &alignment,
+                sd: &sd,
+                hd: &hd,
+            };
             make_shard(&maker, &shard, &folder, &own)
         };
         let outcome = monitor.blocking(make).await?;
@@ -79,11 +84,19 @@ pub(crate) async fn extract(args: ExtractArgs, stop: CancellationToken) -> Resul
         }
     }
     let season: SeasonId = LOCAL_SEASON.parse().expect("a valid name");
-    let spec = CurateSpec { season, lattice: settings.lattice, scale: settings.scale, shards };
+    let spec = CurateSpec {
+        season,
+        lattice: settings.lattice,
+        scale: settings.scale,
+        shards,
+    };
     let manifest = manifest_of(&spec, &sidecars);
     eprintln!("{}", yield_text(manifest.pair_count(), &rejected));
     if manifest.pair_count() == 0 {
-        return Err(WorkError::BadInput(format!("{}: no pair passed the gates", settings.episode)));
+        return Err(WorkError::BadInput(format!(
+            "{}: no pair passed the gates",
+            settings.episode
+        )));
     }
     let text = serde_json::to_vec_pretty(&manifest).expect("a manifest is plain data");
     write_whole(&out.join("manifest.json"), &text)
@@ -106,13 +119,25 @@ fn prepare(
 /// An id from a file name: what an id may not hold becomes `-`.
 fn episode_of(sd: &Path) -> EpisodeId {
     let stem = sd.file_stem().unwrap_or_default().to_string_lossy();
-    let word: String = stem.chars().take(64).map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-    word.parse().unwrap_or_else(|_| "episode".parse().expect("a valid id"))
+    let word: String = stem
+        .chars()
+        .take(64)
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .collect();
+    word.parse()
+        .unwrap_or_else(|_| "episode".parse().expect("a valid id"))
 }
 
 fn yield_text(kept: usize, rejected: &BTreeMap<String, u32>) -> String {
-    let reasons: Vec<String> = rejected.iter().map(|(gate, count)| format!("{gate} {count}")).collect();
-    let away = if reasons.is_empty() { "none".to_owned() } else { reasons.join(", ") };
+    let reasons: Vec<String> = rejected
+        .iter()
+        .map(|(gate, count)| format!("{gate} {count}"))
+        .collect();
+    let away = if reasons.is_empty() {
+        "none".to_owned()
+    } else {
+        reasons.join(", ")
+    };
     format!("{kept} pairs; turned away: {away}")
 }
 
@@ -130,6 +155,9 @@ mod tests {
     #[test]
     fn counts_name_every_gate() {
         let rejected = BTreeMap::from([("colour".to_owned(), 2), ("same-frame".to_owned(), 1)]);
-        assert_eq!(yield_text(9, &rejected), "9 pairs; turned away: colour 2, same-frame 1");
+        assert_eq!(
+            yield_text(9, &rejected),
+            "9 pairs; turned away: colour 2, same-frame 1"
+        );
     }
 }

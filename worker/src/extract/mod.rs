@@ -12,9 +12,12 @@ mod reader;
 mod registration;
 mod shard;
 
-pub(crate) use align::{AlignSettings, align, run as run_align};
+pub(crate) use align::run as run_align;
+#[cfg(feature = "upscale")]
+pub(crate) use align::{AlignSettings, align};
 pub(crate) use curate::run as run_curate;
 pub(crate) use index::{index_file, run as run_index};
 pub(crate) use local::{ExtractArgs, extract};
+#[cfg(feature = "upscale")]
 pub(crate) use reader::{PairFrames, read_pairs};
 pub(crate) use shard::run as run_extract;

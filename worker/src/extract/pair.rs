@@ -25,26 +25,48 @@ impl PairMaker<'_> {
     pub(super) fn make(&self, frames: &PairFrames) -> Result<PairFiles, Gate> {
         let lr = active_part(&rgb_of(&frames.sd, self.sd.colour), self.alignment.active);
         // Neighbours are warped as the frame itself is: another filter would fit better or worse by itself.
-        let warped: Vec<Rgb> = frames.hd.iter().map(|hd| self.on_sd_lattice(&rgb_of(hd, self.hd.colour))).collect();
+        let warped: Vec<Rgb> = frames
+            .hd
+            .iter()
+            .map(|hd| self.on_sd_lattice(&rgb_of(hd, self.hd.colour)))
+            .collect();
         let middle = warped.len() / 2;
-        let beside: Vec<&Rgb> = warped.iter().enumerate().filter(|&(i, _)| i != middle).map(|(_, p)| p).collect();
+        let beside: Vec<&Rgb> = warped
+            .iter()
+            .enumerate()
+            .filter(|&(i, _)| i != middle)
+            .map(|(_, p)| p)
+            .collect();
         let hr = &warped[middle];
         match judge_pair(&lr, hr, &beside, &GateLimits::default()) {
             Verdict::Rejected(gate, scores) => {
-                tracing::debug!(sd = frames.choice.sd, gate = gate.as_str(), ?scores, "pair turned away");
+                tracing::debug!(
+                    sd = frames.choice.sd,
+                    gate = gate.as_str(),
+                    ?scores,
+                    "pair turned away"
+                );
                 Err(gate)
             }
             Verdict::Accepted(scores) => Ok(PairFiles {
                 key: format!("{}-{:06}", self.episode, frames.choice.sd),
                 lr_png: png_of(&lr).into(),
                 hr_png: png_of(hr).into(),
-                json: serde_json::to_vec(&self.record(frames, scores)).expect("a record is plain data").into(),
+                json: serde_json::to_vec(&self.record(frames, scores))
+                    .expect("a record is plain data")
+                    .into(),
             }),
         }
     }
 
     fn on_sd_lattice(&self, hd: &Rgb) -> Rgb {
-        let Alignment { transform, colour, active, scale, .. } = self.alignment;
+        let Alignment {
+            transform,
+            colour,
+            active,
+            scale,
+            ..
+        } = self.alignment;
         apply_colour(colour, &warp_hd_to_sd_lattice(hd, transform, *active, *scale))
     }
 

@@ -21,6 +21,13 @@ pub(crate) struct PairFrames {
     pub(crate) hd: Vec<Arc<YuvFrame>>,
 }
 
+impl PairFrames {
+    /// The HD frame that the SD frame is paired with.
+    pub(crate) fn hd_frame(&self) -> &YuvFrame {
+        &self.hd[self.hd.len() / 2]
+    }
+}
+
 /// An iterator over the frames of pairs.
 #[derive(Debug)]
 pub(crate) struct PairReader {
@@ -42,7 +49,9 @@ struct Pass {
 
 impl std::fmt::Debug for Pass {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pass").field("choices", &self.choices).finish_non_exhaustive()
+        f.debug_struct("Pass")
+            .field("choices", &self.choices)
+            .finish_non_exhaustive()
     }
 }
 
@@ -54,9 +63,8 @@ pub(crate) fn read_pairs(
     reach: u32,
 ) -> Result<PairReader, WorkError> {
     let (sd_frames, hd_frames) = (sd.index.frames.len(), hd.index.frames.len());
-    let outside = |c: &&PairChoice| {
-        c.sd as usize >= sd_frames || c.hd < reach || (c.hd + reach) as usize >= hd_frames
-    };
+    let outside =
+        |c: &&PairChoice| c.sd as usize >= sd_frames || c.hd < reach || (c.hd + reach) as usize >= hd_frames;
     if let Some(choice) = choices.iter().find(outside) {
         return Err(WorkError::BadInput(format!(
             "pair of frames {} and {} lies outside the sources ({sd_frames} and {hd_frames} frames)",
@@ -64,7 +72,13 @@ pub(crate) fn read_pairs(
         )));
     }
     let stretches = forward_stretches(choices).into();
-    Ok(PairReader { sd_disc: sd.clone(), hd_disc: hd.clone(), reach, stretches, current: None })
+    Ok(PairReader {
+        sd_disc: sd.clone(),
+        hd_disc: hd.clone(),
+        reach,
+        stretches,
+        current: None,
+    })
 }
 
 /// Cuts where either copy jumps back.
@@ -76,7 +90,10 @@ fn forward_stretches(choices: &[PairChoice]) -> Vec<Vec<PairChoice>> {
 impl PairReader {
     fn begin(&self, choices: Vec<PairChoice>) -> Result<Pass, WorkError> {
         let sd: Vec<u32> = choices.iter().map(|c| c.sd).collect();
-        let hd: Vec<u32> = choices.iter().flat_map(|c| c.hd - self.reach..=c.hd + self.reach).collect();
+        let hd: Vec<u32> = choices
+            .iter()
+            .flat_map(|c| c.hd - self.reach..=c.hd + self.reach)
+            .collect();
         let read = |disc: &Disc, frames: &[u32]| {
             read_frames(disc.file.path(), &disc.index, frames).map_err(|error| disc.error(&error))
         };
@@ -93,10 +110,20 @@ impl PairReader {
         let (first, last) = (choice.hd - self.reach, choice.hd + self.reach);
         pass.window.retain(|frame| frame.index >= first);
         while pass.window.back().is_none_or(|frame| frame.index < last) {
-            let wanted = pass.window.back().map_or(first, |frame| frame.index + 1).max(first);
-            pass.window.push_back(Arc::new(next_frame(&self.hd_disc, &mut pass.hd, wanted)?));
+            let wanted = pass
+                .window
+                .back()
+                .map_or(first, |frame| frame.index + 1)
+                .max(first);
+            pass.window
+                .push_back(Arc::new(next_frame(&self.hd_disc, &mut pass.hd, wanted)?));
         }
-        let hd = pass.window.iter().take_while(|frame| frame.index <= last).cloned().collect();
+        let hd = pass
+            .window
+            .iter()
+            .take_while(|frame| frame.index <= last)
+            .cloned()
+            .collect();
         Ok(PairFrames { choice, sd, hd })
     }
 }
@@ -116,7 +143,9 @@ impl Iterator for PairReader {
                     }
                 }
             };
-            let Some(choice) = pass.choices.pop_front() else { continue };
+            let Some(choice) = pass.choices.pop_front() else {
+                continue;
+            };
             let pair = self.pair(&mut pass, choice);
             if pair.is_ok() {
                 self.current = Some(pass);
@@ -136,7 +165,10 @@ fn next_frame(disc: &Disc, frames: &mut ScatteredFrames, wanted: u32) -> Result<
             disc.source.name, frame.index
         ))),
         Some(Err(error)) => Err(disc.error(&error)),
-        None => Err(WorkError::Retryable(format!("{}: frame {wanted} did not come", disc.source.name))),
+        None => Err(WorkError::Retryable(format!(
+            "{}: frame {wanted} did not come",
+            disc.source.name
+        ))),
     }
 }
 
@@ -146,8 +178,19 @@ mod tests {
 
     #[test]
     fn a_copy_that_jumps_back_starts_a_new_pass() {
-        let choice = |sd, hd| PairChoice { sd, hd, shot: 0, segment: 0 };
-        let choices = [choice(1, 10), choice(5, 14), choice(9, 3), choice(12, 6), choice(12, 9)];
+        let choice = |sd, hd| PairChoice {
+            sd,
+            hd,
+            shot: 0,
+            segment: 0,
+        };
+        let choices = [
+            choice(1, 10),
+            choice(5, 14),
+            choice(9, 3),
+            choice(12, 6),
+            choice(12, 9),
+        ];
         let lengths: Vec<usize> = forward_stretches(&choices).iter().map(Vec::len).collect();
         assert_eq!(lengths, [2, 2, 1]);
     }

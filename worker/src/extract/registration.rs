@@ -7,15 +7,29 @@ const THUMB_BYTES: usize = THUMB_WIDTH_PX * THUMB_HEIGHT_PX;
 
 /// At most `count` frames: the safe ones are cut into that many stretches of equal length and each gives its most
 /// detailed one, so neither a busy shot nor a still one can speak for the episode alone.
-pub(super) fn registration_frames(segments: &[PathSegment], sd_thumbs: &[u8], count: usize) -> Vec<PairChoice> {
+pub(super) fn registration_frames(
+    segments: &[PathSegment],
+    sd_thumbs: &[u8],
+    count: usize,
+) -> Vec<PairChoice> {
     let frames = (sd_thumbs.len() / THUMB_BYTES) as u32;
     let safe: Vec<u32> = (0..frames).filter(|&sd| is_safe(segments, sd)).collect();
     let stretch = safe.len().div_ceil(count.max(1)).max(1);
     let detail_of = |sd: u32| detail(&sd_thumbs[sd as usize * THUMB_BYTES..][..THUMB_BYTES]);
-    let best = |stretch: &[u32]| stretch.iter().copied().max_by_key(|&sd| (detail_of(sd), std::cmp::Reverse(sd)));
+    let best = |stretch: &[u32]| {
+        stretch
+            .iter()
+            .copied()
+            .max_by_key(|&sd| (detail_of(sd), std::cmp::Reverse(sd)))
+    };
     let choice = |sd: u32| {
         let (segment, hd) = hd_frame(segments, sd)?;
-        Some(PairChoice { sd, hd, shot: 0, segment: segment as u32 })
+        Some(PairChoice {
+            sd,
+            hd,
+            shot: 0,
+            segment: segment as u32,
+        })
     };
     safe.chunks(stretch).filter_map(best).filter_map(choice).collect()
 }
@@ -25,8 +39,14 @@ pub(super) fn registration_frames(segments: &[PathSegment], sd_thumbs: &[u8], co
 fn detail(thumb: &[u8]) -> u32 {
     let difference = |a: u8, b: u8| u32::from(a.abs_diff(b));
     let rows = thumb.chunks_exact(THUMB_WIDTH_PX);
-    let across: u32 = rows.map(|row| row.windows(2).map(|w| difference(w[0], w[1])).sum::<u32>()).sum();
-    let down: u32 = thumb.iter().zip(&thumb[THUMB_WIDTH_PX..]).map(|(&a, &b)| difference(a, b)).sum();
+    let across: u32 = rows
+        .map(|row| row.windows(2).map(|w| difference(w[0], w[1])).sum::<u32>())
+        .sum();
+    let down: u32 = thumb
+        .iter()
+        .zip(&thumb[THUMB_WIDTH_PX..])
+        .map(|(&a, &b)| difference(a, b))
+        .sum();
     across.min(down)
 }
 
@@ -37,7 +57,12 @@ mod tests {
     use super::*;
 
     fn segment(start: u32, end: u32, offset: i64) -> PathSegment {
-        PathSegment { sd: FrameRange { start, end }, offset, zncc: 1.0, discriminating: 9 }
+        PathSegment {
+            sd: FrameRange { start, end },
+            offset,
+            zncc: 1.0,
+            discriminating: 9,
+        }
     }
 
     #[test]
@@ -45,8 +70,15 @@ mod tests {
         let frames = 200;
         let mut thumbs = vec![16; frames * THUMB_BYTES];
         for sharp in [5, 30, 150] {
-            for (i, pixel) in thumbs[sharp * THUMB_BYTES..(sharp + 1) * THUMB_BYTES].iter_mut().enumerate() {
-                *pixel = if (i + i / THUMB_WIDTH_PX) % 2 == 0 { 16 } else { 235 };
+            for (i, pixel) in thumbs[sharp * THUMB_BYTES..(sharp + 1) * THUMB_BYTES]
+                .iter_mut()
+                .enumerate()
+            {
+                *pixel = if (i + i / THUMB_WIDTH_PX) % 2 == 0 {
+                    16
+                } else {
+                    235
+                };
             }
         }
         let chosen = registration_frames(&[segment(0, 200, -4)], &thumbs, 8);

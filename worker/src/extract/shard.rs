@@ -43,20 +43,39 @@ pub(crate) async fn run(
     let hd = context.disc(&spec.span.hd, monitor).await?;
     let scratch = context.scratch()?;
     let own = monitor.clone();
-    let ExtractSpec { episode, alignment, shard, .. } = spec;
+    let ExtractSpec {
+        episode,
+        alignment,
+        shard,
+        ..
+    } = spec;
     let (outcome, episode, _scratch) = monitor
         .blocking(move || {
-            let maker = PairMaker { episode: &episode, alignment: &alignment, sd: &sd, hd: &hd };
+            let maker = PairMaker {
+                episode: &episode,
+                alignment: &alignment,
+                sd: &sd,
+                hd: &hd,
+            };
             let outcome = make_shard(&maker, &shard, scratch.path(), &own)?;
             Ok((outcome, episode, scratch))
         })
         .await?;
     let (shard, objects) = match &outcome.shard {
         None => (None, Vec::new()),
-        Some(finished) => (Some(shard_ref(finished, &episode)), context.store.put_shard(finished).await?),
+        Some(finished) => (
+            Some(shard_ref(finished, &episode)),
+            context.store.put_shard(finished).await?,
+        ),
     };
-    let result = ExtractResult { shard, rejected: outcome.rejected };
-    Ok(Completion { result: TaskResult::Extract(result), objects })
+    let result = ExtractResult {
+        shard,
+        rejected: outcome.rejected,
+    };
+    Ok(Completion {
+        result: TaskResult::Extract(result),
+        objects,
+    })
 }
 
 /// Names a finished shard with all its pairs.
@@ -65,7 +84,12 @@ pub(super) fn shard_ref(finished: &FinishedShard, episode: &EpisodeId) -> ShardR
         episode: episode.clone(),
         sha256: finished.index.shard.clone(),
         bytes: finished.index.bytes,
-        keys: finished.index.entries.iter().map(|entry| entry.key.clone()).collect(),
+        keys: finished
+            .index
+            .entries
+            .iter()
+            .map(|entry| entry.key.clone())
+            .collect(),
     }
 }
 
@@ -93,7 +117,9 @@ pub(super) fn make_shard(
     });
     let outcome = write_shard(maker, &decoded, shard.frames.len(), scratch, monitor);
     drop(decoded);
-    decoder.join().map_err(|_| WorkError::Retryable("the decoding thread ended abruptly".to_owned()))?;
+    decoder
+        .join()
+        .map_err(|_| WorkError::Retryable("the decoding thread ended abruptly".to_owned()))?;
     outcome
 }
 
@@ -109,7 +135,10 @@ fn write_shard(
     let mut done = 0;
     loop {
         monitor.check()?;
-        let batch = decoded.iter().take(PAIRS_AT_ONCE).collect::<Result<Vec<_>, _>>()?;
+        let batch = decoded
+            .iter()
+            .take(PAIRS_AT_ONCE)
+            .collect::<Result<Vec<_>, _>>()?;
         if batch.is_empty() {
             break;
         }
@@ -126,6 +155,10 @@ fn write_shard(
     if done != total {
         return Err(WorkError::Retryable(format!("{done} of {total} pairs were read")));
     }
-    let shard = if writer.pair_count() == 0 { None } else { Some(writer.finish()?) };
+    let shard = if writer.pair_count() == 0 {
+        None
+    } else {
+        Some(writer.finish()?)
+    };
     Ok(ShardOutcome { shard, rejected })
 }

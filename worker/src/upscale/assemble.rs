@@ -23,7 +23,10 @@ pub(crate) async fn run(
     for segment in &spec.segments {
         monitor.check()?;
         let file = scratch.path().join(format!("{}.mkv", segment.sha256));
-        context.store.get_file(&Key::segment(&segment.sha256), &file, &segment.sha256).await?;
+        context
+            .store
+            .get_file(&Key::segment(&segment.sha256), &file, &segment.sha256)
+            .await?;
         segments.push((file, segment.range));
         monitor.report(segments.len() as u64, spec.segments.len() as u64, "segments");
     }
@@ -39,6 +42,13 @@ pub(crate) async fn run(
         })
         .await?;
     let object = context.store.put_file(&Key::segment(&sha256), &out).await?;
-    let result = AssembleResult { sha256, bytes: object.bytes, frame_count };
-    Ok(Completion { result: TaskResult::Assemble(result), objects: vec![object] })
+    let result = AssembleResult {
+        sha256,
+        bytes: object.bytes,
+        frame_count,
+    };
+    Ok(Completion {
+        result: TaskResult::Assemble(result),
+        objects: vec![object],
+    })
 }

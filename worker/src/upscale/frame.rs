@@ -34,7 +34,10 @@ pub(super) fn upscale_frame(
     let sd_mean = mean(&sd);
     let mut hd = upscale_picture(sd, model)?;
     check(sd_mean, &hd).map_err(|reason| {
-        WorkError::Retryable(format!("the model made no picture of frame {}: {reason}", frame.index))
+        WorkError::Retryable(format!(
+            "the model made no picture of frame {}: {reason}",
+            frame.index
+        ))
     })?;
     if let (true, Some(cube)) = (settings.hd_colours, &model.card.colour_cube) {
         hd = apply_colour(cube, &hd);
@@ -48,7 +51,12 @@ pub(super) fn upscale_frame(
 /// The network on one picture; not clamped.
 pub(crate) fn upscale_picture(picture: Rgb, model: &LoadedModel) -> Result<Rgb, WorkError> {
     let (width, height) = (picture.width, picture.height);
-    let batch = RgbBatch { count: 1, height_px: height, width_px: width, samples: picture.data };
+    let batch = RgbBatch {
+        count: 1,
+        height_px: height,
+        width_px: width,
+        samples: picture.data,
+    };
     let made = upscale_rgb(&model.generator, batch)?;
     let scale = model.card.scale as usize;
     if (made.width_px, made.height_px) != (width * scale, height * scale) {
@@ -66,7 +74,9 @@ fn check(sd_mean: f64, hd: &Rgb) -> Result<(), String> {
     }
     let hd_mean = mean(hd);
     if sd_mean > MEAN_MIN && hd_mean < sd_mean * MEAN_SHARE_MIN {
-        return Err(format!("its mean is {hd_mean:.3} and that of the source {sd_mean:.3}"));
+        return Err(format!(
+            "its mean is {hd_mean:.3} and that of the source {sd_mean:.3}"
+        ));
     }
     Ok(())
 }

@@ -82,7 +82,9 @@ fn upscale_file(args: &UpscaleArgs, stop: &CancellationToken, monitor: &Monitor)
     let (disc, _) = open_disc(&args.input, &Monitor::on_stderr(stop.clone(), "index"))?;
     let folder = output_folder(&args.input, &args.output)?;
     let settings = args.settings();
-    let frames = FrameSettings { hd_colours: args.hd_colours };
+    let frames = FrameSettings {
+        hd_colours: args.hd_colours,
+    };
     if args.hd_colours && model.card.colour_cube.is_none() {
         tracing::warn!("the model's card knows no way back to HD colours, they stay as they are");
     }
@@ -96,7 +98,13 @@ fn upscale_file(args: &UpscaleArgs, stop: &CancellationToken, monitor: &Monitor)
     let mut segments = Vec::new();
     for range in plan_segments(total, &disc.index.cuts, settings.segment_frames_max) {
         let file = scratch.path().join(format!("{:08}.mkv", range.start));
-        let job = SegmentJob { disc: &disc, range, model: &model, settings: &settings, frames };
+        let job = SegmentJob {
+            disc: &disc,
+            range,
+            model: &model,
+            settings: &settings,
+            frames,
+        };
         make_segment(&job, &file, &monitor.part(range.start.into(), total.into()))?;
         segments.push((file, range));
     }
@@ -131,7 +139,11 @@ fn output_folder(input: &Path, output: &Path) -> Result<PathBuf, WorkError> {
 
 fn warn_of_pixel_aspect(disc: &Disc, model: &LoadedModel) {
     let sar = disc.index.video.sar;
-    if model.card.sar.is_some_and(|trained| (trained.as_f64() - sar.as_f64()).abs() > 0.01) {
+    if model
+        .card
+        .sar
+        .is_some_and(|trained| (trained.as_f64() - sar.as_f64()).abs() > 0.01)
+    {
         tracing::warn!(?sar, trained = ?model.card.sar, "the model was trained on another pixel aspect");
     }
 }
@@ -149,6 +161,9 @@ mod tests {
         std::fs::write(&film, b"x").unwrap();
         assert!(output_folder(&film, &folder.path().join("./film.mkv")).is_err());
         assert!(output_folder(&film, &folder.path().join("no/where.mkv")).is_err());
-        assert_eq!(output_folder(&film, &folder.path().join("new.mkv")).unwrap(), folder.path());
+        assert_eq!(
+            output_folder(&film, &folder.path().join("new.mkv")).unwrap(),
+            folder.path()
+        );
     }
 }

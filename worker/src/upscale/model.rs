@@ -27,14 +27,8 @@ pub(crate) struct LoadedModel {
 }
 
 /// `cpu`, `cuda` or `cuda:N`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct DeviceChoice(DeviceKind);
-
-impl Default for DeviceChoice {
-    fn default() -> Self {
-        Self(DeviceKind::default())
-    }
-}
 
 impl FromStr for DeviceChoice {
     type Err = String;
@@ -47,7 +41,8 @@ impl FromStr for DeviceChoice {
             Some(("cuda", number)) => cuda(number),
             _ => None,
         };
-        kind.map(Self).ok_or_else(|| "expected cpu, cuda or cuda:N".to_owned())
+        kind.map(Self)
+            .ok_or_else(|| "expected cpu, cuda or cuda:N".to_owned())
     }
 }
 
@@ -61,7 +56,10 @@ pub(crate) struct Models {
 impl Models {
     /// Models that run on `device`.
     pub(crate) fn on(device: DeviceChoice) -> Self {
-        Self { device, loaded: Mutex::default() }
+        Self {
+            device,
+            loaded: Mutex::default(),
+        }
     }
 
     /// The model of that id.
@@ -88,7 +86,10 @@ impl Models {
 
     fn remembered(&self, id: &ContentHash) -> Option<Arc<LoadedModel>> {
         let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        loaded.iter().find(|(known, _)| known == id).map(|(_, model)| Arc::clone(model))
+        loaded
+            .iter()
+            .find(|(known, _)| known == id)
+            .map(|(_, model)| Arc::clone(model))
     }
 }
 
@@ -96,9 +97,15 @@ impl LoadedModel {
     /// Reads a weights file, or the folder that holds `model.safetensors`; `card.json` beside it is used where it is
     /// there, and defaults are logged where it is not.
     pub(crate) fn open(path: &Path, device: DeviceChoice) -> Result<Self, WorkError> {
-        let file = if path.is_dir() { path.join("model.safetensors") } else { path.to_owned() };
+        let file = if path.is_dir() {
+            path.join("model.safetensors")
+        } else {
+            path.to_owned()
+        };
         let bad = |reason: String| WorkError::BadInput(format!("model {}: {reason}", file.display()));
-        let size = std::fs::metadata(&file).map_err(|error| bad(error.to_string()))?.len();
+        let size = std::fs::metadata(&file)
+            .map_err(|error| bad(error.to_string()))?
+            .len();
         if size > WEIGHTS_BYTES_MAX {
             return Err(bad(format!("{size} bytes are too many for a model")));
         }
@@ -134,7 +141,10 @@ pub(crate) fn default_card(weights: &[u8], file: &Path) -> Result<ModelCard, Wor
         scale,
         lattice: Lattice::SdNative,
         sar: None,
-        input_colour: InputColour { matrix: "bt601".to_owned(), range: "tv".to_owned() },
+        input_colour: InputColour {
+            matrix: "bt601".to_owned(),
+            range: "tv".to_owned(),
+        },
         chroma_filter: "bilinear-left".to_owned(),
         colour_target: "sd".to_owned(),
         colour_cube: None,

@@ -14,10 +14,16 @@ pub(crate) async fn run(context: &Context, spec: PlanSpec) -> Result<Completion,
     let index = context.index(&spec.sd).await?;
     let frames = index.frames.len() as u32;
     if frames == 0 {
-        return Err(WorkError::BadInput(format!("{}: {} has no frames", spec.episode, spec.sd.source.name)));
+        return Err(WorkError::BadInput(format!(
+            "{}: {} has no frames",
+            spec.episode, spec.sd.source.name
+        )));
     }
     let segments = plan_segments(frames, &index.cuts, spec.settings.segment_frames_max);
-    Ok(Completion { result: TaskResult::Plan(PlanResult { segments }), objects: Vec::new() })
+    Ok(Completion {
+        result: TaskResult::Plan(PlanResult { segments }),
+        objects: Vec::new(),
+    })
 }
 
 /// Ranges that cover every frame once, none longer than `frames_max`. Each ends at the last cut that it may end at, or
@@ -76,7 +82,10 @@ mod tests {
 
     #[test]
     fn segments_end_at_the_last_cut_in_reach() {
-        let ends: Vec<u32> = plan_segments(600, &[30, 200, 235, 590], 240).iter().map(|s| s.end).collect();
+        let ends: Vec<u32> = plan_segments(600, &[30, 200, 235, 590], 240)
+            .iter()
+            .map(|s| s.end)
+            .collect();
         assert_eq!(ends, [235, 475, 600]);
     }
 }

@@ -45,15 +45,28 @@ pub(crate) async fn run(
         .blocking(move || {
             let file = scratch.path().join("segment.mkv");
             let frames = FrameSettings::default();
-            let job = SegmentJob { disc: &disc, range, model: &model, settings: &settings, frames };
+            let job = SegmentJob {
+                disc: &disc,
+                range,
+                model: &model,
+                settings: &settings,
+                frames,
+            };
             make_segment(&job, &file, &own)?;
             let sha256 = hash_file(&file, |_| {}).map_err(|error| WorkError::of_file(&file, &error))?;
             Ok((file, sha256, scratch))
         })
         .await?;
     let object = context.store.put_file(&Key::segment(&sha256), &file).await?;
-    let segment = SegmentRef { range, sha256, bytes: object.bytes };
-    Ok(Completion { result: TaskResult::Upscale(UpscaleResult { segment }), objects: vec![object] })
+    let segment = SegmentRef {
+        range,
+        sha256,
+        bytes: object.bytes,
+    };
+    Ok(Completion {
+        result: TaskResult::Upscale(UpscaleResult { segment }),
+        objects: vec![object],
+    })
 }
 
 /// Makes the segment in `out`; progress in frames. After an error there is no file.
@@ -67,9 +80,11 @@ pub(super) fn make_segment(job: &SegmentJob<'_>, out: &Path, monitor: &Monitor) 
         let computed = compute(job, decoded, &made_in, monitor);
         complete.store(computed.is_ok(), Ordering::Release);
         drop(made_in);
-        let encoded = encoder
-            .join()
-            .unwrap_or_else(|_| Err(WorkError::Retryable("the encoding thread ended abruptly".to_owned())));
+        let encoded = encoder.join().unwrap_or_else(|_| {
+            Err(WorkError::Retryable(
+                "the encoding thread ended abruptly".to_owned(),
+            ))
+        });
         // An encoder that gave up is the reason why frames could not be handed over, so its error goes first.
         match (encoded, computed) {
             (Err(error), Ok(()) | Err(None)) | (_, Err(Some(error))) => Err(error),
@@ -79,7 +94,10 @@ pub(super) fn make_segment(job: &SegmentJob<'_>, out: &Path, monitor: &Monitor) 
     if outcome == job.range.len() {
         Ok(())
     } else {
-        Err(WorkError::Retryable(format!("{outcome} of {} frames were encoded", job.range.len())))
+        Err(WorkError::Retryable(format!(
+            "{outcome} of {} frames were encoded",
+            job.range.len()
+        )))
     }
 }
 
@@ -117,7 +135,9 @@ fn compute(
     if done == total {
         Ok(())
     } else {
-        Err(Some(WorkError::Retryable(format!("{done} of {total} frames were decoded"))))
+        Err(Some(WorkError::Retryable(format!(
+            "{done} of {total} frames were decoded"
+        ))))
     }
 }
 
@@ -140,5 +160,9 @@ fn encode(
     for frame in made {
         encoder.push(&frame)?;
     }
-    if complete.load(Ordering::Acquire) { Ok(encoder.finish()?) } else { Err(WorkError::Stopped) }
+    if complete.load(Ordering::Acquire) {
+        Ok(encoder.finish()?)
+    } else {
+        Err(WorkError::Stopped)
+    }
 }
