@@ -124,10 +124,13 @@ fn invert(colour: &ColourTransform) -> Option<ColourTransform> {
     }
     let mut inverse = [[0.0; 4]; 3];
     for (row, line) in inverse.iter_mut().enumerate() {
-        for column in 0..3 {
-            line[column] = cofactor(column, row) / determinant;
-        }
-        line[3] = -(0..3).map(|column| line[column] * m[column][3]).sum::<f64>();
+        let turned: [f64; 3] = std::array::from_fn(|column| cofactor(column, row) / determinant);
+        line[..3].copy_from_slice(&turned);
+        line[3] = -turned
+            .iter()
+            .zip(m)
+            .map(|(factor, of)| factor * of[3])
+            .sum::<f64>();
     }
     Some(ColourTransform(inverse))
 }

@@ -1,0 +1,285 @@
+//! A recipe: one TOML file that says everything of a run but its data. Words are BasicSR's, which people know. An unknown key
+//! is refused with the nearest known one, since a misspelt weight would otherwise cost a night of training.
+
+mod resolve;
+
+use std::path::PathBuf;
+
+use remaster_domain::ModelArch;
+use serde::Deserialize;
+
+use crate::schedule::Scheduler;
+
+/// One run but for its data.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Name for people.
+    pub name: String,
+    /// Output pixels per input pixel; where given it must be the dataset's.
+    pub scale: Option<u32>,
+    /// Seed for a local run; a season's own seed goes before it.
+    pub manual_seed: Option<u64>,
+    /// Generator.
+    pub network_g: NetworkG,
+    /// Discriminator, needed by a stage with `gan_opt`.
+    pub network_d: Option<NetworkD>,
+    /// What is read.
+    pub datasets: Datasets,
+    /// Files on the trainer's machine.
+    #[serde(default)]
+    pub path: Paths,
+    /// Stages in order; each starts from the EMA weights of the one before.
+    #[serde(rename = "stage")]
+    pub stages: Vec<Stage>,
+    /// What is written.
+    #[serde(default)]
+    pub logger: Logger,
+    /// Data of a local run.
+    pub dataset: Option<LocalDataset>,
+}
+
+/// `[network_g]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(tag = "type", deny_unknown_fields)]
+pub enum NetworkG {
+    /// ESRGAN's generator.
+    #[serde(rename = "RRDBNet")]
+    RrdbNet {
+        /// Features.
+        num_feat: u32,
+        /// RRDB blocks.
+        num_block: u32,
+        /// Growth channels.
+        #[serde(default = "default_num_grow_ch")]
+        num_grow_ch: u32,
+        /// Pixel-unshuffle factor.
+        #[serde(default = "default_unshuffle")]
+        unshuffle: u32,
+    },
+    /// Real-ESRGAN's small generator.
+    #[serde(rename = "SRVGGNetCompact")]
+    Compact {
+        /// Features.
+        num_feat: u32,
+        /// Convolutions between the first and the last.
+        num_conv: u32,
+    },
+}
+
+impl NetworkG {
+    /// As the model card names it.
+    #[must_use]
+    pub fn arch(&self) -> ModelArch {
+        match *self {
+            Self::RrdbNet {
+                num_feat,
+                num_block,
+                num_grow_ch,
+                unshuffle,
+            } => ModelArch::RrdbNet {
+                num_feat,
+                num_block,
+                num_grow_ch,
+                unshuffle,
+            },
+            Self::Compact { num_feat, num_conv } => ModelArch::Compact { num_feat, num_conv },
+        }
+    }
+
+    fn unshuffle(&self) -> u32 {
+        match self {
+            Self::RrdbNet { unshuffle, .. } => *unshuffle,
+            Self::Compact { .. } => 1,
+        }
+    }
+}
+
+/// `[network_d]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(tag = "type", deny_unknown_fields)]
+pub enum NetworkD {
+    /// Real-ESRGAN's discriminator.
+    #[serde(rename = "UNetDiscriminatorSN")]
+    UnetSn {
+        /// Features of its first layer.
+        num_feat: u32,
+    },
+}
+
+/// `[datasets]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Datasets {
+    /// `[datasets.train]`.
+    pub train: TrainData,
+}
+
+/// `[datasets.train]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainData {
+    /// Side of an HR crop; or give `lq_size`.
+    pub gt_size: Option<u32>,
+    /// Side of an LR crop; or give `gt_size`.
+    pub lq_size: Option<u32>,
+    /// Crops in a batch.
+    pub batch_size: usize,
+    /// Mirror half of the crops.
+    #[serde(default = "default_true")]
+    pub use_hflip: bool,
+    /// Turn crops by quarters and upside down.
+    #[serde(default = "default_true")]
+    pub use_rot: bool,
+    /// Crops taken from a decoded pair before the next is read.
+    #[serde(default = "default_crops_per_pair")]
+    pub crops_per_pair: usize,
+    /// Batches made ahead.
+    #[serde(default = "default_prefetch")]
+    pub prefetch: usize,
+}
+
+/// `[path]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Paths {
+    /// VGG19 as safetensors with torchvision's keys.
+    pub perceptual_weights: Option<PathBuf>,
+}
+
+/// `[dataset]`, for `train RECIPE.toml`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LocalDataset {
+    /// The manifest, relative to the recipe.
+    pub manifest: PathBuf,
+    /// The store with its shards; the manifest's own folder where it is left out.
+    pub store: Option<String>,
+}
+
+/// `[[stage]]`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stage {
+    /// Name (`l1`, `gan`); becomes a channel of the season.
+    pub name: String,
+    /// Steps.
+    pub total_iter: u64,
+    /// The generator's optimiser.
+    pub optim_g: Optim,
+    /// The discriminator's optimiser; as `optim_g` where left out.
+    pub optim_d: Option<Optim>,
+    /// Learning rate over the stage; constant where left out.
+    #[serde(default)]
+    pub scheduler: Scheduler,
+    /// Steps in which the learning rate rises from 0.
+    #[serde(default)]
+    pub warmup_iter: u64,
+    /// Share of the old weights that the moving average keeps at each step.
+    #[serde(default = "default_ema_decay")]
+    pub ema_decay: f64,
+    /// L1 on pixels.
+    pub pixel_opt: Option<PixelOpt>,
+    /// L1 on VGG19 features; off where there are no weights.
+    pub perceptual_opt: Option<PerceptualOpt>,
+    /// Adversarial loss.
+    pub gan_opt: Option<GanOpt>,
+}
+
+/// `optim_g`, `optim_d`.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(tag = "type", deny_unknown_fields)]
+pub enum Optim {
+    /// Adam (arXiv 1412.6980).
+    Adam {
+        /// Learning rate before the scheduler.
+        lr: f64,
+        /// Decay of the first and second moment.
+        #[serde(default = "default_betas")]
+        betas: [f32; 2],
+    },
+}
+
+/// `pixel_opt`.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(tag = "type", deny_unknown_fields)]
+pub enum PixelOpt {
+    /// Mean absolute difference.
+    L1 {
+        /// Weight.
+        loss_weight: f64,
+    },
+}
+
+/// `perceptual_opt`: VGG19's conv5_4 before its ReLU, as in the paper.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PerceptualOpt {
+    /// Weight.
+    pub loss_weight: f64,
+}
+
+/// `gan_opt`.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GanOpt {
+    /// Which adversarial loss.
+    #[serde(rename = "type")]
+    pub kind: GanKind,
+    /// Weight in the generator's loss; the discriminator's own is 1.
+    pub loss_weight: f64,
+}
+
+/// Which adversarial loss.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GanKind {
+    /// Relativistic average, ESRGAN's.
+    Ragan,
+    /// Plain cross-entropy, Real-ESRGAN's.
+    Vanilla,
+}
+
+/// `[logger]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Logger {
+    /// Steps between log lines.
+    pub print_freq: u64,
+    /// Steps between checkpoints.
+    pub save_checkpoint_freq: u64,
+    /// Seconds after which a checkpoint is due in any case: what a lost trainer costs at most.
+    pub save_checkpoint_seconds: u64,
+}
+
+impl Default for Logger {
+    fn default() -> Self {
+        Self {
+            print_freq: 100,
+            save_checkpoint_freq: 5_000,
+            save_checkpoint_seconds: 600,
+        }
+    }
+}
+
+fn default_num_grow_ch() -> u32 {
+    32
+}
+fn default_unshuffle() -> u32 {
+    1
+}
+fn default_true() -> bool {
+    true
+}
+fn default_crops_per_pair() -> usize {
+    8
+}
+fn default_prefetch() -> usize {
+    4
+}
+fn default_ema_decay() -> f64 {
+    0.999
+}
+fn default_betas() -> [f32; 2] {
+    [0.9, 0.99]
+}
