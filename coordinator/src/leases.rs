@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use remaster_domain::{
-    Checkpoint, FailureClass, Lease, LeaseProgress, LeaseToken, OutputObject, SessionId,
+    Checkpoint, FailureClass, JobState, Lease, LeaseProgress, LeaseToken, OutputObject, SessionId,
     TASK_RESULT_BYTES_MAX, TaskId, TaskKind, TaskResult, Verdict,
 };
 use remaster_proto::{PROTOCOL_VERSION, from_json};
@@ -17,7 +17,7 @@ use tracing::{info, warn};
 use crate::CoordinatorError;
 use crate::check::{check_result, checkpoint_objects, objects_of};
 use crate::clock::jitter;
-use crate::coordinator::{Coordinator, LeaseName, Registration, require_job};
+use crate::coordinator::{Coordinator, LeaseName, Registration};
 use crate::db::{self, StoredTask, Tx};
 use crate::signals::offered;
 use crate::state::{Action, Decision, Refusal, TaskEvent, decide};
@@ -343,8 +343,7 @@ async fn renew(tx: &mut Tx, lease: &LeaseProgress, lease_ms: i64) -> Result<Verd
         Ok(decision) => {
             db::apply(tx, &task, &decision).await?;
             db::note_progress(tx, &task.id, &lease.progress).await?;
-            let job = require_job(&mut tx.connection, &task.job).await?;
-            let paused = job.state == remaster_domain::JobState::Paused;
+            let paused = db::job_state(&mut tx.connection, &task.job).await? == JobState::Paused;
             Ok(if paused { Verdict::Pause } else { Verdict::Renewed })
         }
         Err(Refusal::Cancelled) => Ok(Verdict::Cancel),

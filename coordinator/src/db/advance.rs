@@ -5,6 +5,7 @@
 //! commit costs the same in a small job and a large one. Work that was done before is not done again.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use remaster_domain::{
     ContentHash, IndexResult, JobId, JobSpec, OutputObject, ShardRef, Stage, TaskResult, TaskSpec, TaskState,
@@ -12,7 +13,7 @@ use remaster_domain::{
 use remaster_proto::{from_json, to_json};
 use remaster_store::Key;
 
-use super::tasks::{StoredTask, apply, as_i64};
+use super::tasks::{StoredTask, apply, as_i64, known};
 use super::{Tx, catalog, copies, jobs};
 use crate::CoordinatorError;
 use crate::flow::{self, Indexes, NewTask, PAIRS_GATE};
@@ -30,12 +31,6 @@ struct Done {
     spec: TaskSpec,
     result: TaskResult,
     gate: String,
-}
-
-/// The job that moves, read once and only when somebody asks.
-struct Moving {
-    id: JobId,
-    spec: Option<JobSpec>,
 }
 
 /// Commits a task with its result and makes what follows.
@@ -81,12 +76,7 @@ pub(crate) async fn add(tx: &mut Tx, job: &JobId, tasks: Vec<NewTask>) -> Result
 
 /// Makes `curate` if nothing that feeds it is left; for when a task has died or was put back.
 pub(crate) async fn check_pairs(tx: &mut Tx, job: &JobId) -> Result<(), CoordinatorError> {
-    let mut moving = Moving {
-        id: job.clone(),
-        spec: None,
-    };
-    let done = curate_if_ready(tx, &mut moving).await?;
-    match done {
+    match curate_if_ready(tx, job).await? {
         Some(done) => follow(tx, job, VecDeque::from([done])).await,
         None => Ok(()),
     }
@@ -114,32 +104,28 @@ pub(crate) async fn record_objects(
 }
 
 async fn follow(tx: &mut Tx, job: &JobId, mut queue: VecDeque<Done>) -> Result<(), CoordinatorError> {
-    let mut moving = Moving {
-        id: job.clone(),
-        spec: None,
-    };
     let mut pairs_moved = false;
     while let Some(done) = queue.pop_front() {
         pairs_moved |= done.gate == PAIRS_GATE;
-        for task in next_of(tx, &mut moving, &done).await? {
+        for task in next_of(tx, job, &done).await? {
             queue.extend(insert(tx, job, task).await?);
         }
         // Last of all: what was done before and still waits here for its followers holds the gate as well.
         if pairs_moved && queue.is_empty() {
             pairs_moved = false;
-            queue.extend(curate_if_ready(tx, &mut moving).await?);
+            queue.extend(curate_if_ready(tx, job).await?);
         }
     }
     jobs::end_if_done(tx, job).await
 }
 
-async fn next_of(tx: &mut Tx, moving: &mut Moving, done: &Done) -> Result<Vec<NewTask>, CoordinatorError> {
+async fn next_of(tx: &mut Tx, id: &JobId, done: &Done) -> Result<Vec<NewTask>, CoordinatorError> {
     match (&done.spec, &done.result) {
         (TaskSpec::Index(spec), TaskResult::Index(_)) => {
-            let job = moving.spec(tx).await?.clone();
+            let job = spec_of(tx, id).await?;
             let source = &spec.source.sha256;
-            let indexes = indexes(tx, &moving.id, flow::sources_beside(&job, source)).await?;
-            let model = pinned_model(tx, &moving.id).await?;
+            let indexes = indexes(tx, id, flow::sources_beside(&job, source)).await?;
+            let model = pinned_model(tx, id).await?;
             Ok(flow::after_index(&job, source, &indexes, model.as_ref()))
         }
         (TaskSpec::Align(spec), TaskResult::Align(result)) => Ok(flow::after_align(spec, result)),
@@ -147,31 +133,31 @@ async fn next_of(tx: &mut Tx, moving: &mut Moving, done: &Done) -> Result<Vec<Ne
             let (season, manifest) = (&spec.season, &result.manifest);
             let number = catalog::number_dataset(tx, season, manifest, result.pair_count).await?;
             let source = Key::dataset_object(season, manifest);
-            copies::request(tx, &moving.id, &source, &Key::dataset_manifest(season, number)).await?;
-            let job = moving.spec(tx).await?;
+            copies::request(tx, id, &source, &Key::dataset_manifest(season, number)).await?;
+            let job = spec_of(tx, id).await?;
             Ok(if job.stage == Stage::All {
-                vec![flow::train(job, manifest)]
+                vec![flow::train(&job, manifest)]
             } else {
                 vec![]
             })
         }
         (TaskSpec::Train(spec), TaskResult::Train(result)) => Ok(vec![flow::publish(spec, result)]),
         (TaskSpec::Publish(spec), TaskResult::Publish(result)) => {
-            let job = moving.spec(tx).await?.clone();
+            let job = spec_of(tx, id).await?;
             catalog::publish(tx, &job.season.name, &spec.run, &result.models).await?;
             match result.models.last() {
-                Some(last) if job.stage == Stage::All => upscale_with(tx, moving, &job, &last.id).await,
+                Some(last) if job.stage == Stage::All => upscale_with(tx, id, &job, &last.id).await,
                 _ => Ok(vec![]),
             }
         }
         (TaskSpec::Plan(spec), TaskResult::Plan(result)) => Ok(flow::after_plan(spec, result)),
         (TaskSpec::Upscale(spec), TaskResult::Upscale(_)) => {
-            assemble_if_ready(tx, &moving.id, spec, &done.gate).await
+            assemble_if_ready(tx, id, spec, &done.gate).await
         }
         (TaskSpec::Assemble(spec), TaskResult::Assemble(result)) => {
-            let season = moving.spec(tx).await?.season.name.clone();
+            let season = spec_of(tx, id).await?.season.name.clone();
             let target = Key::output(&season, &spec.episode);
-            copies::request(tx, &moving.id, &Key::segment(&result.sha256), &target).await?;
+            copies::request(tx, id, &Key::segment(&result.sha256), &target).await?;
             Ok(vec![])
         }
         // An extracted shard is waited for by its gate; results of another kind were refused at the door.
@@ -181,18 +167,18 @@ async fn next_of(tx: &mut Tx, moving: &mut Moving, done: &Done) -> Result<Vec<Ne
 
 async fn upscale_with(
     tx: &mut Tx,
-    moving: &Moving,
+    id: &JobId,
     job: &JobSpec,
     model: &ContentHash,
 ) -> Result<Vec<NewTask>, CoordinatorError> {
     sqlx::query("UPDATE job SET model = $1 WHERE id = $2")
         .bind(model.as_str())
-        .bind(moving.id.as_str())
+        .bind(id.as_str())
         .execute(&mut tx.connection)
         .await?;
     let sources = job.season.episodes.iter().flat_map(|episode| &episode.sd);
     let sources = sources.map(|source| source.sha256.clone()).collect();
-    let indexes = indexes(tx, &moving.id, sources).await?;
+    let indexes = indexes(tx, id, sources).await?;
     Ok(flow::plans(job, &indexes, model))
 }
 
@@ -222,26 +208,24 @@ async fn assemble_if_ready(
     Ok(vec![flow::assemble(spec, segments)])
 }
 
-async fn curate_if_ready(tx: &mut Tx, moving: &mut Moving) -> Result<Option<Done>, CoordinatorError> {
-    let id = moving.id.clone();
-    if gate_has(tx, &id, PAIRS_GATE, &["ready", "leased"]).await?
-        || task_exists(tx, &id, flow::CURATE_NAME).await?
+async fn curate_if_ready(tx: &mut Tx, id: &JobId) -> Result<Option<Done>, CoordinatorError> {
+    if gate_has(tx, id, PAIRS_GATE, &["ready", "leased"]).await?
+        || task_exists(tx, id, flow::CURATE_NAME).await?
     {
         return Ok(None);
     }
-    let job = moving.spec(tx).await?;
+    let job = spec_of(tx, id).await?;
     if !flow::makes_dataset(job.stage) {
         return Ok(None);
     }
-    let job = job.clone();
-    let shards = committed_shards(tx, &id).await?;
+    let shards = committed_shards(tx, id).await?;
     let empty = shards.is_empty();
     let task = flow::curate(&job, shards);
     if empty {
-        insert_as(tx, &id, task, TaskState::Dead, None, NO_PAIRS).await?;
+        insert_as(tx, id, task, TaskState::Dead, None, NO_PAIRS).await?;
         Ok(None)
     } else {
-        insert(tx, &id, task).await
+        insert(tx, id, task).await
     }
 }
 
@@ -324,16 +308,16 @@ async fn insert_as(
     Ok(inserted.rows_affected() == 1)
 }
 
-impl Moving {
-    async fn spec(&mut self, tx: &mut Tx) -> Result<&JobSpec, CoordinatorError> {
-        if self.spec.is_none() {
-            let row = jobs::load_job(&mut tx.connection, &self.id).await?;
-            let row =
-                row.ok_or_else(|| CoordinatorError::NotFound(format!("there is no job {}", self.id)))?;
-            self.spec = Some(row.spec()?);
-        }
-        Ok(self.spec.as_ref().expect("read just above"))
+/// The job's spec, parsed once and kept.
+async fn spec_of(tx: &mut Tx, job: &JobId) -> Result<Arc<JobSpec>, CoordinatorError> {
+    if let Some(spec) = tx.kept_spec(job) {
+        return Ok(spec);
     }
+    let row = jobs::load_job(&mut tx.connection, job).await?;
+    let row = row.ok_or_else(|| CoordinatorError::NotFound(format!("there is no job {job}")))?;
+    let spec = Arc::new(row.spec()?);
+    tx.keep_spec(job, Arc::clone(&spec));
+    Ok(spec)
 }
 
 async fn indexes(
@@ -360,8 +344,11 @@ async fn indexes(
 }
 
 async fn pinned_model(tx: &mut Tx, job: &JobId) -> Result<Option<ContentHash>, CoordinatorError> {
-    let row = jobs::load_job(&mut tx.connection, job).await?;
-    Ok(row.and_then(|row| row.model))
+    let model: Option<String> = sqlx::query_scalar("SELECT model FROM job WHERE id = $1")
+        .bind(job.as_str())
+        .fetch_one(&mut tx.connection)
+        .await?;
+    model.map(|text| known("model", &text)).transpose()
 }
 
 /// Whether any task of a gate is in one of up to four states.

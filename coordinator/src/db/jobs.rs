@@ -26,8 +26,6 @@ pub(crate) struct JobRow {
     pub(crate) created_ms: i64,
     /// When it ended.
     pub(crate) ended_ms: Option<i64>,
-    /// Model pinned for its upscale part.
-    pub(crate) model: Option<ContentHash>,
 }
 
 impl JobRow {
@@ -39,7 +37,7 @@ impl JobRow {
 
 macro_rules! job_columns {
     () => {
-        "id, state, priority, created_ms, ended_ms, model, spec"
+        "id, state, priority, created_ms, ended_ms, spec"
     };
 }
 
@@ -54,6 +52,18 @@ pub(crate) async fn load_job(
         .await?
         .map(|row| job_row(&row))
         .transpose()
+}
+
+/// The state of a job, without reading its spec.
+pub(crate) async fn job_state(
+    connection: &mut SqliteConnection,
+    id: &JobId,
+) -> Result<JobState, CoordinatorError> {
+    let state: String = sqlx::query_scalar("SELECT state FROM job WHERE id = $1")
+        .bind(id.as_str())
+        .fetch_one(connection)
+        .await?;
+    JobState::parse(&state).ok_or_else(|| damaged("state", &state))
 }
 
 /// The newest jobs.
@@ -270,7 +280,6 @@ fn offer_all(tx: &mut Tx) {
 
 fn job_row(row: &SqliteRow) -> Result<JobRow, CoordinatorError> {
     let state: String = row.try_get("state")?;
-    let model: Option<String> = row.try_get("model")?;
     Ok(JobRow {
         id: known("id", &row.try_get::<String, _>("id")?)?,
         spec_json: row.try_get("spec")?,
@@ -278,6 +287,5 @@ fn job_row(row: &SqliteRow) -> Result<JobRow, CoordinatorError> {
         priority: row.try_get("priority")?,
         created_ms: row.try_get("created_ms")?,
         ended_ms: row.try_get("ended_ms")?,
-        model: model.map(|text| known("model", &text)).transpose()?,
     })
 }

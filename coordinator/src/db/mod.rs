@@ -32,7 +32,8 @@ pub(crate) use catalog::{
 pub(crate) use copies::{PendingCopy, note_failure, pending, record_copied};
 pub(crate) use fleet::{WorkerRow, drain, load_session, register, seen, workers};
 pub(crate) use jobs::{
-    JobRow, cancel, insert_job, jobs_with_work, load_job, newest_jobs, note, retry, set_priority, set_state,
+    JobRow, cancel, insert_job, job_state, jobs_with_work, load_job, newest_jobs, note, retry, set_priority,
+    set_state,
 };
 pub(crate) use summary::{JobView, KindView, TaskView, summary, task_list};
 pub(crate) use tasks::{StoredTask, apply, expired, load_task, next_ready, note_progress};

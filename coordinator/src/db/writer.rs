@@ -3,9 +3,11 @@
 //! Promises: requests run one after another in the order they came; each is whole or not at all (a savepoint of its own);
 //! nobody is answered, and nobody woken, before the transaction is on disk. A caller that gave up changes nothing of that.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use remaster_domain::{JobId, JobSpec};
 use sqlx::SqliteConnection;
 use tokio::sync::{mpsc, oneshot};
 use tracing::error;
@@ -19,6 +21,9 @@ use crate::signals::{Effects, Signals};
 const QUEUE_REQUESTS: usize = 1_024;
 /// Requests of one transaction: enough to hide the fsync, few enough that the first is not kept waiting.
 const BATCH_REQUESTS: usize = 128;
+
+/// Specs kept parsed: more jobs than run at once anywhere, at some 100 KB each.
+const SPECS_KEPT: usize = 64;
 
 type Answer = Box<dyn FnOnce(Result<(), CoordinatorError>) + Send>;
 type Request = Box<dyn for<'c> FnOnce(&'c mut Tx) -> BoxFuture<'c, Ran> + Send>;
@@ -38,12 +43,27 @@ pub(crate) struct Tx {
     pub(crate) now_ms: i64,
     /// What to tell those who wait once it is on disk.
     pub(crate) effects: Effects,
+    /// Specs of jobs that moved lately. A job's spec never changes, so this is never wrong; see [`Tx::keep_spec`].
+    specs: HashMap<JobId, Arc<JobSpec>>,
 }
 
 impl Tx {
     /// A fresh id; ids made later sort later.
     pub(crate) fn new_id() -> Uuid {
         Uuid::now_v7()
+    }
+
+    /// The spec of a job, if it was read before.
+    pub(crate) fn kept_spec(&self, job: &JobId) -> Option<Arc<JobSpec>> {
+        self.specs.get(job).cloned()
+    }
+
+    /// Spares the next commit of the job from parsing a season of hundreds of episodes again.
+    pub(crate) fn keep_spec(&mut self, job: &JobId, spec: Arc<JobSpec>) {
+        if self.specs.len() >= SPECS_KEPT {
+            self.specs.clear();
+        }
+        self.specs.insert(job.clone(), spec);
     }
 
     async fn statement(&mut self, sql: &'static str) -> Result<(), sqlx::Error> {
@@ -65,6 +85,7 @@ impl Writer {
             connection,
             now_ms: clock.now_ms(),
             effects: Effects::default(),
+            specs: HashMap::new(),
         };
         tokio::spawn(write(tx, requests, clock, signals));
         Self { queue }

@@ -54,8 +54,17 @@ pub fn small_season(stage: Stage) -> JobSpec {
 
 /// A worker's answer; what it names is in the store.
 pub async fn result(store: &Store, spec: &TaskSpec) -> (TaskResult, Vec<OutputObject>) {
+    let (result, keys) = answer(spec);
+    let mut objects = vec![];
+    for key in keys {
+        objects.push(store.put_bytes(&key, "fake".into()).await.unwrap());
+    }
+    (result, objects)
+}
+
+fn answer(spec: &TaskSpec) -> (TaskResult, Vec<Key>) {
     let hash = spec.work_key();
-    let (result, keys) = match spec {
+    match spec {
         TaskSpec::Index(spec) => {
             let keys = vec![
                 Key::index(&spec.source.sha256, &hash),
@@ -123,12 +132,7 @@ pub async fn result(store: &Store, spec: &TaskSpec) -> (TaskResult, Vec<OutputOb
             };
             (TaskResult::Assemble(result), keys)
         }
-    };
-    let mut objects = vec![];
-    for key in keys {
-        objects.push(store.put_bytes(&key, "fake".into()).await.unwrap());
     }
-    (result, objects)
 }
 
 fn publish(run: &str) -> (TaskResult, Vec<Key>) {

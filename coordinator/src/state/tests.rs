@@ -1,0 +1,184 @@
+//! Single decisions by example, and whole histories by chance: no order of events may break a promise.
+
+#![allow(clippy::unwrap_used)]
+
+use proptest::prelude::*;
+use remaster_domain::ContentHash;
+
+use super::*;
+
+const LEASE_MS: i64 = 30_000;
+
+fn session(number: u8) -> SessionId {
+    format!("0198c0de-0000-7000-8000-0000000000{number:02x}")
+        .parse()
+        .unwrap()
+}
+
+fn leased(row: &TaskRow, now_ms: i64) -> TaskRow {
+    let event = TaskEvent::Lease {
+        session: session(1),
+        lease_ms: LEASE_MS,
+    };
+    decide(row, event, now_ms).unwrap().row
+}
+
+fn failed(row: &TaskRow, class: FailureClass) -> Decision {
+    let event = TaskEvent::Fail {
+        token: row.token,
+        class,
+        message: "disk full".to_owned(),
+        jitter: 1.0,
+    };
+    decide(row, event, 0).unwrap()
+}
+
+#[test]
+fn bad_input_is_dead_at_once_with_its_reason() {
+    let decision = failed(&leased(&TaskRow::new(0), 0), FailureClass::BadInput);
+    assert_eq!(decision.row.phase, Phase::Dead);
+    assert_eq!(decision.row.message, "disk full");
+    assert!(decision.actions.contains(&Action::Bury));
+}
+
+#[test]
+fn errors_back_off_longer_each_time_and_end_dead() {
+    let mut row = TaskRow::new(0);
+    let mut waits = vec![];
+    while row.phase != Phase::Dead {
+        if let Phase::Ready { not_before_ms } = row.phase {
+            waits.push(not_before_ms);
+            row.phase = Phase::Ready { not_before_ms: 0 };
+        }
+        row = failed(&leased(&row, 0), FailureClass::Retryable).row;
+    }
+    assert_eq!(waits, [0, 1_000, 2_000, 4_000]);
+    assert_eq!(row.errors, ERRORS_MAX);
+    assert_eq!(backoff_ms(30, 1.0), BACKOFF_MAX_MS);
+}
+
+#[test]
+fn a_loss_is_offered_at_once_and_not_before_the_deadline() {
+    let row = leased(&TaskRow::new(0), 0);
+    assert!(decide(&row, TaskEvent::Expire, LEASE_MS - 1).is_err());
+    let lost = decide(&row, TaskEvent::Expire, LEASE_MS).unwrap().row;
+    assert_eq!((lost.losses, lost.errors), (1, 0));
+    assert_eq!(
+        lost.phase,
+        Phase::Ready {
+            not_before_ms: LEASE_MS
+        }
+    );
+}
+
+#[test]
+fn a_release_charges_no_budget() {
+    let row = leased(&TaskRow::new(0), 0);
+    let event = TaskEvent::Release { token: row.token };
+    let back = decide(&row, event, 5).unwrap().row;
+    assert_eq!((back.losses, back.errors), (0, 0));
+}
+
+#[test]
+fn retry_gives_fresh_budgets_and_keeps_the_token_and_the_checkpoint() {
+    let mut row = leased(&TaskRow::new(0), 0);
+    row.checkpoint = Some(Checkpoint {
+        sha256: ContentHash::of(b"state"),
+        step: 9,
+    });
+    let dead = failed(&row, FailureClass::BadInput).row;
+    let again = decide(&dead, TaskEvent::Retry, 7).unwrap().row;
+    assert_eq!((again.errors, again.losses), (0, 0));
+    assert_eq!(again.token, row.token);
+    assert_eq!(again.checkpoint, row.checkpoint);
+}
+
+#[test]
+fn a_cancelled_holder_is_told_so_and_anybody_else_is_stale() {
+    let row = leased(&TaskRow::new(0), 0);
+    let cancelled = decide(&row, TaskEvent::Cancel, 1).unwrap().row;
+    let beat = |token| TaskEvent::Heartbeat {
+        token,
+        lease_ms: LEASE_MS,
+    };
+    assert_eq!(decide(&cancelled, beat(row.token), 2), Err(Refusal::Cancelled));
+    assert!(matches!(
+        decide(&cancelled, beat(LeaseToken(0)), 2),
+        Err(Refusal::Stale { .. })
+    ));
+}
+
+/// One step of a random history. Tokens are given as an age: 0 is the task's own, more is staler.
+fn step() -> impl Strategy<Value = (u8, i64, bool, i64, f64)> {
+    (0..9_u8, 0..3_i64, any::<bool>(), 0..40_000_i64, 0.0..1.0_f64)
+}
+
+fn event_of(row: &TaskRow, what: u8, age: i64, bad: bool, jitter: f64) -> (TaskEvent, bool) {
+    let token = LeaseToken(row.token.0 - age);
+    let event = match what {
+        0 => TaskEvent::Lease {
+            session: session(2),
+            lease_ms: LEASE_MS,
+        },
+        1 => TaskEvent::Heartbeat {
+            token,
+            lease_ms: LEASE_MS,
+        },
+        2 => TaskEvent::Record {
+            token,
+            checkpoint: Checkpoint {
+                sha256: ContentHash::of(b"x"),
+                step: 1,
+            },
+        },
+        3 => TaskEvent::Commit { token },
+        4 => TaskEvent::Fail {
+            token,
+            class: if bad {
+                FailureClass::BadInput
+            } else {
+                FailureClass::Retryable
+            },
+            message: "m".to_owned(),
+            jitter,
+        },
+        5 => TaskEvent::Release { token },
+        6 => TaskEvent::Expire,
+        7 => TaskEvent::Cancel,
+        _ => TaskEvent::Retry,
+    };
+    (event, (1..=5).contains(&what) && age > 0)
+}
+
+proptest! {
+    #[test]
+    fn no_history_breaks_the_promises(steps in prop::collection::vec(step(), 0..120)) {
+        let mut row = TaskRow::new(0);
+        let (mut now_ms, mut commits) = (0, 0);
+        for (what, age, bad, wait_ms, jitter) in steps {
+            now_ms += wait_ms;
+            let (event, stale) = event_of(&row, what, age, bad, jitter);
+            let is_lease = matches!(event, TaskEvent::Lease { .. });
+            let Ok(Decision { row: next, actions }) = decide(&row, event, now_ms) else { continue };
+            prop_assert!(!stale, "a stale token changed {row:?} into {next:?}");
+            prop_assert_eq!(next.token.0, row.token.0 + i64::from(is_lease));
+            prop_assert_eq!(next.attempt, row.attempt + u32::from(is_lease));
+            commits += actions.iter().filter(|a| **a == Action::StoreResult).count();
+            prop_assert!(commits <= 1);
+            if row.phase == Phase::Committed {
+                prop_assert_eq!(&next, &row);
+            }
+            prop_assert!(next.errors <= ERRORS_MAX && next.losses <= LOSSES_MAX);
+            if matches!(next.phase, Phase::Ready { .. } | Phase::Leased { .. }) {
+                prop_assert!(next.errors < ERRORS_MAX && next.losses < LOSSES_MAX);
+            }
+            let opened = actions.contains(&Action::OpenAttempt);
+            let closed = actions.iter().any(|a| matches!(a, Action::CloseAttempt(_)));
+            let was_held = matches!(row.phase, Phase::Leased { .. });
+            let is_held = matches!(next.phase, Phase::Leased { .. });
+            prop_assert_eq!(opened, !was_held && is_held);
+            prop_assert_eq!(closed, was_held && !is_held);
+            row = next;
+        }
+    }
+}
