@@ -202,6 +202,28 @@ async fn gan_steps_move_both_networks_and_the_report_says_what_was_off() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_discriminator_learns_to_tell_real_from_fake() {
+    let season = Season::new(16).await;
+    // A generator that hardly moves is an easy opponent.
+    let recipe = recipe(TINY_COMPACT, 1, 60)
+        .replacen(
+            "optim_g = { type = \"Adam\", lr = 1e-3 }",
+            "optim_g = { type = \"Adam\", lr = 1e-6 }\noptim_d = { type = \"Adam\", lr = 2e-2 }",
+            1,
+        )
+        .replace("milestones = [2]", "milestones = []");
+    let (finished, _) = run(&season, &recipe, None, None).await;
+    let history = finished.unwrap().record.history;
+    let of_d =
+        |point: &remaster_trainer::checkpoint::LossPoint| point.losses["l_d_real"] + point.losses["l_d_fake"];
+    let (first, last) = (of_d(&history[1]), of_d(history.last().unwrap()));
+    assert!(
+        (first - 2f32.ln()).abs() < 0.05 && last < first - 0.02,
+        "from {first} to {last}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn published_models_carry_their_stage_and_load_by_their_card() {
     let season = Season::new(24).await;
     let recipe_text = recipe(TINY_COMPACT, 3, 2);
