@@ -1,0 +1,176 @@
+//! Published models: `models list|show|publish`. A model is never overwritten; publishing moves a season's channel.
+
+use remaster_domain::{ContentHash, ModelCard};
+use remaster_proto::pb;
+use remaster_store::Key;
+use serde::Serialize;
+
+use crate::args::{ConnectArgs, ModelPublishArgs, ModelShowArgs, ModelsArgs, ModelsCommand};
+use crate::client::{Coordinator, open_store, pick_one, store_failed};
+use crate::output::{OutputFormat, ago, now_ms, show, table};
+
+/// A model as scripts see it.
+#[derive(Debug, Serialize)]
+struct ModelView {
+    id: String,
+    season: String,
+    stage: String,
+    created_ms: i64,
+    channels: Vec<String>,
+}
+
+/// `remaster models`.
+pub(crate) async fn run(args: ModelsArgs, format: OutputFormat) -> anyhow::Result<()> {
+    match args.command {
+        ModelsCommand::List(connect) => print_list(&connect, format).await,
+        ModelsCommand::Show(args) => print_card(&args, format).await,
+        ModelsCommand::Publish(args) => publish(&args, format).await,
+    }
+}
+
+async fn print_list(connect: &ConnectArgs, format: OutputFormat) -> anyhow::Result<()> {
+    let models = list(&Coordinator::open(connect)?).await?;
+    show(format, &models, |models| {
+        let row = |model: &ModelView| {
+            let mut row = vec![model.id.clone(), model.season.clone(), model.stage.clone()];
+            row.extend([ago(model.created_ms, now_ms()), model.channels.join(",")]);
+            row
+        };
+        let rows: Vec<_> = models.iter().map(row).collect();
+        table(&["MODEL", "SEASON", "STAGE", "PUBLISHED", "CHANNELS"], &rows)
+    })
+}
+
+async fn list(coordinator: &Coordinator) -> anyhow::Result<Vec<ModelView>> {
+    let reply = coordinator
+        .catalog
+        .clone()
+        .list_models(pb::ListModelsRequest {})
+        .await;
+    let models = reply
+        .map_err(|status| coordinator.failed(&status))?
+        .into_inner()
+        .models;
+    let view = |model: pb::ModelSummary| ModelView {
+        id: model.id,
+        season: model.season,
+        stage: model.stage,
+        created_ms: model.created_ms,
+        channels: model.channels,
+    };
+    Ok(models.into_iter().map(view).collect())
+}
+
+async fn resolve(coordinator: &Coordinator, given: &str) -> anyhow::Result<ContentHash> {
+    if let Ok(id) = given.parse() {
+        return Ok(id);
+    }
+    let models = list(coordinator).await?;
+    let ids = models.iter().map(|model| model.id.as_str());
+    Ok(pick_one("model", ids, given, "`remaster models list` lists them")?.parse()?)
+}
+
+async fn print_card(args: &ModelShowArgs, format: OutputFormat) -> anyhow::Result<()> {
+    let id = resolve(&Coordinator::open(&args.connect)?, &args.id).await?;
+    let store = open_store(&args.store)?;
+    let card: ModelCard = store
+        .get_json(&Key::model_card(&id))
+        .await
+        .map_err(store_failed)?;
+    show(format, &card, |card| card_text(&id, card))
+}
+
+fn card_text(id: &ContentHash, card: &ModelCard) -> String {
+    let mut rows = vec![vec!["model".to_owned(), id.to_string()]];
+    rows.extend(card_rows(card));
+    let lines = rows.iter().map(|row| format!("{:<15} {}\n", row[0], row[1]));
+    lines.collect()
+}
+
+/// What a person wants to know of a model, as pairs of name and value.
+pub(crate) fn card_rows(card: &ModelCard) -> Vec<Vec<String>> {
+    let plain = |value: serde_json::Result<serde_json::Value>| {
+        value
+            .map(|value| value.to_string().replace('"', ""))
+            .unwrap_or_default()
+    };
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    let mut row = |name: &str, value: String| rows.push(vec![name.to_owned(), value]);
+    row("network", plain(serde_json::to_value(&card.arch)));
+    row("scale", card.scale.to_string());
+    row("lattice", plain(serde_json::to_value(card.lattice)));
+    row(
+        "pixel aspect",
+        card.sar
+            .map_or("unknown".to_owned(), |sar| format!("{}:{}", sar.num, sar.den)),
+    );
+    row(
+        "input colour",
+        format!("{}, range {}", card.input_colour.matrix, card.input_colour.range),
+    );
+    row("chroma filter", card.chroma_filter.clone());
+    row("target colours", card.colour_target.clone());
+    for stage in &card.metrics {
+        let psnr = stage
+            .psnr_y
+            .map(|psnr| format!(", {psnr:.2} dB Y-PSNR on held-out pairs"))
+            .unwrap_or_default();
+        row("stage", format!("{}: {} steps{psnr}", stage.stage, stage.steps));
+    }
+    row(
+        "dataset",
+        card.dataset
+            .as_ref()
+            .map_or("none".to_owned(), ToString::to_string),
+    );
+    row(
+        "parent",
+        card.parent
+            .as_ref()
+            .map_or("none".to_owned(), ToString::to_string),
+    );
+    row("licence", card.licence_note.clone());
+    rows
+}
+
+/// What `publish` prints.
+#[derive(Debug, Serialize)]
+struct Published {
+    season: String,
+    channel: String,
+    model_id: String,
+    previous_model_id: Option<String>,
+}
+
+async fn publish(args: &ModelPublishArgs, format: OutputFormat) -> anyhow::Result<()> {
+    let coordinator = Coordinator::open(&args.connect)?;
+    let id = resolve(&coordinator, &args.id).await?;
+    let request = pb::MoveChannelRequest {
+        season: args.season.clone(),
+        channel: args.channel.clone(),
+        model_id: id.to_string(),
+    };
+    let reply = coordinator
+        .catalog
+        .clone()
+        .move_channel(request)
+        .await
+        .map_err(|status| coordinator.failed(&status))?;
+    let published = Published {
+        season: args.season.clone(),
+        channel: args.channel.clone(),
+        model_id: id.to_string(),
+        previous_model_id: Some(reply.into_inner().previous_model_id).filter(|previous| !previous.is_empty()),
+    };
+    show(format, &published, |published| {
+        let before = published
+            .previous_model_id
+            .as_ref()
+            .map(|id| format!("  (before: {id})"))
+            .unwrap_or_default();
+        format!(
+            "{}  {}  {}{before}\n",
+            published.season, published.channel, published.model_id
+        )
+    })
+}

@@ -1,0 +1,175 @@
+//! From season.toml to a checked [`Season`]: parse, find the files, hash them. Every complaint names file and line.
+//!
+//! Paths in the file are relative to it. All bad files are listed at once: nobody wants to fix 72 episodes one by one.
+
+mod hashes;
+mod parse;
+mod recipe;
+mod source;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use remaster_domain::{Episode, JobSpec, Season, SeasonFile, SourceRef, Stage};
+use remaster_service::CliError;
+
+use self::hashes::HashCache;
+use self::source::FileOnDisk;
+
+/// A season ready to be handed in, and where its files lie.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    /// What is handed in.
+    pub(crate) job: JobSpec,
+    /// Every source with its file.
+    pub(crate) files: Vec<(SourceRef, PathBuf)>,
+    /// What the user should know although nothing is wrong.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Reads, checks and hashes.
+pub(crate) fn load(path: &Path, stage: Stage) -> Result<Loaded, CliError> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        CliError::usage(format!("{}: {error}", path.display()))
+            .with_hint("README.md shows what a season file looks like")
+    })?;
+    let file = parse::parse(path, &text)?;
+    let folder = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let recipe = recipe::resolve(folder, &file.train.recipe)?;
+    let found = source::find_all(folder, &file, stage)?;
+    let hashes = hash_all(&found)?;
+    let warnings = warnings(&file, stage);
+    let (episodes, files) = with_hashes(&file, &found, &hashes);
+    let season: Season = file
+        .with_episodes(episodes, recipe)
+        .map_err(|error| CliError::usage(error.to_string()))?;
+    Ok(Loaded {
+        job: JobSpec { season, stage },
+        files,
+        warnings,
+    })
+}
+
+fn warnings(file: &SeasonFile, stage: Stage) -> Vec<String> {
+    let hd_only = file
+        .episodes
+        .iter()
+        .filter(|episode| episode.sd.is_none() && stage != Stage::Train);
+    let warning = |id| {
+        format!(
+            "episode {id} has no `sd`: pairs made from the Blu-ray alone are not built yet, it is left out"
+        )
+    };
+    hd_only.map(|episode| warning(&episode.id)).collect()
+}
+
+/// Hashes every distinct file once; a bar shows the bytes.
+fn hash_all(files: &BTreeMap<PathBuf, FileOnDisk>) -> Result<BTreeMap<PathBuf, SourceRef>, CliError> {
+    let mut cache = HashCache::load();
+    let bar = ProgressBar::new(files.values().map(|file| file.bytes).sum());
+    let style = ProgressStyle::with_template(
+        "{prefix:12} [{bar:30}] {bytes}/{total_bytes} {binary_bytes_per_sec} {eta} {msg}",
+    );
+    bar.set_style(style.expect("a fixed template"));
+    bar.set_prefix("hash");
+    let mut refs = BTreeMap::new();
+    for (path, file) in files {
+        let name = path
+            .file_name()
+            .unwrap_or(path.as_os_str())
+            .to_string_lossy()
+            .into_owned();
+        bar.set_message(name.clone());
+        let sha256 = match cache.get(path, file) {
+            Some(known) => {
+                bar.inc(file.bytes);
+                known
+            }
+            None => {
+                let hashed = remaster_store::hash_file(path, |bytes| bar.inc(bytes));
+                let hashed =
+                    hashed.map_err(|error| CliError::failed(format!("{}: {error}", path.display())))?;
+                cache.put(path, file, &hashed);
+                hashed
+            }
+        };
+        let path_hint = Some(path.to_string_lossy().into_owned());
+        refs.insert(
+            path.clone(),
+            SourceRef {
+                sha256,
+                bytes: file.bytes,
+                name,
+                path_hint,
+            },
+        );
+    }
+    bar.finish_and_clear();
+    cache.save();
+    Ok(refs)
+}
+
+fn with_hashes(
+    file: &SeasonFile,
+    found: &BTreeMap<PathBuf, FileOnDisk>,
+    hashes: &BTreeMap<PathBuf, SourceRef>,
+) -> (Vec<Episode>, Vec<(SourceRef, PathBuf)>) {
+    let named: BTreeMap<_, _> = found
+        .iter()
+        .flat_map(|(path, file)| file.written.iter().map(move |written| (written.as_str(), path)))
+        .collect();
+    let source = |written: &Option<String>| {
+        let path = named.get(written.as_deref()?)?;
+        hashes.get(*path).cloned()
+    };
+    let episodes = file.episodes.iter().map(|episode| Episode {
+        id: episode.id.clone(),
+        sd: source(&episode.sd),
+        hd: source(&episode.hd),
+    });
+    let episodes = episodes
+        .filter(|episode| episode.sd.is_some() || episode.hd.is_some())
+        .collect();
+    let files = hashes
+        .iter()
+        .map(|(path, source)| (source.clone(), path.clone()))
+        .collect();
+    (episodes, files)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_season_is_loaded_with_hashes_and_absolute_hints() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a.mkv"), b"film").unwrap();
+        std::fs::write(folder.path().join("b.mkv"), b"film in hd").unwrap();
+        let text = "version = 1\n[season]\nname = \"s\"\n[[episode]]\nid = \"E1\"\nsd = \"a.mkv\"\nhd = \"./b.mkv\"\n\
+                    [[episode]]\nid = \"E2\"\nhd = \"b.mkv\"\n";
+        let path = folder.path().join("season.toml");
+        std::fs::write(&path, text).unwrap();
+
+        let loaded = load(&path, Stage::All).unwrap();
+        let episodes = &loaded.job.season.episodes;
+        assert_eq!(
+            episodes[0].sd.as_ref().unwrap().sha256,
+            remaster_domain::ContentHash::of(b"film")
+        );
+        assert_eq!(episodes[0].hd, episodes[1].hd);
+        assert!(Path::new(episodes[0].sd.as_ref().unwrap().path_hint.as_ref().unwrap()).is_absolute());
+        assert_eq!(loaded.files.len(), 2);
+        assert_eq!(loaded.warnings.len(), 1);
+
+        let upscale = load(&path, Stage::Upscale).unwrap();
+        assert_eq!(upscale.job.season.episodes.len(), 1);
+        assert_eq!(upscale.files.len(), 1);
+    }
+}

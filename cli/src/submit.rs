@@ -1,0 +1,118 @@
+//! `remaster submit`: hand in a season. Whatever can be seen to be wrong is refused before the coordinator hears of it.
+
+use std::path::PathBuf;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use remaster_domain::{SourceRef, Stage};
+use remaster_proto::{PROTOCOL_VERSION, pb, to_json};
+use remaster_store::{Key, Store};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::args::{StageArg, SubmitArgs};
+use crate::client::{Coordinator, open_store, store_failed};
+use crate::output::{OutputFormat, show};
+use crate::{season, watch};
+
+/// What `submit` prints.
+#[derive(Debug, Serialize)]
+struct Submitted {
+    job_id: String,
+    season: String,
+    stage: &'static str,
+    episodes: usize,
+}
+
+/// Loads, uploads where asked, submits, watches where asked.
+pub(crate) async fn run(args: SubmitArgs, format: OutputFormat) -> anyhow::Result<()> {
+    let stage = stage_of(args.stage);
+    let path = args.season.clone();
+    // Hashing reads whole discs: not on a thread of the runtime.
+    let loaded = tokio::task::spawn_blocking(move || season::load(&path, stage)).await??;
+    for warning in &loaded.warnings {
+        eprintln!("warning: {warning}");
+    }
+    if args.upload {
+        upload(&open_store(&args.store)?, &loaded.files).await?;
+    }
+    let coordinator = Coordinator::open(&args.connect)?;
+    let request = pb::SubmitJobRequest {
+        protocol_version: PROTOCOL_VERSION,
+        spec_json: to_json(&loaded.job),
+        priority: args.priority,
+        job_id: Uuid::now_v7().to_string(),
+    };
+    let reply = coordinator
+        .jobs
+        .clone()
+        .submit_job(request)
+        .await
+        .map_err(|status| coordinator.failed(&status))?;
+    let submitted = Submitted {
+        job_id: reply.into_inner().job_id,
+        season: loaded.job.season.name.to_string(),
+        stage: stage.as_str(),
+        episodes: loaded.job.season.episodes.len(),
+    };
+    show(format, &submitted, |submitted| format!("{}\n", submitted.job_id))?;
+    if args.watch {
+        watch::follow(&coordinator, &submitted.job_id).await
+    } else {
+        Ok(())
+    }
+}
+
+fn stage_of(arg: Option<StageArg>) -> Stage {
+    match arg {
+        None => Stage::All,
+        Some(StageArg::Extract) => Stage::Extract,
+        Some(StageArg::Train) => Stage::Train,
+        Some(StageArg::Upscale) => Stage::Upscale,
+    }
+}
+
+/// Puts what the store lacks under the source's hash; a broken upload is begun again, never half there.
+async fn upload(store: &Store, files: &[(SourceRef, PathBuf)]) -> anyhow::Result<()> {
+    let bar = ProgressBar::new(files.iter().map(|(source, _)| source.bytes).sum());
+    let style = ProgressStyle::with_template("{prefix:12} [{bar:30}] {bytes}/{total_bytes} {elapsed} {msg}");
+    bar.set_style(style.expect("a fixed template"));
+    bar.set_prefix("upload");
+    for (source, path) in files {
+        bar.set_message(source.name.clone());
+        let key = Key::source(&source.sha256);
+        if store.size(&key).await.map_err(store_failed)? != Some(source.bytes) {
+            store.put_file(&key, path).await.map_err(store_failed)?;
+        }
+        bar.inc(source.bytes);
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use remaster_domain::ContentHash;
+
+    #[tokio::test]
+    async fn an_uploaded_source_lies_under_its_hash_and_is_not_sent_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.mkv");
+        std::fs::write(&file, b"film").unwrap();
+        let sha256 = ContentHash::of(b"film");
+        let source = SourceRef {
+            sha256: sha256.clone(),
+            bytes: 4,
+            name: "a.mkv".to_owned(),
+            path_hint: None,
+        };
+        let store = Store::open(&format!("file://{}", folder.path().join("store").display())).unwrap();
+        upload(&store, &[(source.clone(), file.clone())]).await.unwrap();
+        assert_eq!(store.get_bytes(&Key::source(&sha256)).await.unwrap(), "film");
+        // The same size under the same hash is the same file: the local one is not read again.
+        std::fs::remove_file(&file).unwrap();
+        upload(&store, &[(source, file)]).await.unwrap();
+    }
+}

@@ -1,0 +1,312 @@
+//! `remaster up`: coordinator, workers and trainer as processes of their own on this machine, kept alive until a signal.
+//!
+//! A child that cannot start ends `up` with the child's own words; one that dies later is started again, ever slower.
+//! Children hold our pipe as stdin and end when it closes, so nothing outlives `up`, SIGKILL included.
+
+mod backoff;
+mod child;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use remaster_service::CliError;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use self::backoff::Backoff;
+use self::child::{Child, ChildSpec};
+use crate::args::{ConnectArgs, UpArgs};
+use crate::client::Coordinator;
+use crate::fleet;
+
+/// Opening the database and probing a store over a slow line.
+const COORDINATOR_START_MAX: Duration = Duration::from_secs(60);
+/// Loading libtorch from a cold disk.
+const WORKERS_START_MAX: Duration = Duration::from_secs(120);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Long enough to release leases; a training step must not be waited for.
+const STOP_GRACE: Duration = Duration::from_secs(10);
+
+/// `remaster up`.
+pub(crate) async fn run(args: UpArgs) -> anyhow::Result<()> {
+    let shutdown = remaster_service::on_signals()?;
+    let place = Place::prepare(&args)?;
+    let mut children = Vec::new();
+    let started = start(&args, &place, &shutdown, &mut children).await;
+    let result = match started {
+        Ok(()) if shutdown.is_cancelled() => Ok(()),
+        Ok(()) => {
+            keep_alive(&mut children, &shutdown).await;
+            Ok(())
+        }
+        Err(error) => Err(error),
+    };
+    stop(children).await;
+    result
+}
+
+/// Folders and binaries, checked before anything is started.
+struct Place {
+    dir: PathBuf,
+    store: String,
+    coordinator: PathBuf,
+    worker: PathBuf,
+    trainer: PathBuf,
+}
+
+impl Place {
+    fn prepare(args: &UpArgs) -> Result<Self, CliError> {
+        let failed = |error: std::io::Error| CliError::failed(format!("{}: {error}", args.dir.display()));
+        std::fs::create_dir_all(args.dir.join("logs")).map_err(failed)?;
+        let dir = args.dir.canonicalize().map_err(failed)?;
+        let store = args
+            .store
+            .clone()
+            .unwrap_or_else(|| format!("file://{}", dir.join("store").display()));
+        Ok(Self {
+            coordinator: sibling("remaster-coordinator")?,
+            worker: sibling("remaster-worker")?,
+            trainer: sibling("remaster-trainer")?,
+            dir,
+            store,
+        })
+    }
+
+    fn coordinator(&self, listen: &str) -> ChildSpec {
+        let mut spec = ChildSpec::new("coordinator", &self.coordinator, &self.dir);
+        spec.arguments(&["serve", "--store", &self.store, "--listen", listen]);
+        spec.path_argument("--data-dir", &self.dir);
+        spec.path_argument("--address-file", &self.address_file());
+        spec
+    }
+
+    fn worker(&self, number: u16, args: &UpArgs, url: &str, threads: usize) -> ChildSpec {
+        let mut spec = ChildSpec::new(&format!("worker-{number}"), &self.worker, &self.dir);
+        let threads = threads.to_string();
+        spec.arguments(&[
+            "run",
+            "--coordinator",
+            url,
+            "--store",
+            &self.store,
+            "--threads",
+            &threads,
+        ]);
+        spec.path_argument("--scratch", &self.dir.join(format!("scratch-{number}")));
+        for folder in &args.sources {
+            spec.path_argument("--sources", folder);
+        }
+        spec
+    }
+
+    fn trainer(&self, url: &str) -> ChildSpec {
+        let mut spec = ChildSpec::new("trainer", &self.trainer, &self.dir);
+        spec.arguments(&["run", "--coordinator", url, "--store", &self.store]);
+        spec
+    }
+
+    fn address_file(&self) -> PathBuf {
+        self.dir.join("coordinator.address")
+    }
+}
+
+/// A binary of ours: beside this one, else on the PATH.
+pub(crate) fn sibling(name: &str) -> Result<PathBuf, CliError> {
+    let beside = std::env::current_exe()
+        .ok()
+        .and_then(|us| Some(us.parent()?.join(name)));
+    let on_path = std::env::var_os("PATH").unwrap_or_default();
+    let mut candidates = beside
+        .into_iter()
+        .chain(std::env::split_paths(&on_path).map(|folder| folder.join(name)));
+    candidates.find(|path| path.is_file()).ok_or_else(|| {
+        CliError::failed(format!("{name} is neither beside this command nor on the PATH"))
+            .with_hint("build all binaries with `cargo build --workspace --bins` and keep them in one folder")
+    })
+}
+
+async fn start(
+    args: &UpArgs,
+    place: &Place,
+    shutdown: &CancellationToken,
+    children: &mut Vec<Child>,
+) -> anyhow::Result<()> {
+    let _ = std::fs::remove_file(place.address_file());
+    children.push(Child::start(place.coordinator(&args.listen))?);
+    let Some(address) = coordinator_address(place, shutdown, children).await? else {
+        return Ok(());
+    };
+    // Should it have to start again, it must be found where it was.
+    children[0].replace_spec(place.coordinator(&address));
+    let url = format!("http://{address}");
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = (cores / usize::from(args.workers.max(1))).max(1);
+    for number in 1..=args.workers {
+        children.push(Child::start(place.worker(number, args, &url, threads))?);
+    }
+    if !args.no_trainer {
+        children.push(Child::start(place.trainer(&url))?);
+    }
+    wait_for_workers(&url, children, shutdown).await?;
+    if !shutdown.is_cancelled() {
+        println_ready(&url, place);
+    }
+    Ok(())
+}
+
+/// The URL is the data of this command; all else goes to stderr.
+fn println_ready(url: &str, place: &Place) {
+    let _ = crate::output::print(&format!("{url}\n"));
+    eprintln!(
+        "ready; store {}, logs in {}",
+        place.store,
+        place.dir.join("logs").display()
+    );
+}
+
+async fn coordinator_address(
+    place: &Place,
+    shutdown: &CancellationToken,
+    children: &mut [Child],
+) -> anyhow::Result<Option<String>> {
+    let file = place.address_file();
+    let look = async || {
+        Ok(std::fs::read_to_string(&file)
+            .ok()
+            .map(|text| reachable(text.trim())))
+    };
+    until(COORDINATOR_START_MAX, "the coordinator", shutdown, children, look).await
+}
+
+/// An address that listens everywhere is reached on this machine.
+fn reachable(address: &str) -> String {
+    address
+        .replace("0.0.0.0:", "127.0.0.1:")
+        .replace("[::]:", "[::1]:")
+}
+
+async fn wait_for_workers(
+    url: &str,
+    children: &mut [Child],
+    shutdown: &CancellationToken,
+) -> anyhow::Result<()> {
+    let coordinator = Coordinator::open(&ConnectArgs {
+        coordinator: url.to_owned(),
+    })?;
+    let wanted = children.len() - 1;
+    let look = async || {
+        let workers = fleet::list(&coordinator).await.unwrap_or_default();
+        Ok((workers.iter().filter(|worker| worker.state == "live").count() >= wanted).then_some(()))
+    };
+    until(WORKERS_START_MAX, "the workers", shutdown, children, look)
+        .await
+        .map(|_| ())
+}
+
+/// Looks until there is something to see; a child that ends meanwhile is the reason why there never will be.
+async fn until<T>(
+    patience: Duration,
+    what: &str,
+    shutdown: &CancellationToken,
+    children: &mut [Child],
+    look: impl AsyncFn() -> anyhow::Result<Option<T>>,
+) -> anyhow::Result<Option<T>> {
+    let deadline = tokio::time::Instant::now() + patience;
+    while tokio::time::Instant::now() < deadline && !shutdown.is_cancelled() {
+        for child in children.iter_mut() {
+            if child.has_ended()? {
+                return Err(child.last_words().into());
+            }
+        }
+        if let Some(found) = look().await? {
+            return Ok(Some(found));
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+    if shutdown.is_cancelled() {
+        return Ok(None);
+    }
+    Err(
+        CliError::failed(format!("{what} did not come up within {} s", patience.as_secs()))
+            .with_hint(format!(
+                "look into {}",
+                children[children.len() - 1].log().display()
+            ))
+            .into(),
+    )
+}
+
+async fn keep_alive(children: &mut [Child], shutdown: &CancellationToken) {
+    let mut backoffs: Vec<_> = children.iter().map(|_| Backoff::default()).collect();
+    while !shutdown.is_cancelled() {
+        for (child, backoff) in children.iter_mut().zip(&mut backoffs) {
+            tend(child, backoff);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+}
+
+fn tend(child: &mut Child, backoff: &mut Backoff) {
+    let now = std::time::Instant::now();
+    if backoff.is_waiting() {
+        if backoff.is_due(now) {
+            info!(name = child.name(), "starting again");
+            match child.restart() {
+                Ok(()) => backoff.started(now),
+                Err(error) => {
+                    warn!(name = child.name(), %error, "could not start");
+                    backoff.died(now);
+                }
+            }
+        }
+    } else if child.has_ended().unwrap_or(true) {
+        backoff.died(now);
+        let words = child.last_words();
+        warn!(name = child.name(), %words, "ended; it will be started again");
+    }
+}
+
+async fn stop(mut children: Vec<Child>) {
+    // The coordinator goes last, so that leases can be given back.
+    children.reverse();
+    let coordinator = children.pop();
+    for child in &children {
+        child.terminate();
+    }
+    wait_or_kill(&mut children).await;
+    let mut coordinator: Vec<_> = coordinator.into_iter().collect();
+    for child in &coordinator {
+        child.terminate();
+    }
+    wait_or_kill(&mut coordinator).await;
+}
+
+async fn wait_or_kill(children: &mut [Child]) {
+    let deadline = tokio::time::Instant::now() + STOP_GRACE;
+    for child in children {
+        child.end_by(deadline).await;
+    }
+}
+
+/// Where logs lie below the data folder.
+pub(crate) fn log_file(dir: &Path, name: &str) -> PathBuf {
+    dir.join("logs").join(format!("{name}.log"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_listens_everywhere_is_reached_here() {
+        assert_eq!(reachable("0.0.0.0:7700"), "127.0.0.1:7700");
+        assert_eq!(reachable("[::]:7700"), "[::1]:7700");
+        assert_eq!(reachable("10.0.0.7:7700"), "10.0.0.7:7700");
+    }
+}

@@ -1,0 +1,137 @@
+//! The command as a person meets it: exit code, stdout and stderr of help texts and of bad input, held by snapshots.
+//!
+//! No coordinator runs here. What is refused must be refused before anybody is asked.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::process::Command;
+
+use insta::{assert_snapshot, with_settings};
+use tempfile::TempDir;
+
+/// Runs `remaster` in a folder, with no setting but those of the test.
+fn remaster(folder: &Path, arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_remaster"))
+        .args(arguments)
+        .current_dir(folder)
+        .env_clear()
+        .env("HOME", folder)
+        .output()
+        .unwrap();
+    format!(
+        "exit: {}\n--- stdout\n{}--- stderr\n{}",
+        output.status.code().unwrap(),
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+/// A folder with one file that could be a film and a season file.
+fn season(text: &str) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a.mkv"), b"film").unwrap();
+    std::fs::write(folder.path().join("season.toml"), text).unwrap();
+    folder
+}
+
+fn submit(folder: &Path) -> String {
+    // Port 9 is discard: nobody listens there.
+    remaster(folder, &["submit", "season.toml", "--coordinator", "http://127.0.0.1:9"])
+}
+
+const PLAIN: &str = "version = 1\n[season]\nname = \"s\"\n\n[[episode]]\nid = \"E1\"\nsd = \"a.mkv\"\n";
+
+#[test]
+fn help_is_the_contract() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_snapshot!("help", remaster(folder.path(), &["--help"]));
+    for command in ["up", "submit", "status", "report"] {
+        assert_snapshot!(format!("help-{command}"), remaster(folder.path(), &[command, "--help"]));
+    }
+    assert_snapshot!("help-dataset-export", remaster(folder.path(), &["dataset", "export", "--help"]));
+    assert_snapshot!("help-models-publish", remaster(folder.path(), &["models", "publish", "--help"]));
+}
+
+#[test]
+fn an_unknown_key_is_named_with_line_and_hint() {
+    let folder = season(&PLAIN.replace("sd =", "ds ="));
+    assert_snapshot!(submit(folder.path()));
+}
+
+#[test]
+fn a_duplicate_id_is_named_with_its_line() {
+    let folder = season(&format!("{PLAIN}\n[[episode]]\nid = \"E1\"\nsd = \"a.mkv\"\n"));
+    assert_snapshot!(submit(folder.path()));
+}
+
+#[test]
+fn a_season_file_that_is_not_there_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_snapshot!(submit(folder.path()));
+}
+
+#[test]
+fn all_bad_files_are_listed_at_once() {
+    let mut text = PLAIN.to_owned();
+    for (id, file) in [("E2", "gone.mkv"), ("E3", "disc"), ("E4", "b.iso"), ("E5", "empty.mkv")] {
+        text.push_str(&format!("\n[[episode]]\nid = \"{id}\"\nsd = \"{file}\"\n"));
+    }
+    let folder = season(&text);
+    std::fs::create_dir_all(folder.path().join("disc/VIDEO_TS")).unwrap();
+    std::fs::write(folder.path().join("b.iso"), b"x").unwrap();
+    std::fs::write(folder.path().join("empty.mkv"), b"").unwrap();
+    assert_snapshot!(submit(folder.path()));
+}
+
+#[test]
+fn a_recipe_that_nobody_knows_is_refused() {
+    let folder = season(&format!("{PLAIN}\n[train]\nrecipe = \"esrgam\"\n"));
+    assert_snapshot!(submit(folder.path()));
+}
+
+#[test]
+fn a_coordinator_that_is_not_there_fails_with_one() {
+    let folder = season(PLAIN);
+    with_settings!({filters => vec![(r"cannot be reached: .*", "cannot be reached: [REASON]")]}, {
+        assert_snapshot!(submit(folder.path()));
+    });
+}
+
+#[test]
+fn a_store_that_is_not_one_is_refused_before_anybody_is_asked() {
+    let folder = season(PLAIN);
+    let arguments = ["submit", "season.toml", "--upload", "--store", "ftp://host/x"];
+    assert_snapshot!(remaster(folder.path(), &arguments));
+}
+
+#[test]
+fn a_port_in_use_ends_up_with_the_words_of_the_coordinator() {
+    let coordinator = Path::new(env!("CARGO_BIN_EXE_remaster")).with_file_name("remaster-coordinator");
+    if !coordinator.is_file() {
+        eprintln!("skipped: {} is not built; make test builds it", coordinator.display());
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = held.local_addr().unwrap().to_string();
+    let shown = remaster(folder.path(), &["up", "--listen", &address, "--workers", "0", "--no-trainer"]);
+    with_settings!({filters => vec![(r"127\.0\.0\.1:\d+", "[ADDRESS]")]}, {
+        assert_snapshot!(shown);
+    });
+}
+
+#[test]
+fn completions_come_from_the_same_definition() {
+    let folder = tempfile::tempdir().unwrap();
+    let shown = remaster(folder.path(), &["completions", "bash"]);
+    assert!(shown.starts_with("exit: 0\n"));
+    assert!(shown.contains("--held-back"));
+}
+
+#[test]
+fn a_reader_that_closes_the_pipe_is_no_failure() {
+    let command = format!("{} completions bash | head -1; echo ${{PIPESTATUS[0]}}", env!("CARGO_BIN_EXE_remaster"));
+    let output = Command::new("bash").args(["-c", &command]).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stdout).ends_with("\n0\n"));
+}
