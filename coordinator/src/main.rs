@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clap::{Args, Parser, Subcommand};
 use remaster_coordinator::{Config, Coordinator, CoordinatorError, SystemClock, serve};
 use remaster_service::{CliError, TelemetryArgs};
-use remaster_store::Store;
+use remaster_store::{Store, StoreError};
 use tokio_stream::wrappers::TcpListenerStream;
 use tracing::info;
 
@@ -109,7 +109,14 @@ async fn run(args: ServeArgs) -> anyhow::Result<()> {
 /// A wrong URL or missing rights show now and not at the first commit.
 async fn open_store(url: &str) -> Result<Store, CliError> {
     let hint = "--store takes file:///absolute/path or s3://bucket/prefix; S3 credentials and endpoint come from AWS_*";
-    let store = Store::open(url).map_err(|error| CliError::usage(error.to_string()).with_hint(hint))?;
+    let store = Store::open(url).map_err(|error| {
+        let words = error.to_string();
+        let refused = match error {
+            StoreError::Url { .. } => CliError::usage(words),
+            _ => CliError::failed(format!("could not use the store: {words}")),
+        };
+        refused.with_hint(hint)
+    })?;
     store
         .probe()
         .await
