@@ -37,7 +37,10 @@ fn season(text: &str) -> TempDir {
 
 fn submit(folder: &Path) -> String {
     // Port 9 is discard: nobody listens there.
-    remaster(folder, &["submit", "season.toml", "--coordinator", "http://127.0.0.1:9"])
+    remaster(
+        folder,
+        &["submit", "season.toml", "--coordinator", "http://127.0.0.1:9"],
+    )
 }
 
 const PLAIN: &str = "version = 1\n[season]\nname = \"s\"\n\n[[episode]]\nid = \"E1\"\nsd = \"a.mkv\"\n";
@@ -47,10 +50,19 @@ fn help_is_the_contract() {
     let folder = tempfile::tempdir().unwrap();
     assert_snapshot!("help", remaster(folder.path(), &["--help"]));
     for command in ["up", "submit", "status", "report"] {
-        assert_snapshot!(format!("help-{command}"), remaster(folder.path(), &[command, "--help"]));
+        assert_snapshot!(
+            format!("help-{command}"),
+            remaster(folder.path(), &[command, "--help"])
+        );
     }
-    assert_snapshot!("help-dataset-export", remaster(folder.path(), &["dataset", "export", "--help"]));
-    assert_snapshot!("help-models-publish", remaster(folder.path(), &["models", "publish", "--help"]));
+    assert_snapshot!(
+        "help-dataset-export",
+        remaster(folder.path(), &["dataset", "export", "--help"])
+    );
+    assert_snapshot!(
+        "help-models-publish",
+        remaster(folder.path(), &["models", "publish", "--help"])
+    );
 }
 
 #[test]
@@ -74,7 +86,12 @@ fn a_season_file_that_is_not_there_is_named() {
 #[test]
 fn all_bad_files_are_listed_at_once() {
     let mut text = PLAIN.to_owned();
-    for (id, file) in [("E2", "gone.mkv"), ("E3", "disc"), ("E4", "b.iso"), ("E5", "empty.mkv")] {
+    for (id, file) in [
+        ("E2", "gone.mkv"),
+        ("E3", "disc"),
+        ("E4", "b.iso"),
+        ("E5", "empty.mkv"),
+    ] {
         text.push_str(&format!("\n[[episode]]\nid = \"{id}\"\nsd = \"{file}\"\n"));
     }
     let folder = season(&text);
@@ -109,13 +126,19 @@ fn a_store_that_is_not_one_is_refused_before_anybody_is_asked() {
 fn a_port_in_use_ends_up_with_the_words_of_the_coordinator() {
     let coordinator = Path::new(env!("CARGO_BIN_EXE_remaster")).with_file_name("remaster-coordinator");
     if !coordinator.is_file() {
-        eprintln!("skipped: {} is not built; make test builds it", coordinator.display());
+        eprintln!(
+            "skipped: {} is not built; make test builds it",
+            coordinator.display()
+        );
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = held.local_addr().unwrap().to_string();
-    let shown = remaster(folder.path(), &["up", "--listen", &address, "--workers", "0", "--no-trainer"]);
+    let shown = remaster(
+        folder.path(),
+        &["up", "--listen", &address, "--workers", "0", "--no-trainer"],
+    );
     with_settings!({filters => vec![(r"127\.0\.0\.1:\d+", "[ADDRESS]")]}, {
         assert_snapshot!(shown);
     });
@@ -131,7 +154,10 @@ fn completions_come_from_the_same_definition() {
 
 #[test]
 fn a_reader_that_closes_the_pipe_is_no_failure() {
-    let command = format!("{} completions bash | head -1; echo ${{PIPESTATUS[0]}}", env!("CARGO_BIN_EXE_remaster"));
+    let command = format!(
+        "{} completions bash | head -1; echo ${{PIPESTATUS[0]}}",
+        env!("CARGO_BIN_EXE_remaster")
+    );
     let output = Command::new("bash").args(["-c", &command]).output().unwrap();
     assert!(String::from_utf8_lossy(&output.stdout).ends_with("\n0\n"));
 }
