@@ -1,5 +1,6 @@
-//! Adam over the named parameters of a network. The rule is burn's; the moments are kept here by parameter name instead of
-//! burn's random ids, so that a checkpoint has the same bytes wherever it is written and fits a network built anew.
+//! Adam over the named parameters of a network. The rule is burn's; the moments are kept here by parameter name
+//! instead of burn's random ids, so that a checkpoint has the same bytes wherever it is written and fits a network
+//! built anew.
 
 use std::collections::BTreeMap;
 

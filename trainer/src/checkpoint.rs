@@ -1,7 +1,8 @@
 //! A resumable snapshot: everything that the next step depends on, as two objects in one folder named by content.
 //!
-//! `state.json` says where the run stands and carries the hash of `state.safetensors`; the folder's name is the sha256 of
-//! `state.json`, so one hash vouches for both. Batches and rates are functions of the step, so no random state is kept.
+//! `state.json` says where the run stands and carries the hash of `state.safetensors`; the folder's name is the
+//! sha256 of `state.json`, so one hash vouches for both. Batches and rates are functions of the step, so no random
+//! state is kept.
 
 use std::collections::BTreeMap;
 

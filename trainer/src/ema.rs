@@ -6,8 +6,8 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 use remaster_model::ParamPath;
 
-/// Share of the old average kept at a step of a stage, counted from 0. Rises to `decay`: a short run would otherwise still
-/// carry the weights it began with.
+/// Share of the old average kept at a step of a stage, counted from 0. Rises to `decay`: a short run would
+/// otherwise still carry the weights it began with.
 #[must_use]
 pub fn decay_at(step: u64, decay: f64) -> f64 {
     decay.min((1 + step) as f64 / (10 + step) as f64)

@@ -1,5 +1,5 @@
-//! Leased tasks: `train` and `publish` under the lease protocol. Heartbeats are the session's own task, so a step that takes
-//! minutes loses no lease.
+//! Leased tasks: `train` and `publish` under the lease protocol. Heartbeats are the session's own task, so a step
+//! that takes minutes loses no lease.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -2,10 +2,10 @@
 //!
 //! extract -> store -> **train -> publish** -> upscale.
 //!
-//! Promises: batches, rates and networks are functions of (manifest, recipe, seed, step), so a run that was stopped anywhere
-//! and resumed elsewhere gives the very weights of an undisturbed one (bit for bit on a CPU at an equal number of threads);
-//! what is wrong with the input shows before the first step. Left to others: networks and weight files (model), who may
-//! train what and when (coordinator).
+//! Promises: batches, rates and networks are functions of (manifest, recipe, seed, step), so a run that was stopped
+//! anywhere and resumed elsewhere gives the very weights of an undisturbed one (bit for bit on a CPU at an equal
+//! number of threads); what is wrong with the input shows before the first step. Left to others: networks and
+//! weight files (model), who may train what and when (coordinator).
 
 pub mod adam;
 pub mod checkpoint;

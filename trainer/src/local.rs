@@ -1,5 +1,5 @@
-//! `remaster-trainer train RECIPE.toml`: one run without a cluster. Checkpoints and models go to a folder laid out like a
-//! store; the same command goes on where it was stopped.
+//! `remaster-trainer train RECIPE.toml`: one run without a cluster. Checkpoints and models go to a folder laid out
+//! like a store; the same command goes on where it was stopped.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -40,7 +40,8 @@ pub struct LocalRun {
     pub shutdown: CancellationToken,
 }
 
-/// Trains, publishes into the folder, and copies each stage's model beside it as `<stage>.safetensors` and `<stage>.json`.
+/// Trains, publishes into the folder, and copies each stage's model beside it as `<stage>.safetensors` and
+/// `<stage>.json`.
 ///
 /// # Errors
 /// [`TrainError`]; after [`TrainError::Stopped`] the same call goes on from the last checkpoint.

@@ -106,8 +106,8 @@ fn main() -> ExitCode {
     finish(result)
 }
 
-/// libtorch's threads wait for each other by spinning unless told otherwise before they are loaded. Beside another busy
-/// process that made a step five times dearer, so this process replaces itself once with the variable set.
+/// libtorch's threads wait for each other by spinning unless told otherwise before they are loaded. Beside another
+/// busy process that made a step five times dearer, so this process replaces itself once with the variable set.
 fn wait_without_spinning() -> anyhow::Result<()> {
     const VARIABLE: &str = "OMP_WAIT_POLICY";
     if std::env::var_os(VARIABLE).is_some() {

@@ -1,4 +1,5 @@
-//! What a run says of itself: losses averaged between log lines, speed, time left, the share of time spent waiting for data.
+//! What a run says of itself: losses averaged between log lines, speed, time left, the share of time spent waiting
+//! for data.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

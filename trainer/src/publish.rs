@@ -1,5 +1,6 @@
-//! A checkpoint's averages as models: `model.safetensors` that any ESRGAN tool opens, with a card that says everything
-//! inference must do again in the same way. The id is the hash of the weights, so publishing twice is publishing once.
+//! A checkpoint's averages as models: `model.safetensors` that any ESRGAN tool opens, with a card that says
+//! everything inference must do again in the same way. The id is the hash of the weights, so publishing twice is
+//! publishing once.
 
 use remaster_domain::{
     ColourTransform, ContentHash, InputColour, Lattice, ModelCard, OutputObject, PublishResult,
@@ -90,8 +91,8 @@ pub async fn publish(
     Ok((PublishResult { models: published }, objects))
 }
 
-/// The median over the dataset of the transforms from SD colours back to HD colours: episodes without HD have none of
-/// their own. `None` where no record can be read or turned round.
+/// The median over the dataset of the transforms from SD colours back to HD colours: episodes without HD have none
+/// of their own. `None` where no record can be read or turned round.
 ///
 /// # Errors
 /// [`TrainError::Store`] when the store is away.
@@ -126,11 +127,9 @@ fn invert(colour: &ColourTransform) -> Option<ColourTransform> {
     for (row, line) in inverse.iter_mut().enumerate() {
         let turned: [f64; 3] = std::array::from_fn(|column| cofactor(column, row) / determinant);
         line[..3].copy_from_slice(&turned);
-        line[3] = -turned
-            .iter()
-            .zip(m)
-            .map(|(factor, of)| factor * of[3])
-            .sum::<f64>();
+        let offset: f64 = turned.iter().zip(m).map(|(factor, of)| factor * of[3]).sum();
+        // Not `-offset`, which writes an unchanged colour as -0.0.
+        line[3] = 0.0 - offset;
     }
     Some(ColourTransform(inverse))
 }

@@ -1,5 +1,5 @@
-//! One training run from its first or next step to its end. Blocking: it belongs on a thread of its own. Who asked for the
-//! run, a coordinator or a person, is behind [`Observer`].
+//! One training run from its first or next step to its end. Blocking: it belongs on a thread of its own. Who asked
+//! for the run, a coordinator or a person, is behind [`Observer`].
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

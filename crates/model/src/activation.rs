@@ -1,5 +1,6 @@
-//! ReLUs with a slope below 0, as `r + slope * (x - r)` with `r = relu(x)`. The values are exactly those of the usual form;
-//! its gradient needs no mask and takes half the time, which was a fifth of a training step of the Compact network.
+//! ReLUs with a slope below 0, as `r + slope * (x - r)` with `r = relu(x)`. The values are exactly those of the
+//! usual form; its gradient needs no mask and takes half the time, which was a fifth of a training step of the
+//! Compact network.
 
 use burn::tensor::Tensor;
 use burn::tensor::activation::{prelu as native_prelu, relu};

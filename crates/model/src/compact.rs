@@ -1,6 +1,6 @@
 //! SRVGGNetCompact, the small generator of Real-ESRGAN (Wang et al. 2021, arXiv 2107.10833), written from its
-//! description: a plain chain of convolutions and PReLUs whose output is added to the nearest-neighbour upsampling of
-//! the input, so it starts as a copy and learns the difference. Keys are BasicSR's `body.N`.
+//! description: a plain chain of convolutions and PReLUs whose output is added to the nearest-neighbour upsampling
+//! of the input, so it starts as a copy and learns the difference. Keys are BasicSR's `body.N`.
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;

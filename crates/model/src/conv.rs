@@ -1,5 +1,5 @@
-//! The one place that all convolutions go through, so that it can be exchanged: burn's generic weight gradient is no
-//! loss on a CPU, and has not been measured on a GPU.
+//! The one place that all convolutions go through, so that it can be exchanged: burn's generic weight gradient is
+//! no loss on a CPU, and has not been measured on a GPU.
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;

@@ -1,5 +1,5 @@
-//! The one file that names a backend. burn-tch is deprecated upstream since burn 0.22, so the whole of that choice lies
-//! here: another backend is another arm below and nothing else.
+//! The one file that names a backend. burn-tch is deprecated upstream since burn 0.22, so the whole of that choice
+//! lies here: another backend is another arm below and nothing else.
 
 use burn::tensor::Device;
 
@@ -38,8 +38,8 @@ pub fn device(kind: DeviceKind) -> Result<Device, ModelError> {
     }
 }
 
-/// Bounds the threads of one operation. Without it libtorch takes every core; two workers on one machine then fight.
-/// Results are bit-identical only at an equal number of threads.
+/// Bounds the threads of one operation. Without it libtorch takes every core; two workers on one machine then
+/// fight. Results are bit-identical only at an equal number of threads.
 pub fn set_threads(threads: usize) {
     #[cfg(feature = "tch")]
     tch::set_num_threads(i32::try_from(threads.max(1)).unwrap_or(i32::MAX));

@@ -1,8 +1,9 @@
-//! The U-Net discriminator with spectral normalisation of Real-ESRGAN (arXiv 2107.10833; spectral normalisation: Miyato
-//! et al. 2018, arXiv 1802.05957), written from the descriptions: one logit per pixel, any size that divides by 8.
+//! The U-Net discriminator with spectral normalisation of Real-ESRGAN (arXiv 2107.10833; spectral normalisation:
+//! Miyato et al. 2018, arXiv 1802.05957), written from the descriptions: one logit per pixel, any size that divides
+//! by 8.
 //!
-//! The power iteration is a step of its own ([`UnetDiscriminator::refresh`]), not a side effect of `forward`: a forward
-//! pass is then a pure function of the weights, and a resumed run repeats it bit by bit. Keys are those of
+//! The power iteration is a step of its own ([`UnetDiscriminator::refresh`]), not a side effect of `forward`: a
+//! forward pass is then a pure function of the weights, and a resumed run repeats it bit by bit. Keys are those of
 //! `torch.nn.utils.spectral_norm`.
 
 use burn::module::{Module, Param};

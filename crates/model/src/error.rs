@@ -1,5 +1,5 @@
-//! What can go wrong with a network: a shape that does not exist or weights that do not fit. None of it goes away by
-//! trying again.
+//! What can go wrong with a network: a shape that does not exist or weights that do not fit. None of it goes away
+//! by trying again.
 
 /// Why a network could not be built or filled.
 #[derive(Debug, thiserror::Error)]

@@ -18,8 +18,8 @@ pub struct RgbBatch {
     pub samples: Vec<f32>,
 }
 
-/// Runs the network. Sides that a pixel-unshuffle network cannot divide are padded by repeating the edge and cropped
-/// again. On a CPU the same input gives the same bits at the same number of threads.
+/// Runs the network. Sides that a pixel-unshuffle network cannot divide are padded by repeating the edge and
+/// cropped again. On a CPU the same input gives the same bits at the same number of threads.
 ///
 /// # Errors
 /// [`ModelError::Picture`] when the samples are not what the sizes say.

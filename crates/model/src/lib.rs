@@ -3,8 +3,8 @@
 //! extract -> store -> **train -> publish -> upscale**: training, publishing and upscaling build the same network
 //! from the same card, so what was trained is what runs.
 //!
-//! Left to others: data, losses and the loop (trainer), decoding and tiling (worker). Only this crate names a backend;
-//! everybody else holds burn's runtime `Device`.
+//! Left to others: data, losses and the loop (trainer), decoding and tiling (worker). Only this crate names a
+//! backend; everybody else holds burn's runtime `Device`.
 
 mod activation;
 mod compact;

@@ -1,5 +1,5 @@
-//! A network's parameters by name, on the host: what checkpoints, exports and imports are made of. Names are the paths of
-//! the fields, which are chosen to be BasicSR's keys.
+//! A network's parameters by name, on the host: what checkpoints, exports and imports are made of. Names are the
+//! paths of the fields, which are chosen to be BasicSR's keys.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
-//! VGG19 features for the perceptual loss (Simonyan & Zisserman 2015, arXiv 1409.1556). The weights are the user's: no
-//! registry has them, so they come from a safetensors file with torchvision's keys (`features.N.weight`). Layer widths are
-//! read from the file, which lets tests use a small one.
+//! VGG19 features for the perceptual loss (Simonyan & Zisserman 2015, arXiv 1409.1556). The weights are the user's:
+//! no registry has them, so they come from a safetensors file with torchvision's keys (`features.N.weight`). Layer
+//! widths are read from the file, which lets tests use a small one.
 
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::activation::relu;

@@ -1,5 +1,5 @@
-//! Weights as safetensors bytes with BasicSR's keys, and the network that a set of keys belongs to. Equal weights give
-//! equal bytes: a model's id is the hash of its file.
+//! Weights as safetensors bytes with BasicSR's keys, and the network that a set of keys belongs to. Equal weights
+//! give equal bytes: a model's id is the hash of its file.
 
 use burn::tensor::Device;
 use remaster_domain::{ModelArch, ModelCard};

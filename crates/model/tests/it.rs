@@ -1,4 +1,5 @@
-//! The networks against reference forward passes (fixtures/reference.py, plain numpy), and weights out and in again.
+//! The networks against reference forward passes (fixtures/reference.py, plain numpy), and weights out and in
+//! again.
 #![allow(clippy::unwrap_used)]
 
 use burn::module::Module;

@@ -1,5 +1,5 @@
-//! A manifest with its sidecars: every pair that counts and where it lies, split into what is trained on and what is held
-//! out. Whole shots are held out, so that no frame is judged whose neighbours were learnt.
+//! A manifest with its sidecars: every pair that counts and where it lies, split into what is trained on and what
+//! is held out. Whole shots are held out, so that no frame is judged whose neighbours were learnt.
 
 use futures::{StreamExt, TryStreamExt};
 use remaster_domain::{ContentHash, DatasetManifest, PairRecord, ShardRef};
@@ -149,8 +149,8 @@ async fn locate_in(store: Store, shard: ShardRef) -> Result<Vec<PairRef>, TrainE
     Ok(found)
 }
 
-/// Whole shots around a few evenly spread pairs. Shots are runs in the manifest's order, so only the pairs around a pivot
-/// have their records read: a season of 100,000 pairs starts as fast as a demo.
+/// Whole shots around a few evenly spread pairs. Shots are runs in the manifest's order, so only the pairs around a
+/// pivot have their records read: a season of 100,000 pairs starts as fast as a demo.
 async fn hold_out(store: &Store, pairs: &[PairRef]) -> Result<Vec<usize>, TrainError> {
     let share = |share: f64| (pairs.len() as f64 * share) as usize;
     let (aim, most) = (share(HELD_OUT_SHARE).max(1), share(HELD_OUT_SHARE_MAX));

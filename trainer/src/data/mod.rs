@@ -1,4 +1,5 @@
-//! Shards in, batches out: the order of everything is a pure function of manifest and seed; reading runs ahead of it.
+//! Shards in, batches out: the order of everything is a pure function of manifest and seed; reading runs ahead of
+//! it.
 
 pub mod dataset;
 pub mod order;

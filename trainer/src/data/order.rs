@@ -1,5 +1,5 @@
-//! Which pair and which crop of it stands at which place of which batch: pure functions of (seed, batch number), so a resumed
-//! run sees the very batches it would have seen, whatever was prefetched.
+//! Which pair and which crop of it stands at which place of which batch: pure functions of (seed, batch number), so
+//! a resumed run sees the very batches it would have seen, whatever was prefetched.
 
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -14,8 +14,8 @@ pub struct Draw {
     pub crop: u64,
 }
 
-/// Where a slot of a batch takes its crop from. Every slot keeps a pair for `crops_per_pair` batches; slots change their
-/// pairs in turn, so that reading and decoding is spread evenly and no batch has two crops of one position.
+/// Where a slot of a batch takes its crop from. Every slot keeps a pair for `crops_per_pair` batches; slots change
+/// their pairs in turn, so that reading and decoding is spread evenly and no batch has two crops of one position.
 #[must_use]
 pub fn draw(batch: u64, slot: usize, batch_size: usize, crops_per_pair: usize) -> Draw {
     let stagger = slot * crops_per_pair / batch_size;
@@ -33,8 +33,8 @@ pub fn is_new(batch: u64, slot: usize, batch_size: usize, crops_per_pair: usize)
     draw(batch, slot, batch_size, crops_per_pair).crop == 0
 }
 
-/// The endless sequence of pairs: a fresh permutation of all of them for every epoch. Keeps the last two epochs, since
-/// staggered slots look back over the seam.
+/// The endless sequence of pairs: a fresh permutation of all of them for every epoch. Keeps the last two epochs,
+/// since staggered slots look back over the seam.
 #[derive(Debug)]
 pub struct Order {
     seed: u64,

@@ -1,5 +1,5 @@
-//! Batches made ahead of the training thread: single pairs read by range, decoded on threads, cropped, and handed over
-//! through a bounded channel.
+//! Batches made ahead of the training thread: single pairs read by range, decoded on threads, cropped, and handed
+//! over through a bounded channel.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -155,8 +155,8 @@ struct Cache {
 }
 
 impl PairReader {
-    /// The pair, or the nearest after it that can be used: the choice depends on the data alone, so a resumed run makes it
-    /// again.
+    /// The pair, or the nearest after it that can be used: the choice depends on the data alone, so a resumed run
+    /// makes it again.
     async fn read_or_next(self: Arc<Self>, index: usize) -> Result<Arc<Pair>, TrainError> {
         let len = self.dataset.train.len();
         for candidate in (index..len).chain(0..index) {

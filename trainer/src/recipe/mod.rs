@@ -1,5 +1,6 @@
-//! A recipe: one TOML file that says everything of a run but its data. Words are BasicSR's, which people know. An unknown key
-//! is refused with the nearest known one, since a misspelt weight would otherwise cost a night of training.
+//! A recipe: one TOML file that says everything of a run but its data. Words are BasicSR's, which people know. An
+//! unknown key is refused with the nearest known one, since a misspelt weight would otherwise cost a night of
+//! training.
 
 mod resolve;
 

@@ -1,4 +1,5 @@
-//! From a name or a text to a recipe that can be used: parsing with helpful errors, and the checks that need no data.
+//! From a name or a text to a recipe that can be used: parsing with helpful errors, and the checks that need no
+//! data.
 
 use crate::TrainError;
 use crate::recipe::{Recipe, Stage};

@@ -1,4 +1,5 @@
-//! Whole runs on a synthetic season in a `file://` store: what is learnt, what resumes, what is refused, what is published.
+//! Whole runs on a synthetic season in a `file://` store: what is learnt, what resumes, what is refused, what is
+//! published.
 #![allow(clippy::unwrap_used)]
 
 mod season;

@@ -1,5 +1,5 @@
-//! A small season in a `file://` store: moving gradients with edges, LR by averaging, several shots, made by the same writer
-//! that extraction uses.
+//! A small season in a `file://` store: moving gradients with edges, LR by averaging, several shots, made by the
+//! same writer that extraction uses.
 
 use std::path::Path;
 
