@@ -20,6 +20,8 @@ use crate::output::{OutputFormat, duration, now_ms, show};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two tries to reach it.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// In a log, a sign of life of a long task.
+const LINE_EVERY_MS: i64 = 15_000;
 /// Steps of a bar: tasks differ in size, so a bar shows the share of the work known so far.
 const BAR_STEPS: u64 = 1000;
 
@@ -123,7 +125,8 @@ fn judge(job: &JobView) -> anyhow::Result<()> {
 struct Screen {
     bars: Option<MultiProgress>,
     by_kind: BTreeMap<String, ProgressBar>,
-    printed: BTreeMap<String, String>,
+    /// Per kind: what was printed last, and when.
+    printed: BTreeMap<String, (String, i64)>,
     heard: bool,
     told: String,
 }
@@ -151,17 +154,23 @@ impl Screen {
                     bar.set_position((share(kind) * BAR_STEPS as f64) as u64);
                     bar.set_message(line(kind, now_ms));
                 }
-                None => {
-                    // One line whenever a task has ended, not for every step of progress.
-                    let state = format!("{}/{} {}", kind.committed, kind.count(), kind.dead);
-                    if self.printed.insert(kind.kind.clone(), state.clone()).as_ref() != Some(&state) {
-                        eprintln!("{:<9} {}", kind.kind, line(kind, now_ms));
-                    }
-                }
+                None => self.print_line(kind, now_ms),
             }
         }
         if let Some(reason) = &job.waiting_reason {
             self.say(&format!("waiting: {reason}"));
+        }
+    }
+
+    /// A line when a task has ended, and now and then while one runs: not for every step of progress.
+    fn print_line(&mut self, kind: &KindView, now_ms: i64) {
+        let state = format!("{}/{} {}", kind.committed, kind.count(), kind.dead);
+        let is_new = self.printed.get(&kind.kind).is_none_or(|(before, at_ms)| {
+            *before != state || (kind.leased > 0 && now_ms - at_ms >= LINE_EVERY_MS)
+        });
+        if is_new {
+            eprintln!("{:<9} {}", kind.kind, line(kind, now_ms));
+            self.printed.insert(kind.kind.clone(), (state, now_ms));
         }
     }
 
