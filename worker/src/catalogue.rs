@@ -45,8 +45,12 @@ impl Catalogue {
         let at_path = |error: std::io::Error| WorkError::of_file(path, &error);
         let path_full = path.canonicalize().map_err(at_path)?;
         let (bytes, modified_ns) = stamp(&path_full).map_err(at_path)?;
-        let known = self.known.files.get(&path_full);
-        if let Some(entry) = known.filter(|entry| (entry.bytes, entry.modified_ns) == (bytes, modified_ns)) {
+        let is_same = |entry: &&Entry| (entry.bytes, entry.modified_ns) == (bytes, modified_ns);
+        if self.known.files.get(&path_full).filter(is_same).is_none() {
+            // Another worker may have read it meanwhile.
+            self.known.files.extend(read(&self.file).files);
+        }
+        if let Some(entry) = self.known.files.get(&path_full).filter(is_same) {
             return Ok(entry.sha256.clone());
         }
         tracing::info!(path = %path.display(), bytes, "hashing");

@@ -68,8 +68,10 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), CliError> {
         exit_with_stdin(shutdown.clone());
     }
     let worker = WorkerId::from_uuid(Uuid::now_v7());
-    let channel = connect(&args.coordinator)
-        .map_err(|error| CliError::usage(error.to_string()).with_hint("for example http://127.0.0.1:7700"))?;
+    let channel = connect(&args.coordinator).map_err(|_| {
+        CliError::usage(format!("`{}` is not a coordinator URL", args.coordinator))
+            .with_hint("for example http://127.0.0.1:7700")
+    })?;
     let store = open_store(&args.store).await?;
     let cache = match &args.cache {
         Some(folder) => folder.clone(),

@@ -74,7 +74,7 @@ mod tests {
                 .iter_mut()
                 .enumerate()
             {
-                *pixel = if (i + i / THUMB_WIDTH_PX) % 2 == 0 {
+                *pixel = if (i + i / THUMB_WIDTH_PX).is_multiple_of(2) {
                     16
                 } else {
                     235
