@@ -1,6 +1,9 @@
 //! Side by side against peers, one command: `make bench`. Every figure is printed with what it was measured on.
 
 mod coordinator;
+mod extract;
+mod train;
+mod upscale;
 
 use clap::{Parser, ValueEnum};
 
@@ -13,6 +16,12 @@ struct Arguments {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
+    /// Source frames per second of extraction against plain decoding.
+    Extract,
+    /// Training steps per second and the share spent waiting for data.
+    Train,
+    /// Upscaled frames per second, one worker and two.
+    Upscale,
     /// Lease + commit per second.
     Coordinator,
 }
@@ -27,6 +36,9 @@ fn main() -> anyhow::Result<()> {
     };
     for part in parts {
         let figure = match part {
+            Part::Extract => extract::run()?,
+            Part::Train => train::run()?,
+            Part::Upscale => upscale::run()?,
             Part::Coordinator => coordinator::run()?,
         };
         println!("{figure}");

@@ -98,12 +98,14 @@ pub(crate) async fn summary(
     })
 }
 
-/// Every task of a job in creation order.
+/// Every task of a job in creation order, with the worker that holds it or held it last.
 pub(crate) async fn task_list(readers: &SqlitePool, job: &JobRow) -> Result<Vec<TaskView>, CoordinatorError> {
     let rows = sqlx::query(
         "SELECT t.id, t.name, t.kind, t.state, t.attempt, t.done, t.total, t.note, t.message, t.started_ms,
              t.ended_ms, t.result, s.worker_id
-         FROM task t LEFT JOIN session s ON s.id = t.session_id WHERE t.job_id = $1 ORDER BY t.id",
+         FROM task t LEFT JOIN attempt a ON a.task_id = t.id AND a.token = t.token
+             LEFT JOIN session s ON s.id = a.session_id
+         WHERE t.job_id = $1 ORDER BY t.id",
     )
     .bind(job.id.as_str())
     .fetch_all(readers)

@@ -1,0 +1,66 @@
+//! Extraction against the floor that no tool can beat: ffmpeg decoding the same two files and throwing the frames away.
+//!
+//! Extraction reads both files once for the index and the chosen frames again, so the ratio says what finding, laying
+//! over each other and writing the pairs costs on top.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, ensure};
+use remaster_testkit::{Discs, binary};
+
+/// Length of the episode.
+const SECONDS: u32 = 14;
+/// Paired runs; each prints a line of its own.
+const RUNS: usize = 3;
+
+/// Prints the figures.
+pub(crate) fn run() -> anyhow::Result<String> {
+    let discs = Discs::make(SECONDS)?;
+    let (sd, hd) = (discs.file("ep1.sd.mkv"), discs.file("ep1.hd.mkv"));
+    let frames = f64::from(2 * SECONDS * 24);
+    let mut lines = Vec::new();
+    for _ in 0..RUNS {
+        let start = Instant::now();
+        decode(&sd)?;
+        decode(&hd)?;
+        let floor = frames / start.elapsed().as_secs_f64();
+        let out = tempfile::tempdir()?;
+        let start = Instant::now();
+        let said = extract(&sd, &hd, out.path())?;
+        let ours = frames / start.elapsed().as_secs_f64();
+        lines.push(format!(
+            "extract: {ours:.0} source frames/s ({said}), ffmpeg -f null {floor:.0} frames/s, ratio {:.2}",
+            ours / floor
+        ));
+    }
+    Ok(lines.join("\n"))
+}
+
+fn decode(file: &Path) -> anyhow::Result<()> {
+    let status = Command::new("ffmpeg")
+        .args(["-v", "error", "-nostdin", "-i"])
+        .arg(file)
+        .args(["-map", "0:v:0", "-f", "null", "-"])
+        .status()?;
+    ensure!(status.success(), "ffmpeg cannot decode {}", file.display());
+    Ok(())
+}
+
+/// Extracts; answers how many pairs the worker says it made.
+fn extract(sd: &Path, hd: &Path, out: &Path) -> anyhow::Result<String> {
+    let output = Command::new(binary("remaster-worker")?)
+        .arg("extract")
+        .arg("--sd")
+        .arg(sd)
+        .arg("--hd")
+        .arg(hd)
+        .arg("--out")
+        .arg(out)
+        .output()?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "extract failed: {stderr}");
+    let last = stderr.lines().last().context("extract said nothing")?;
+    Ok(last.to_owned())
+}
