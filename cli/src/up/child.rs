@@ -107,6 +107,21 @@ impl Child {
         }
     }
 
+    /// How it ended, with its error where it had one to say.
+    pub(super) fn end_reason(&mut self) -> String {
+        let status = self
+            .process
+            .try_wait()
+            .ok()
+            .flatten()
+            .map_or("unknown".to_owned(), |status| status.to_string());
+        let text = read_from(&self.spec.log, self.log_start).unwrap_or_default();
+        match error_start(&text) {
+            Some(_) => format!("{status}: {}", last_error(&text).0),
+            None => status,
+        }
+    }
+
     /// What it said before it ended, as an error of ours.
     pub(super) fn last_words(&self) -> CliError {
         let text = read_from(&self.spec.log, self.log_start).unwrap_or_default();
@@ -150,13 +165,14 @@ fn read_from(log: &Path, start: u64) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
+fn error_start(text: &str) -> Option<usize> {
+    let after_line = text.rfind("\nerror: ").map(|at| at + 1);
+    after_line.or_else(|| text.starts_with("error: ").then_some(0))
+}
+
 /// The last `error: ...` with its hint, else the last lines.
 fn last_error(text: &str) -> (String, Option<String>) {
-    let start = text
-        .rfind("\nerror: ")
-        .map(|at| at + 1)
-        .or_else(|| text.starts_with("error: ").then_some(0));
-    let Some(start) = start else {
+    let Some(start) = error_start(text) else {
         let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
         let last = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n  ");
         return (

@@ -18,6 +18,7 @@ use self::child::{Child, ChildSpec};
 use crate::args::{ConnectArgs, UpArgs};
 use crate::client::Coordinator;
 use crate::fleet;
+use crate::output::now_ms;
 
 /// Opening the database and probing a store over a slow line.
 const COORDINATOR_START_MAX: Duration = Duration::from_secs(60);
@@ -194,9 +195,16 @@ async fn wait_for_workers(
         coordinator: url.to_owned(),
     })?;
     let wanted = children.len() - 1;
+    // Workers of an earlier life may still be listed as live.
+    let since_ms = now_ms();
     let look = async || {
         let workers = fleet::list(&coordinator).await.unwrap_or_default();
-        Ok((workers.iter().filter(|worker| worker.state == "live").count() >= wanted).then_some(()))
+        Ok((workers
+            .iter()
+            .filter(|worker| worker.state == "live" && worker.seen_ms >= since_ms)
+            .count()
+            >= wanted)
+            .then_some(()))
     };
     until(WORKERS_START_MAX, "the workers", shutdown, children, look)
         .await
@@ -267,8 +275,8 @@ fn tend(child: &mut Child, backoff: &mut Backoff) {
         }
     } else if child.has_ended().unwrap_or(true) {
         backoff.died(now);
-        let words = child.last_words();
-        warn!(name = child.name(), %words, "ended; it will be started again");
+        let reason = child.end_reason();
+        warn!(name = child.name(), %reason, "ended; it will be started again");
     }
 }
 
