@@ -64,11 +64,11 @@ pub(crate) fn run() -> anyhow::Result<String> {
     let log = String::from_utf8_lossy(&trained.stderr);
     ensure!(trained.status.success(), "training failed: {log}");
     let line = |stage: &str| {
-        let lines = log
+        let mut lines = log
             .lines()
             .filter(|line| line.contains(&format!(" {stage} l_g_")) && line.contains("steps/s"));
         lines
-            .last()
+            .next_back()
             .map(str::to_owned)
             .with_context(|| format!("no log line of stage {stage} in: {log}"))
     };
