@@ -1,6 +1,6 @@
 //! Published models: `models list|show|publish`. A model is never overwritten; publishing moves a season's channel.
 
-use remaster_domain::{ContentHash, ModelCard};
+use remaster_domain::{ContentHash, ModelArch, ModelCard};
 use remaster_proto::pb;
 use remaster_store::Key;
 use serde::Serialize;
@@ -96,7 +96,7 @@ pub(crate) fn card_rows(card: &ModelCard) -> Vec<Vec<String>> {
     };
     let mut rows: Vec<Vec<String>> = Vec::new();
     let mut row = |name: &str, value: String| rows.push(vec![name.to_owned(), value]);
-    row("network", plain(serde_json::to_value(&card.arch)));
+    row("network", network(&card.arch));
     row("scale", card.scale.to_string());
     row("lattice", plain(serde_json::to_value(card.lattice)));
     row(
@@ -131,6 +131,24 @@ pub(crate) fn card_rows(card: &ModelCard) -> Vec<Vec<String>> {
     );
     row("licence", card.licence_note.clone());
     rows
+}
+
+fn network(arch: &ModelArch) -> String {
+    match arch {
+        ModelArch::RrdbNet {
+            num_feat,
+            num_block,
+            num_grow_ch,
+            unshuffle,
+        } => {
+            format!(
+                "RRDBNet, {num_feat} features, {num_block} blocks, {num_grow_ch} growth, unshuffle {unshuffle}"
+            )
+        }
+        ModelArch::Compact { num_feat, num_conv } => {
+            format!("SRVGGNetCompact, {num_feat} features, {num_conv} convolutions")
+        }
+    }
 }
 
 /// What `publish` prints.

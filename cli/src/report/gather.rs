@@ -84,11 +84,6 @@ pub(crate) struct OutputRow {
 /// As much of the trainer's state.json as a report shows; what else is in it may change.
 #[derive(Debug, Deserialize)]
 struct CheckpointState {
-    record: RunRecord,
-}
-
-#[derive(Debug, Deserialize)]
-struct RunRecord {
     #[serde(default)]
     history: Vec<LossPoint>,
     #[serde(default)]
@@ -162,7 +157,7 @@ async fn take(data: &mut ReportData, store: &Store, name: &str, result: TaskResu
         TaskResult::Train(train) => {
             let key = Key::checkpoint_state(&train.checkpoint);
             let state: CheckpointState = store.get_json(&key).await.map_err(store_failed)?;
-            let RunRecord { history, notes } = state.record;
+            let CheckpointState { history, notes } = state;
             data.training = Some(Training {
                 steps: train.steps,
                 points: history,
