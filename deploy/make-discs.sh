@@ -17,7 +17,7 @@
 set -euo pipefail
 
 SECONDS_PER_EPISODE=14
-STARTS=100,270,400     # seconds into the film: three different scenes
+STARTS=100,270,350     # seconds into the film: three different scenes, each with detail to win back
 RECIPE=demo
 NAME=demo
 PRESET=veryfast        # of the upscaled video's encoder, written into season.toml
