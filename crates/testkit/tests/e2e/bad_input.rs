@@ -27,7 +27,7 @@ fn bad_episodes_are_named_and_stop_nobody() {
     for (episode, word) in [
         ("not-a-video", "not"),
         ("audio-only", "video"),
-        ("cut-off", "truncated"),
+        ("cut-off", "cut off"),
         ("another", "another episode"),
     ] {
         let dead: Vec<_> = summary
