@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::TrainError;
 use crate::checkpoint::RunIdentity;
 use crate::data::Dataset;
-use crate::publish::{Publication, colour_cube, publish};
+use crate::publish::{Publication, publish, seen_in_pairs};
 use crate::recipe::Recipe;
 use crate::run::{FinishedRun, Observer, RunPlan, Wish, train};
 
@@ -98,7 +98,7 @@ impl Runner {
             dataset: spec.dataset,
             recipe: Recipe::text_of(&spec.recipe).to_owned(),
             lattice: dataset.manifest.lattice,
-            colour_cube: colour_cube(store, &dataset).await?,
+            seen: seen_in_pairs(store, &dataset).await?,
         };
         let (result, objects) = publish(store, store, publication).await?;
         Ok(Completion {

@@ -14,7 +14,7 @@ use tracing::info;
 use crate::TrainError;
 use crate::checkpoint::RunIdentity;
 use crate::data::Dataset;
-use crate::publish::{Publication, colour_cube, publish};
+use crate::publish::{Publication, publish, seen_in_pairs};
 use crate::recipe::Recipe;
 use crate::run::{Observer, RunPlan, Wish, train};
 
@@ -70,7 +70,7 @@ pub async fn train_locally(local: LocalRun) -> Result<PublishResult, TrainError>
         dataset: identity.dataset,
         recipe: identity.recipe,
         lattice: dataset.manifest.lattice,
-        colour_cube: colour_cube(&pairs, &dataset).await?,
+        seen: seen_in_pairs(&pairs, &dataset).await?,
     };
     let (published, _) = publish(&outputs, &outputs, publication).await?;
     for model in &published.models {

@@ -65,26 +65,26 @@ impl Meter {
 }
 
 impl Reading {
-    /// One line for people.
+    /// One line for people; whoever shows it knows how far the run is and adds what is left.
     #[must_use]
-    pub fn line(&self, stage: &str, steps_left: u64) -> String {
+    pub fn line(&self, stage: &str) -> String {
         let losses: Vec<_> = self
             .losses
             .iter()
             .map(|(name, value)| format!("{name} {value:.5}"))
             .collect();
-        let eta_seconds = (steps_left as f64 / self.steps_per_second.max(1e-9)).round() as u64;
         let (speed, wait) = (self.steps_per_second, self.data_wait_share * 100.0);
-        let eta = format!(
-            "{}:{:02}:{:02}",
-            eta_seconds / 3600,
-            eta_seconds / 60 % 60,
-            eta_seconds % 60
-        );
         format!(
-            "{stage} {}, {speed:.2} steps/s, {wait:.0} % waiting for data, {eta} left",
+            "{stage} {}, {speed:.2} steps/s, {wait:.0} % waiting for data",
             losses.join(" ")
         )
+    }
+
+    /// Time that so many steps will take, as `h:mm:ss`.
+    #[must_use]
+    pub fn eta(&self, steps_left: u64) -> String {
+        let seconds = (steps_left as f64 / self.steps_per_second.max(1e-9)).round() as u64;
+        format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
     }
 }
 
@@ -109,9 +109,10 @@ mod tests {
         let reading = meter.take(start + Duration::from_secs(4));
         assert_eq!(reading.losses["l_g_pix"], 0.375);
         assert_eq!(
-            reading.line("l1", 60),
-            "l1 l_g_pix 0.37500, 0.50 steps/s, 25 % waiting for data, 0:02:00 left"
+            reading.line("l1"),
+            "l1 l_g_pix 0.37500, 0.50 steps/s, 25 % waiting for data"
         );
+        assert_eq!(reading.eta(60), "0:02:00");
         assert!(meter.take(start + Duration::from_secs(5)).losses.is_empty());
     }
 }

@@ -200,13 +200,12 @@ impl<'a> Run<'a> {
             });
         }
         if record.step.is_multiple_of(self.plan.recipe.logger.print_freq) || stage_ends {
-            self.line = self
-                .meter
-                .take(Instant::now())
-                .line(&stage.name, total - record.step);
+            let reading = self.meter.take(Instant::now());
+            self.line = reading.line(&stage.name);
             let damaged = self.batches.damaged_count();
             info!(
                 step = record.step,
+                left = reading.eta(total - record.step),
                 peak_rss_mib = peak_rss_mib(),
                 damaged,
                 "{}",

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{FrameRange, IndexedSource};
+use crate::{ColourTransform, FrameRange, IndexedSource};
 
 /// On whose pixels the pairs lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,15 +23,6 @@ pub struct Transform {
     pub tx: f64,
     /// Vertical shift in HD lines.
     pub ty: f64,
-}
-
-/// `rgb_to = m * [r, g, b, 1]`: one 3x4 matrix over gamma RGB in 0..1, row by row.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct ColourTransform(pub [[f64; 4]; 3]);
-
-impl ColourTransform {
-    /// Changes nothing.
-    pub const IDENTITY: Self = Self([[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]]);
 }
 
 /// The rectangle of SD pixels that carries picture, in whole pixels of the coded frame.

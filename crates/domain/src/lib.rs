@@ -7,6 +7,7 @@
 
 mod alignment;
 mod card;
+mod colour;
 mod hash;
 mod ids;
 mod index;
@@ -19,10 +20,9 @@ mod source;
 mod task;
 mod upscale;
 
-pub use alignment::{
-    ActiveArea, Alignment, ColourTransform, EpisodeSpan, Lattice, PairChoice, PathSegment, Transform,
-};
+pub use alignment::{ActiveArea, Alignment, EpisodeSpan, Lattice, PairChoice, PathSegment, Transform};
 pub use card::{InputColour, ModelArch, ModelCard, StageMetrics};
+pub use colour::ColourTransform;
 pub use hash::{ContentHash, ContentHasher};
 pub use ids::{EpisodeId, IdError, JobId, LeaseToken, RunId, SeasonId, SessionId, TaskId, WorkerId};
 pub use index::{FrameInfo, PictType, Rational, SourceIndex, THUMB_HEIGHT_PX, THUMB_WIDTH_PX, VideoInfo};

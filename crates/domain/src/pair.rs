@@ -67,6 +67,9 @@ pub struct PairRecord {
     pub lattice: Lattice,
     /// HR pixels per LR pixel.
     pub scale: u32,
+    /// Pixel aspect of the SD frame.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sar: Option<Rational>,
     /// The coded SD pixels that the LR image shows.
     pub active: ActiveArea,
     /// LR rectangles to leave out of the loss.

@@ -1,10 +1,10 @@
 //! What was done to the colours between the two discs: one 3x4 matrix over gamma RGB for an episode.
 //!
 //! Fitted on means of flat 8x8 blocks, where misplaced edges and coding noise say nothing, with Huber weights against logos and
-//! bad blocks. The default moves HD to SD's colours, so that the model learns no colour change; the inverse goes to the
-//! viewer. Decoding with the right YUV matrix comes before all this and belongs to media.
+//! bad blocks. The default moves HD to SD's colours, so that the model learns no colour change. Decoding with the right
+//! YUV matrix comes before all this and belongs to media.
 
-use nalgebra::{Matrix3, Matrix4, Vector3, Vector4};
+use nalgebra::{Matrix4, Vector4};
 use remaster_domain::ColourTransform;
 
 use crate::Rgb;
@@ -92,32 +92,6 @@ pub fn apply_colour(transform: &ColourTransform, picture: &Rgb) -> Rgb {
         data.extend((0..red.len()).map(value));
     }
     Rgb::new(picture.width, picture.height, data)
-}
-
-/// The way back; none for a transform that lost a colour.
-#[must_use]
-pub fn invert_colour(transform: &ColourTransform) -> Option<ColourTransform> {
-    let m = &transform.0;
-    let turn = Matrix3::from_fn(|row, column| m[row][column]);
-    let inverse = turn.try_inverse().filter(|i| i.iter().all(|v| v.is_finite()))?;
-    let shift = inverse * Vector3::new(m[0][3], m[1][3], m[2][3]);
-    let row = |r: usize| [inverse[(r, 0)], inverse[(r, 1)], inverse[(r, 2)], -shift[r]];
-    Some(ColourTransform([row(0), row(1), row(2)]))
-}
-
-/// The median of each number: one odd episode does not bend a season.
-#[must_use]
-pub fn median_colour(transforms: &[ColourTransform]) -> Option<ColourTransform> {
-    if transforms.is_empty() {
-        return None;
-    }
-    let mut median = ColourTransform::IDENTITY;
-    for (row, values) in median.0.iter_mut().enumerate() {
-        for (column, value) in values.iter_mut().enumerate() {
-            *value = percentile(transforms.iter().map(|t| t.0[row][column]).collect(), 0.5);
-        }
-    }
-    Some(median)
 }
 
 /// What is left over after a transform; zero where there are no blocks.
@@ -247,15 +221,6 @@ mod tests {
     }
 
     #[test]
-    fn there_and_back_changes_nothing() {
-        let back = invert_colour(&GRADE).unwrap();
-        let hd = patches(false);
-        let same = apply_colour(&back, &apply_colour(&GRADE, &hd));
-        assert!(same.data.iter().zip(&hd.data).all(|(a, b)| (a - b).abs() < 1e-5));
-        assert_eq!(invert_colour(&ColourTransform([[0.0; 4]; 3])), None);
-    }
-
-    #[test]
     fn grey_pictures_do_not_make_a_wild_matrix() {
         let fit = fit_colour(&colour_samples(&patches(true), &patches(true))).unwrap();
         assert!(furthest(&fit, &ColourTransform::IDENTITY) < 0.01, "{fit:?}");
@@ -267,11 +232,5 @@ mod tests {
         picture.data[..128 * 8].fill(1.0);
         assert_eq!(colour_samples(&picture, &picture).len(), 256 - 16);
         assert_eq!(fit_colour(&[]), None);
-    }
-
-    #[test]
-    fn the_median_ignores_one_odd_episode() {
-        let odd = ColourTransform([[9.0; 4]; 3]);
-        assert_eq!(median_colour(&[GRADE, odd, GRADE]), Some(GRADE));
     }
 }

@@ -25,10 +25,7 @@ mod viterbi;
 mod warp;
 
 pub use choose::{ChooseInput, PAIRS_PER_SHARD, choose_frames};
-pub use colour::{
-    ColourResidual, ColourSample, apply_colour, colour_residual, colour_samples, fit_colour, invert_colour,
-    median_colour,
-};
+pub use colour::{ColourResidual, ColourSample, apply_colour, colour_residual, colour_samples, fit_colour};
 pub use gates::{Gate, GateLimits, Verdict, block_zncc_p5, judge_pair};
 pub use metrics::{psnr_y, ssim_y};
 pub use path::{EDGE_FRAMES, PathConfig, align_path, hd_frame, is_safe};

@@ -14,7 +14,7 @@ use remaster_store::Key;
 use remaster_trainer::TrainError;
 use remaster_trainer::checkpoint::{CheckpointState, RunIdentity, read};
 use remaster_trainer::data::{Batch, BatchStream, CropConfig, Dataset, StreamConfig};
-use remaster_trainer::publish::{Publication, colour_cube, publish};
+use remaster_trainer::publish::{Publication, publish, seen_in_pairs};
 use remaster_trainer::recipe::Recipe;
 use remaster_trainer::run::{FinishedRun, Observer, RunPlan, Wish, train};
 use season::Season;
@@ -246,7 +246,7 @@ async fn published_models_carry_their_stage_and_load_by_their_card() {
         dataset: season.hash.clone(),
         recipe: recipe_text,
         lattice: dataset.manifest.lattice,
-        colour_cube: colour_cube(&season.store, &dataset).await.unwrap(),
+        seen: seen_in_pairs(&season.store, &dataset).await.unwrap(),
     };
     let (published, objects) = publish(&season.store, &season.store, publication.clone())
         .await

@@ -142,6 +142,7 @@ fn record(frame: u32) -> PairRecord {
         segment: 0,
         lattice: Lattice::SdNative,
         scale: 2,
+        sar: Some(Rational { num: 64, den: 45 }),
         active: ActiveArea {
             x: 0,
             y: 0,

@@ -86,6 +86,7 @@ impl PairMaker<'_> {
             segment: choice.segment,
             lattice: alignment.lattice,
             scale: alignment.scale,
+            sar: Some(self.sd.index.video.sar),
             active: alignment.active,
             mask: Vec::new(),
             transform: alignment.transform,
