@@ -10,10 +10,10 @@ use super::gather::{ModelRow, ReportData, Training};
 use crate::models::card_rows;
 use crate::output::size;
 
-const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#222;background:#fff}\
+const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:1360px;margin:2em auto;padding:0 1em;color:#222;background:#fff}\
 table{border-collapse:collapse;margin:.6em 0}td,th{padding:.2em .9em .2em 0;text-align:left;vertical-align:top}\
 th{border-bottom:1px solid #999}td.n{text-align:right;font-variant-numeric:tabular-nums}code{font-size:.85em}\
-figure{margin:.5em 1em .5em 0;display:inline-block;vertical-align:top}figcaption{font-weight:600}img{display:block;max-width:100%}\
+figure{margin:.5em .8em .5em 0;display:inline-block;vertical-align:top}figcaption{font-weight:600}img{display:block;max-width:100%}\
 .chart p{margin:0;font-size:.8em;color:#666}.chart svg{background:#f4f4f4;color:#0a58ca}.note{background:#fff6da;padding:.5em 1em}\
 @media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}.chart svg{background:#262626;color:#6ea8fe}.note{background:#3a3215}}";
 

@@ -6,10 +6,12 @@ use std::process::Command;
 use remaster_testkit::{Cluster, ClusterConfig, Discs, StoreAt};
 
 use crate::season::{SECONDS_PER_EPISODE, output, wait_for_end, write_season};
+use crate::turn;
 use crate::video::video_times_ms;
 
 #[test]
 fn bad_episodes_are_named_and_stop_nobody() {
+    let _turn = turn();
     let discs = Discs::make(SECONDS_PER_EPISODE).unwrap();
     let cluster = Cluster::start(ClusterConfig {
         workers: 2,
@@ -19,7 +21,7 @@ fn bad_episodes_are_named_and_stop_nobody() {
     })
     .unwrap();
     let bad = bad_episodes(cluster.dir(), &discs);
-    let season = write_season(cluster.dir(), &discs.dir, 10, &bad);
+    let season = write_season(cluster.dir(), &discs.dir, 40, &bad);
     let job = cluster.submit(&season, &[]).unwrap();
     let ended = wait_for_end(&cluster, &job);
     let summary = ended.summary.unwrap();

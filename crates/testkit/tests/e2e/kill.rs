@@ -8,10 +8,15 @@ use remaster_store::Key;
 use remaster_testkit::{Cluster, ClusterConfig, Discs, StoreAt, binary, wait_until};
 
 use crate::season::{PATIENCE, SECONDS_PER_EPISODE, fetch, output, wait_for_end, write_season};
+use crate::turn;
 use crate::video::packet_hash;
+
+/// Enough for the trainer to be caught between two of its checkpoints.
+const TRAINING_STEPS: u32 = 400;
 
 #[test]
 fn every_process_may_be_killed_once() {
+    let _turn = turn();
     let discs = Discs::make(SECONDS_PER_EPISODE).unwrap();
     let mut cluster = Cluster::start(ClusterConfig {
         workers: 2,
@@ -20,7 +25,7 @@ fn every_process_may_be_killed_once() {
         heartbeat_ms: 1_000,
     })
     .unwrap();
-    let season = write_season(cluster.dir(), &discs.dir, 60, "");
+    let season = write_season(cluster.dir(), &discs.dir, TRAINING_STEPS, "");
     let job = cluster.submit(&season, &[]).unwrap();
     let mut seen = Seen::default();
 

@@ -5,3 +5,12 @@ mod bad_input;
 mod kill;
 mod season;
 mod video;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// A season has six processes; two at once on two cores would only wait for each other.
+static TURN: Mutex<()> = Mutex::new(());
+
+fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}

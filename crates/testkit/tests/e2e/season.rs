@@ -7,6 +7,7 @@ use remaster_proto::pb;
 use remaster_store::{Key, Store};
 use remaster_testkit::{Cluster, ClusterConfig, Discs, S3Server, StoreAt, wait_until};
 
+use crate::turn;
 use crate::video::{packet_hash, video_field, video_times_ms};
 
 /// A whole season takes about a minute on two free cores.
@@ -20,9 +21,9 @@ pub(crate) fn recipe(steps: u32) -> String {
         r#"name = "tiny"
 [network_g]
 type = "RRDBNet"
-num_feat = 8
+num_feat = 4
 num_block = 1
-num_grow_ch = 4
+num_grow_ch = 2
 [network_d]
 type = "UNetDiscriminatorSN"
 num_feat = 4
@@ -89,6 +90,7 @@ pub(crate) fn output(cluster: &Cluster, episode: &str) -> PathBuf {
 
 #[test]
 fn a_season_on_a_folder_becomes_episodes() {
+    let _turn = turn();
     let discs = Discs::make(SECONDS_PER_EPISODE).unwrap();
     let cluster = Cluster::start(ClusterConfig {
         workers: 2,
@@ -106,6 +108,7 @@ fn a_season_on_a_folder_becomes_episodes() {
 
 #[test]
 fn workers_that_share_nothing_but_s3_do_the_same() {
+    let _turn = turn();
     let discs = Discs::make(SECONDS_PER_EPISODE).unwrap();
     let bucket = tempfile::tempdir().unwrap();
     let mut cluster = Cluster::start(ClusterConfig {
