@@ -14,7 +14,7 @@ pub enum MediaError {
         path: PathBuf,
     },
     /// Something else than a video or audio file.
-    #[error("{} is not a video file: {reason}", .path.display())]
+    #[error("{} is not a video file: {reason}; name the ripped title itself (MKV, MP4, VOB, MPG, TS, M2TS, AVI)", .path.display())]
     NotMedia {
         /// The file.
         path: PathBuf,
@@ -22,7 +22,7 @@ pub enum MediaError {
         reason: String,
     },
     /// Media without a picture.
-    #[error("{} has no video stream, only {found}", .path.display())]
+    #[error("{} has no video stream, only {found}; name the file that has the picture", .path.display())]
     NoVideo {
         /// The file.
         path: PathBuf,
@@ -44,7 +44,7 @@ pub enum MediaError {
         detail: String,
     },
     /// Video that no frame, or not all frames, can be decoded from.
-    #[error("{} cannot be decoded: {detail}", .path.display())]
+    #[error("{} cannot be decoded: {detail}; copy or rip it again", .path.display())]
     Undecodable {
         /// The file.
         path: PathBuf,
