@@ -66,7 +66,7 @@ pub(crate) fn run() -> anyhow::Result<String> {
     let line = |stage: &str| {
         let mut lines = log
             .lines()
-            .filter(|line| line.contains(&format!(" {stage} l_g_")) && line.contains("steps/s"));
+            .filter(|line| line.contains(&format!(" {stage} l_")) && line.contains("steps/s"));
         lines
             .next_back()
             .map(str::to_owned)

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use remaster_proto::{MESSAGE_BYTES_MAX, connect, pb};
@@ -365,22 +365,19 @@ pub fn run_cli(arguments: &[&str], settings: &[(String, String)]) -> anyhow::Res
     })
 }
 
-/// A binary of the workspace, built before the tests run.
+/// A binary of the workspace, built before the tests run: beside the bench, or above the folder that tests lie in.
 ///
 /// # Errors
 /// When it is not there.
 pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
-    let test = std::env::current_exe()?;
-    let profile = test
+    let own = std::env::current_exe()?;
+    let found = own
         .ancestors()
-        .nth(2)
-        .context("the test lies outside a target folder")?;
-    let path = profile.join(name);
-    if path.is_file() {
-        Ok(path)
-    } else {
-        bail!("{} is not built; run make test", path.display())
-    }
+        .skip(1)
+        .take(2)
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file());
+    found.with_context(|| format!("{name} is not built beside {}; run make test", own.display()))
 }
 
 /// Looks at a condition until it holds.
