@@ -1,8 +1,9 @@
 //! Lease + commit per second through a real coordinator process: loopback gRPC, SQLite with fsync at every commit.
 //!
-//! The workers are simulated: they lease `index` tasks, one at a time each, and commit an answer that names no object, so
-//! what is measured is the protocol and the database and not the store.
+//! The workers are simulated: they lease `index` tasks, one at a time each, and commit an answer whose objects were put into
+//! the store before, so what is measured is the protocol, the database and the coordinator's look at the store.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -20,7 +21,9 @@ use uuid::Uuid;
 /// Simulated workers.
 const WORKERS: usize = 100;
 /// Queued tasks: more than can be done in the time.
-const EPISODES_PER_JOB: usize = 2000;
+const EPISODES_PER_JOB: usize = 1000;
+/// An episode has two discs to index.
+const TASKS: usize = 2 * EPISODES_PER_JOB * JOBS;
 const JOBS: usize = 10;
 /// How long is measured.
 const MEASURED: Duration = Duration::from_secs(10);
@@ -28,14 +31,31 @@ const MEASURED: Duration = Duration::from_secs(10);
 /// Prints the figure.
 pub(crate) fn run() -> anyhow::Result<String> {
     let coordinator = CoordinatorOnly::start(30_000, 10_000)?;
+    put_indexes(&coordinator.dir().join("store/indexes"))?;
     let runtime = tokio::runtime::Runtime::new()?;
     let (done, seconds) = runtime.block_on(measure(&coordinator.url))?;
     let rate = done as f64 / seconds;
     Ok(format!(
         "coordinator: {rate:.0} lease+commit/s ({done} in {seconds:.1} s; {WORKERS} simulated workers, one task at a time each, \
          {} tasks queued, SQLite with fsync, loopback gRPC)",
-        EPISODES_PER_JOB * JOBS
+        TASKS
     ))
+}
+
+/// The objects that the commits speak of, written straight into the folder that the store is.
+fn put_indexes(indexes: &Path) -> anyhow::Result<()> {
+    let index = index();
+    for (job, disc) in (0..JOBS).flat_map(|job| (0..2 * EPISODES_PER_JOB).map(move |disc| (job, disc))) {
+        let folder = indexes.join(source(job, disc).sha256.as_str()).join("v1");
+        std::fs::create_dir_all(&folder)?;
+        std::fs::write(folder.join(format!("{index}.json")), "{}")?;
+        std::fs::write(folder.join(format!("{index}.thumbs")), "")?;
+    }
+    Ok(())
+}
+
+fn index() -> ContentHash {
+    ContentHash::of(b"index")
 }
 
 async fn measure(url: &str) -> anyhow::Result<(u64, f64)> {
@@ -57,8 +77,8 @@ async fn measure(url: &str) -> anyhow::Result<(u64, f64)> {
 async fn submit(channel: Channel, job: usize) -> anyhow::Result<()> {
     let episodes = (0..EPISODES_PER_JOB).map(|n| Episode {
         id: format!("E{n}").parse().expect("a valid id"),
-        sd: Some(source(job, n)),
-        hd: None,
+        sd: Some(source(job, 2 * n)),
+        hd: Some(source(job, 2 * n + 1)),
     });
     let season = Season {
         name: format!("bench-{job}").parse()?,
@@ -78,7 +98,7 @@ async fn submit(channel: Channel, job: usize) -> anyhow::Result<()> {
         protocol_version: PROTOCOL_VERSION,
         spec_json: to_json(&JobSpec {
             season,
-            stage: Stage::All,
+            stage: Stage::Extract,
         }),
         priority: 0,
         job_id: JobId::from_uuid(Uuid::now_v7()).into(),
@@ -119,9 +139,8 @@ async fn work(url: String, number: usize, start: Instant, done: Arc<AtomicU64>) 
         .await?;
     while start.elapsed() < MEASURED {
         for lease in client.lease(1, Duration::from_secs(1)).await?.leases {
-            let index = ContentHash::of(lease.task.as_str().as_bytes());
             let result = TaskResult::Index(IndexResult {
-                index,
+                index: index(),
                 frame_count: 1,
             });
             client
