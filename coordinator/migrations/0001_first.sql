@@ -1,11 +1,6 @@
 -- The state of the flow line. Subset common to SQLite and PostgreSQL: TEXT ids, BIGINT ms, JSON as TEXT, SMALLINT booleans.
 -- Large columns stand last, so that scans of the small ones stay on the row's first page.
 
-CREATE TABLE meta (
-    name  TEXT PRIMARY KEY,
-    value TEXT NOT NULL
-);
-
 CREATE TABLE job (
     id         TEXT PRIMARY KEY,
     season     TEXT NOT NULL,

@@ -333,7 +333,11 @@ impl Session {
                     }
                 }
                 Ok(Err(ClientError::SessionUnknown(_))) => {
-                    let _ = register(&self.client, &self.config, &self.shutdown).await;
+                    // Bounded, so that a coordinator that goes away meanwhile does not keep the fence below from falling.
+                    let again = register(&self.client, &self.config, &self.shutdown);
+                    if !matches!(tokio::time::timeout(intervals.heartbeat, again).await, Ok(Ok(_))) {
+                        warn!("not registered again yet");
+                    }
                 }
                 Ok(Err(error)) => warn!(%error, "no answer to a heartbeat"),
                 Err(_) => warn!("no answer to a heartbeat in time"),

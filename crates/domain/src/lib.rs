@@ -28,7 +28,7 @@ pub use ids::{EpisodeId, IdError, JobId, LeaseToken, RunId, SeasonId, SessionId,
 pub use index::{FrameInfo, PictType, Rational, SourceIndex, THUMB_HEIGHT_PX, THUMB_WIDTH_PX, VideoInfo};
 pub use job::{FailureClass, Job, JobAction, JobSpec, JobState, Stage, TaskState};
 pub use lease::{Lease, LeaseProgress, Verdict};
-pub use manifest::{DatasetManifest, MANIFEST_VERSION, RunCheckpoint, RunManifest, ShardRef};
+pub use manifest::{DatasetManifest, MANIFEST_VERSION, ShardRef};
 pub use pair::{FieldAction, MaskRect, PairRecord, PairScores};
 pub use season::{
     Episode, EpisodeTable, ExtractTable, Season, SeasonError, SeasonFile, SeasonHead, TrainTable,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ContentHash, EpisodeId, Lattice, RunId, SeasonId};
+use crate::{ContentHash, EpisodeId, Lattice, SeasonId};
 
 /// Version written into every manifest.
 pub const MANIFEST_VERSION: u32 = 1;
@@ -41,28 +41,4 @@ impl DatasetManifest {
     pub fn pair_count(&self) -> usize {
         self.shards.iter().map(|shard| shard.keys.len()).sum()
     }
-}
-
-/// One recorded checkpoint of a run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RunCheckpoint {
-    /// Folder name under `checkpoints/`.
-    pub sha256: ContentHash,
-    /// Optimiser steps done over all stages.
-    pub step: u64,
-}
-
-/// `runs/<run>/manifest-<n>.json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RunManifest {
-    /// Format version, [`MANIFEST_VERSION`].
-    pub version: u32,
-    /// The run.
-    pub run: RunId,
-    /// sha256 of the dataset manifest it trains on.
-    pub dataset: ContentHash,
-    /// The recipe as TOML text.
-    pub recipe: String,
-    /// Checkpoints in step order.
-    pub checkpoints: Vec<RunCheckpoint>,
 }

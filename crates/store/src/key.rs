@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use remaster_domain::{ContentHash, EpisodeId, RunId, SeasonId};
+use remaster_domain::{ContentHash, EpisodeId, SeasonId};
 
 use crate::StoreError;
 
@@ -52,12 +52,6 @@ impl Key {
     #[must_use]
     pub fn dataset_manifest(season: &SeasonId, number: u32) -> Self {
         Self(format!("datasets/{season}/manifest-{number}.json"))
-    }
-
-    /// `runs/<run>/manifest-<n>.json`.
-    #[must_use]
-    pub fn run_manifest(run: &RunId, number: u32) -> Self {
-        Self(format!("runs/{run}/manifest-{number}.json"))
     }
 
     /// `checkpoints/<sha256>/state.safetensors`.

@@ -14,7 +14,5 @@ mod store;
 
 pub use error::StoreError;
 pub use key::Key;
-pub use shard::{
-    FinishedShard, PairFiles, SHARD_BYTES_TARGET, ShardEntry, ShardIndex, ShardMember, ShardWriter,
-};
+pub use shard::{FinishedShard, PairFiles, ShardEntry, ShardIndex, ShardMember, ShardWriter};
 pub use store::{Store, hash_file};

@@ -13,8 +13,6 @@ use tempfile::NamedTempFile;
 use crate::store::parse_json;
 use crate::{Key, Store, StoreError};
 
-/// Size a shard should not exceed by much: about 50 pairs of full DVD frames.
-pub const SHARD_BYTES_TARGET: u64 = 128 * 1024 * 1024;
 const BLOCK_BYTES: u64 = 512;
 
 /// The three files of a pair.
