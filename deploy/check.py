@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The checks that no lint knows: layering, unused dependencies, file headers, sizes, stray unwraps.
+"""The checks that no lint knows: layering, unused dependencies, licences, file headers, sizes, stray unwraps.
 
 Layering is the table of ARCHITECTURE.md, checked against `cargo metadata`. Prints every violation and exits 1.
 """
@@ -29,6 +29,13 @@ FREE = {"remaster-testkit", "remaster-bench"}
 ONLY = {"object_store": "remaster-store", "tch": "remaster-model", "sqlx": "remaster-coordinator"}
 # Named by generated code alone.
 GENERATED = {("remaster-proto", "tonic-prost")}
+# What may be linked: nothing that asks more than naming the authors, or than giving back changes to the library itself.
+LICENCES = {
+    "0BSD", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CC0-1.0",
+    "CDLA-Permissive-2.0", "ISC", "MIT", "MIT-0", "MPL-2.0", "Unicode-3.0", "Unlicense", "Zlib",
+}  # fmt: skip
+# Carry a licence file instead of a name: read, and found to be Apache-2.0.
+LICENCE_FILES_READ = {"cfg_block"}
 FILE_LINES_MAX = 500
 FUNCTION_LINES_MAX = 70
 
@@ -38,6 +45,26 @@ problems = []
 def metadata():
     text = subprocess.check_output(["cargo", "metadata", "--format-version", "1", "--no-deps", "--offline"])
     return json.loads(text)["packages"]
+
+
+def linked():
+    """Every package of the lock file that this platform builds."""
+    platform = re.search(r"host: (\S+)", subprocess.check_output(["rustc", "-vV"], text=True)).group(1)
+    command = ["cargo", "metadata", "--format-version", "1", "--offline", "--filter-platform", platform]
+    return json.loads(subprocess.check_output(command))["packages"]
+
+
+def check_licence(package):
+    name, expression = package["name"], package["license"]
+    if expression is None:
+        if name not in LICENCE_FILES_READ:
+            problems.append(f"{name} names no licence: read its licence file")
+        return
+    # One of several is enough; where a package joins some by AND, every name in it must do.
+    names = [word.strip() for word in re.split(r" AND | OR |[()/]", expression) if word.strip()]
+    enough = all if " AND " in expression else any
+    if not enough(name in LICENCES for name in names):
+        problems.append(f"{package['name']} has licence {expression}, which is not among those that may be linked")
 
 
 def check_layering(package):
@@ -107,6 +134,8 @@ def main():
         check_layering(package)
         check_unused(package)
     check_workspace_dependencies(packages)
+    for package in linked():
+        check_licence(package)
     tracked = subprocess.check_output(["git", "ls-files", "*.rs"], text=True).split()
     for name in tracked:
         check_file(pathlib.Path(name))
@@ -114,7 +143,7 @@ def main():
         print(problem, file=sys.stderr)
     if problems:
         sys.exit(1)
-    print(f"check: {len(packages)} packages, {len(tracked)} files: layering, dependencies, headers and sizes hold")
+    print(f"check: {len(packages)} packages, {len(tracked)} files: layering, dependencies, licences, headers and sizes hold")
 
 
 if __name__ == "__main__":

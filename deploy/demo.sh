@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 NETWORK=${1:-compact}
 SECONDS_PER_EPISODE=${DEMO_SECONDS:-14}   # chosen so that all of it fits 20 minutes on two cores
 FRAMES_JUDGED=24
-CACHE=${REMASTER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/remaster}
+CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/remaster
 FILM="$CACHE/film/bbb.mp4"
 DATA=$PWD/demo-data
 BIN=${CARGO_TARGET_DIR:-$PWD/target}/debug
@@ -33,7 +33,6 @@ bash deploy/make-discs.sh "$FILM" "$DATA/discs" --seconds "$SECONDS_PER_EPISODE"
 discs_took=$((SECONDS - began))
 
 say "starting coordinator, two workers and the trainer (logs in $DATA/logs)"
-unset REMASTER_CACHE   # a worker's --cache is another folder
 remaster up --dir "$DATA" --workers 2 --listen 127.0.0.1:0 > "$DATA/url" &
 up=$!
 stop() { kill "$up" 2>/dev/null || true; wait "$up" 2>/dev/null || true; }

@@ -2,13 +2,13 @@
 # Brings a bare Debian 12 machine to the point where `make test` and `make demo` run. Idempotent: what is already
 # there and has the right hash is left alone, and with a warm cache nothing is fetched.
 #
-#   REMASTER_CACHE   where libtorch and the film live   (default ${XDG_CACHE_HOME:-~/.cache}/remaster)
+#   XDG_CACHE_HOME   libtorch and the film live in its folder remaster   (default ~/.cache)
 #   LIBTORCH         a libtorch 2.9.0 of your own        (wins over the one fetched here)
 #   TORCH_VARIANT    cpu | cuda                          (default cpu; cuda takes the whole wheel and its libraries)
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
-CACHE=${REMASTER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/remaster}
+CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/remaster
 TORCH_VERSION=2.9.0
 TORCH_VARIANT=${TORCH_VARIANT:-cpu}
 TORCH_HOME="$CACHE/libtorch-$TORCH_VERSION-$TORCH_VARIANT"

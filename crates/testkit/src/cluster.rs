@@ -317,11 +317,23 @@ impl Process {
     /// # Errors
     /// When it does not end within `patience`.
     pub fn terminate(&mut self, patience: Duration) -> anyhow::Result<i32> {
+        let child = self
+            .child
+            .as_ref()
+            .with_context(|| format!("{} is not running", self.name))?;
+        kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGTERM)?;
+        self.wait(patience)
+    }
+
+    /// Waits for a process that ends by itself; answers the exit code.
+    ///
+    /// # Errors
+    /// When it does not end within `patience`; it is killed then.
+    pub fn wait(&mut self, patience: Duration) -> anyhow::Result<i32> {
         let mut child = self
             .child
             .take()
             .with_context(|| format!("{} is not running", self.name))?;
-        kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGTERM)?;
         let ended = wait_until("the process ends", patience, || Ok(child.try_wait()?));
         if ended.is_err() {
             child.kill()?;

@@ -20,9 +20,6 @@ pub fn film() -> anyhow::Result<PathBuf> {
 }
 
 fn cache() -> PathBuf {
-    if let Some(cache) = std::env::var_os("REMASTER_CACHE") {
-        return cache.into();
-    }
     let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     base.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache"))
         .join("remaster")

@@ -104,6 +104,8 @@ fn a_season_on_a_folder_becomes_episodes() {
     check_season(&cluster, &job, &discs);
     a_second_submit_of_the_same_season_does_nothing_twice(&cluster, &season);
     the_commands_tell_what_was_made(&cluster, &job);
+    a_stage_alone_is_submitted_and_watched(&cluster, &season);
+    a_channel_moves_to_a_model_and_back(&cluster);
 }
 
 #[test]
@@ -216,4 +218,54 @@ fn the_commands_tell_what_was_made(cluster: &Cluster, job: &str) {
         html.contains("<svg") && html.contains("l_g_pix"),
         "the report draws the loss"
     );
+}
+
+fn a_stage_alone_is_submitted_and_watched(cluster: &Cluster, season: &Path) {
+    let season = season.to_string_lossy();
+    for (stage, last) in [
+        ("extract", "curate"),
+        ("train", "publish"),
+        ("upscale", "assemble"),
+    ] {
+        let submitted = cluster
+            .cli(&["submit", &season, "--stage", stage, "--watch"])
+            .unwrap();
+        assert_eq!(submitted.code, 0, "{stage}: {}", submitted.stderr);
+        let job = cluster.job(submitted.stdout.trim()).unwrap().unwrap();
+        let ends: Vec<_> = job.tasks.iter().filter(|task| task.kind == last).collect();
+        assert!(!ends.is_empty(), "{stage} ends with {last}: {:?}", job.tasks);
+        assert!(ends.iter().all(|task| task.state == "committed"), "{ends:?}");
+    }
+}
+
+fn a_channel_moves_to_a_model_and_back(cluster: &Cluster) {
+    let json = |arguments: &[&str]| -> serde_json::Value {
+        let done = cluster
+            .cli(&[arguments, &["--output-format", "json"]].concat())
+            .unwrap();
+        assert_eq!(done.code, 0, "{arguments:?}: {}", done.stderr);
+        serde_json::from_str(&done.stdout).unwrap()
+    };
+    let models = json(&["models", "list"]);
+    let ids: Vec<_> = models
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|model| model["id"].as_str().unwrap())
+        .collect();
+    let mut before = serde_json::Value::Null;
+    for id in [ids[0], ids[1], ids[0]] {
+        let moved = json(&["models", "publish", id, "--season", "demo", "--channel", "best"]);
+        assert_eq!(moved["previous_model_id"], before);
+        let shown = json(&["models", "list"]);
+        let holders: Vec<_> = shown
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|model| model["channels"].to_string().contains("best"))
+            .collect();
+        assert_eq!(holders.len(), 1, "{shown}");
+        assert_eq!(holders[0]["id"], id);
+        before = id.into();
+    }
 }
