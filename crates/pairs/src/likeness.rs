@@ -10,9 +10,11 @@ use crate::viterbi::cheapest_path;
 
 /// Frames of a source that are looked at: of 22 minutes one every 2 s.
 const SAMPLES_MAX: usize = 700;
+/// Between two of them at least: a shot must not hold enough samples to earn a jump by its chance likeness to another.
+const SAMPLE_STEP_MIN: usize = 12;
 /// Furthest offset in HD frames: a minute of other logos or a recap more on one side.
 const RANGE_FRAMES: i64 = 1500;
-/// With samples seconds apart a jump must be earned by several of them: a tenth of this lets a wrong film hop along.
+/// A jump must be earned by several samples: a tenth of this lets a wrong film hop along.
 const JUMP_COST: f64 = 2.0;
 /// A sample that correlates less shows something else.
 const SAME_ZNCC_MIN: f64 = 0.8;
@@ -68,7 +70,7 @@ pub fn likeness(sd: &Sketch, hd: &Sketch) -> f64 {
 }
 
 fn share_at(sd: &Thumbs, hd: &Thumbs, slope: (i64, i64)) -> f64 {
-    let step = sd.len().div_ceil(SAMPLES_MAX).max(1);
+    let step = sd.len().div_ceil(SAMPLES_MAX).max(SAMPLE_STEP_MIN);
     let samples: Vec<usize> = (0..sd.len()).step_by(step).filter(|&i| !sd.is_low(i)).collect();
     let range = RANGE_FRAMES.min(sd.len().max(hd.len()) as i64);
     let offsets: Vec<i64> = (-range..=range).collect();
@@ -106,7 +108,7 @@ mod tests {
             let shot = (frame / 40) as f64;
             let mut luma = vec![60.0f64; THUMB_WIDTH_PX * THUMB_HEIGHT_PX];
             for blob in 0..6 {
-                let law = |n: u64| ((seed * 31 + n * 7) as f64 * 0.618 + shot * (n + 1) as f64 * 0.37).sin();
+                let law = |n: u64| (seed as f64 * 2.4 + n as f64 * 4.3 + shot * (n + 1) as f64 * 0.37).sin();
                 let x = 32.0 + 28.0 * (law(blob) + frame as f64 * 0.02).sin();
                 let y = 18.0 + 15.0 * law(blob + 40);
                 for (i, value) in luma.iter_mut().enumerate() {
