@@ -41,4 +41,4 @@ pub use task::{
     PublishResult, PublishSpec, PublishedModel, ShardFrames, TASK_RESULT_BYTES_MAX, TaskKind, TaskResult,
     TaskSpec, TrainResult, TrainSpec, UpscaleResult, UpscaleSpec,
 };
-pub use upscale::{Encoder, FrameRange, ModelRef, SegmentRef, UpscaleSettings};
+pub use upscale::{Encoder, FrameRange, ModelRef, Reuse, SegmentRef, UpscaleSettings};

@@ -140,6 +140,12 @@ pub struct UpscaleTable {
     pub preset: String,
     /// Longest segment in frames.
     pub segment_frames_max: u32,
+    /// `"auto"`, `"off"` or a number of levels: what is not made again where the picture stands still.
+    pub reuse: crate::Reuse,
+    /// Hold the colours of large areas to those of the source.
+    pub colour_lock: bool,
+    /// Move the colours to those of the HD discs, where the model's card knows how.
+    pub hd_colours: bool,
 }
 
 impl Default for UpscaleTable {
@@ -151,6 +157,9 @@ impl Default for UpscaleTable {
             crf: settings.crf,
             preset: settings.preset,
             segment_frames_max: settings.segment_frames_max,
+            reuse: settings.reuse,
+            colour_lock: settings.colour_lock,
+            hd_colours: settings.hd_colours,
         }
     }
 }
@@ -261,6 +270,9 @@ impl SeasonFile {
                 crf: self.upscale.crf,
                 preset: self.upscale.preset,
                 segment_frames_max: self.upscale.segment_frames_max,
+                reuse: self.upscale.reuse,
+                colour_lock: self.upscale.colour_lock,
+                hd_colours: self.upscale.hd_colours,
             },
             episodes,
         })

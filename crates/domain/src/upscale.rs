@@ -1,5 +1,7 @@
 //! Words of the upscale stage: frame ranges, encoder settings, segments and the model to use.
 
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ContentHash;
@@ -55,6 +57,12 @@ pub struct UpscaleSettings {
     pub preset: String,
     /// Longest segment in frames: a lost worker costs no more than this.
     pub segment_frames_max: u32,
+    /// What is not made again where the picture stands still.
+    pub reuse: Reuse,
+    /// Hold the colours of large areas to those of the source.
+    pub colour_lock: bool,
+    /// Move the colours to those of the HD discs, where the model's card knows how.
+    pub hd_colours: bool,
 }
 
 impl Default for UpscaleSettings {
@@ -64,6 +72,72 @@ impl Default for UpscaleSettings {
             crf: 16,
             preset: "medium".to_owned(),
             segment_frames_max: 240,
+            reuse: Reuse::Auto,
+            colour_lock: false,
+            hd_colours: false,
+        }
+    }
+}
+
+/// Which parts of a picture count as standing still, so that the network's last answer for them is used again.
+/// Written as `"auto"`, `"off"` or a number of levels.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "ReuseText", into = "ReuseText")]
+pub enum Reuse {
+    /// Those that differ by no more than the noise of the source, as measured.
+    #[default]
+    Auto,
+    /// None: every frame is made whole.
+    Off,
+    /// Those that differ by at most so many levels of 255; 0 is exact.
+    Within(u8),
+}
+
+impl Reuse {
+    /// A larger threshold would reuse what moves.
+    pub const LEVELS_MAX: u8 = 32;
+}
+
+impl FromStr for Reuse {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let levels = || text.parse().ok().filter(|levels| *levels <= Self::LEVELS_MAX);
+        match text {
+            "auto" => Ok(Self::Auto),
+            "off" => Ok(Self::Off),
+            _ => levels()
+                .map(Self::Within)
+                .ok_or_else(|| format!("expected auto, off or 0 to {} levels", Self::LEVELS_MAX)),
+        }
+    }
+}
+
+/// [`Reuse`] as it is written.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum ReuseText {
+    Levels(i64),
+    Word(String),
+}
+
+impl TryFrom<ReuseText> for Reuse {
+    type Error = String;
+
+    fn try_from(text: ReuseText) -> Result<Self, String> {
+        match text {
+            ReuseText::Levels(levels) => levels.to_string().parse(),
+            ReuseText::Word(word) => word.parse(),
+        }
+    }
+}
+
+impl From<Reuse> for ReuseText {
+    fn from(reuse: Reuse) -> Self {
+        match reuse {
+            Reuse::Auto => Self::Word("auto".to_owned()),
+            Reuse::Off => Self::Word("off".to_owned()),
+            Reuse::Within(levels) => Self::Levels(levels.into()),
         }
     }
 }
@@ -87,4 +161,34 @@ pub struct SegmentRef {
     pub sha256: ContentHash,
     /// Size of the object.
     pub bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn reuse_is_a_word_or_a_number_of_levels() {
+        for (reuse, text) in [
+            (Reuse::Auto, "\"auto\""),
+            (Reuse::Off, "\"off\""),
+            (Reuse::Within(4), "4"),
+        ] {
+            assert_eq!(serde_json::to_string(&reuse).unwrap(), text);
+            assert_eq!(serde_json::from_str::<Reuse>(text).unwrap(), reuse);
+        }
+        for bad in ["\"on\"", "33", "-1", "300"] {
+            let error = serde_json::from_str::<Reuse>(bad).unwrap_err().to_string();
+            assert!(error.contains("0 to 32"), "{error}");
+        }
+    }
+
+    #[test]
+    fn settings_of_before_reuse_are_read() {
+        let text = r#"{"encoder":"x264","crf":18,"preset":"fast","segment_frames_max":48}"#;
+        let settings: UpscaleSettings = serde_json::from_str(text).unwrap();
+        assert_eq!((settings.crf, settings.reuse), (18, Reuse::Auto));
+    }
 }

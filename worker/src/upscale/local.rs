@@ -66,6 +66,7 @@ impl UpscaleArgs {
             crf: self.crf,
             preset: self.preset.clone(),
             segment_frames_max: self.segment_frames,
+            ..UpscaleSettings::default()
         }
     }
 }
