@@ -75,6 +75,37 @@ pub struct FrameInfo {
     pub interlaced: bool,
 }
 
+/// How frames are made whole from their fields before the network sees them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FieldFilter {
+    /// Not at all: the frames are whole pictures.
+    #[default]
+    None,
+    /// Fields of one film frame are put together again; what stays combed is deinterlaced.
+    Match,
+    /// Every frame is deinterlaced to one picture.
+    Deinterlace,
+}
+
+/// What the index found out about fields.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FieldPlan {
+    /// What the frames need.
+    pub filter: FieldFilter,
+    /// Frames that only repeat another one once fields are matched (hard telecine), ascending.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dropped: Vec<u32>,
+}
+
+impl FieldPlan {
+    /// Whether the frames are whole and all of them count.
+    #[must_use]
+    pub fn is_progressive(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// The index object. Thumbnails lie beside it as raw bytes, `THUMB_WIDTH_PX * THUMB_HEIGHT_PX` per frame.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SourceIndex {
@@ -88,4 +119,7 @@ pub struct SourceIndex {
     pub frames: Vec<FrameInfo>,
     /// Frames at which a new shot starts, ascending, without 0.
     pub cuts: Vec<u32>,
+    /// What its fields are; absent in older indexes, which took every source for progressive.
+    #[serde(default, skip_serializing_if = "FieldPlan::is_progressive")]
+    pub fields: FieldPlan,
 }

@@ -14,6 +14,7 @@ mod index;
 mod job;
 mod lease;
 mod manifest;
+mod output;
 mod pair;
 mod season;
 mod source;
@@ -25,10 +26,15 @@ pub use card::{InputColour, ModelArch, ModelCard, StageMetrics};
 pub use colour::ColourTransform;
 pub use hash::{ContentHash, ContentHasher};
 pub use ids::{EpisodeId, IdError, JobId, LeaseToken, RunId, SeasonId, SessionId, TaskId, WorkerId};
-pub use index::{FrameInfo, PictType, Rational, SourceIndex, THUMB_HEIGHT_PX, THUMB_WIDTH_PX, VideoInfo};
+pub use index::{
+    FieldFilter, FieldPlan, FrameInfo, PictType, Rational, SourceIndex, THUMB_HEIGHT_PX, THUMB_WIDTH_PX, VideoInfo,
+};
 pub use job::{FailureClass, Job, JobAction, JobSpec, JobState, Stage, TaskState};
 pub use lease::{Lease, LeaseProgress, Verdict};
 pub use manifest::{DatasetManifest, MANIFEST_VERSION, ShardRef};
+pub use output::{
+    Container, FieldChoice, Geometry, OutputFrame, OutputList, PixelShape, TELECINE_CYCLE_FRAMES,
+};
 pub use pair::{FieldAction, MaskRect, PairRecord, PairScores};
 pub use season::{
     Episode, EpisodeTable, ExtractTable, Season, SeasonError, SeasonFile, SeasonHead, TrainTable,

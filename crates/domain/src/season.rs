@@ -12,6 +12,8 @@ const SEASON_VERSION: u32 = 1;
 const PAIRS_PER_EPISODE: u32 = 600;
 /// More would not fit the 64 KiB of an `align` result.
 const PAIRS_PER_EPISODE_MAX: u32 = 1200;
+/// Lines of an output: less is no television, more no encoder takes.
+const HEIGHT_LINES: std::ops::RangeInclusive<u32> = 144..=4320;
 
 /// What is wrong with a season file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -146,6 +148,14 @@ pub struct UpscaleTable {
     pub colour_lock: bool,
     /// Move the colours to those of the HD discs, where the model's card knows how.
     pub hd_colours: bool,
+    /// `"auto"`, `"progressive"` or `"deinterlace"`: what is done with fields.
+    pub fields: crate::FieldChoice,
+    /// `"square"` or `"source"`: shape of the output's pixels.
+    pub pixels: crate::PixelShape,
+    /// Lines of the output; what the model makes where nothing is said.
+    pub height: Option<u32>,
+    /// `"mkv"` or `"mp4"`.
+    pub container: crate::Container,
 }
 
 impl Default for UpscaleTable {
@@ -160,6 +170,10 @@ impl Default for UpscaleTable {
             reuse: settings.reuse,
             colour_lock: settings.colour_lock,
             hd_colours: settings.hd_colours,
+            fields: settings.fields,
+            pixels: settings.pixels,
+            height: settings.height,
+            container: settings.container,
         }
     }
 }
@@ -235,6 +249,9 @@ impl SeasonFile {
             24..=2400,
             "24 to 2400",
         )?;
+        if let Some(height) = self.upscale.height {
+            check_range("upscale.height", height, HEIGHT_LINES, "144 to 4320")?;
+        }
         parse_model(&self.upscale.model)?;
         if self.episodes.is_empty() {
             return Err(SeasonError::NoEpisodes);
@@ -273,6 +290,10 @@ impl SeasonFile {
                 reuse: self.upscale.reuse,
                 colour_lock: self.upscale.colour_lock,
                 hd_colours: self.upscale.hd_colours,
+                fields: self.upscale.fields,
+                pixels: self.upscale.pixels,
+                height: self.upscale.height,
+                container: self.upscale.container,
             },
             episodes,
         })

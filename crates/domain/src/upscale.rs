@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ContentHash;
+use crate::{Container, ContentHash, FieldChoice, PixelShape};
 
 /// A half-open range of frames of one source in PTS order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -63,6 +63,15 @@ pub struct UpscaleSettings {
     pub colour_lock: bool,
     /// Move the colours to those of the HD discs, where the model's card knows how.
     pub hd_colours: bool,
+    /// What is done with fields.
+    pub fields: FieldChoice,
+    /// Shape of the output's pixels.
+    pub pixels: PixelShape,
+    /// Lines of the output; what the model makes where nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub height: Option<u32>,
+    /// Kind of file.
+    pub container: Container,
 }
 
 impl Default for UpscaleSettings {
@@ -75,6 +84,10 @@ impl Default for UpscaleSettings {
             reuse: Reuse::Auto,
             colour_lock: false,
             hd_colours: false,
+            fields: FieldChoice::Auto,
+            pixels: PixelShape::Square,
+            height: None,
+            container: Container::Mkv,
         }
     }
 }

@@ -124,6 +124,7 @@ mod tests {
             },
             frames: (0..frames).map(frame).collect(),
             cuts: Vec::new(),
+            fields: remaster_domain::FieldPlan::default(),
         }
     }
 
