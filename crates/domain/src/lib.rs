@@ -27,7 +27,8 @@ pub use colour::ColourTransform;
 pub use hash::{ContentHash, ContentHasher};
 pub use ids::{EpisodeId, IdError, JobId, LeaseToken, RunId, SeasonId, SessionId, TaskId, WorkerId};
 pub use index::{
-    FieldFilter, FieldPlan, FrameInfo, PictType, Rational, SourceIndex, THUMB_HEIGHT_PX, THUMB_WIDTH_PX, VideoInfo,
+    FieldFilter, FieldPlan, FrameInfo, PictType, Rational, SourceIndex, THUMB_HEIGHT_PX, THUMB_WIDTH_PX,
+    VideoInfo,
 };
 pub use job::{FailureClass, Job, JobAction, JobSpec, JobState, Stage, TaskState};
 pub use lease::{Lease, LeaseProgress, Verdict};

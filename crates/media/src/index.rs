@@ -46,6 +46,7 @@ pub fn index(
         video: probed.video,
         frames,
         cuts,
+        fields: remaster_domain::FieldPlan::default(),
     };
     Ok((index, thumbs))
 }
