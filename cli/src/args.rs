@@ -35,6 +35,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run coordinator, workers and trainer on this machine until interrupted
     Up(UpArgs),
+    /// Find which file is which episode, by what the files show, and write a season file
+    Scan(ScanArgs),
     /// Hand in a season
     Submit(SubmitArgs),
     /// Follow a job until it ends
@@ -135,6 +137,34 @@ pub(crate) enum StageArg {
     Train,
     /// Upscale with the model that the season names
     Upscale,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ScanArgs {
+    /// Folder with the DVDs' files
+    #[arg(long, env = "REMASTER_SD", value_name = "DIR", hide_env_values = true)]
+    pub(crate) sd: PathBuf,
+    /// Folder with the Blu-rays' files
+    #[arg(long, env = "REMASTER_HD", value_name = "DIR", hide_env_values = true)]
+    pub(crate) hd: PathBuf,
+    /// Season file to write
+    #[arg(
+        long,
+        short,
+        env = "REMASTER_OUTPUT",
+        value_name = "SEASON.TOML",
+        hide_env_values = true
+    )]
+    pub(crate) output: PathBuf,
+    /// Name of the season [default: made from the name of the season file]
+    #[arg(long, env = "REMASTER_SEASON", value_name = "SEASON", hide_env_values = true)]
+    pub(crate) season: Option<String>,
+    /// Write DVD files without a Blu-ray as episodes to upscale, not as comments
+    #[arg(long, env = "REMASTER_UPSCALE_UNMATCHED", hide_env_values = true)]
+    pub(crate) upscale_unmatched: bool,
+    /// Write over a season file that is there
+    #[arg(long, env = "REMASTER_FORCE", hide_env_values = true)]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, Args)]

@@ -13,6 +13,7 @@ mod jobs;
 mod models;
 mod output;
 mod report;
+mod scan;
 mod season;
 mod submit;
 mod up;
@@ -36,6 +37,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     runtime.block_on(async {
         match cli.command {
             Command::Up(args) => up::run(args).await,
+            Command::Scan(args) => scan::run(&args, format).await,
             Command::Submit(args) => submit::run(args, format).await,
             Command::Watch(args) => watch::run(&args, format).await,
             Command::Status(args) => jobs::status(&args, format).await,

@@ -49,7 +49,7 @@ const PLAIN: &str = "version = 1\n[season]\nname = \"s\"\n\n[[episode]]\nid = \"
 fn help_is_the_contract() {
     let folder = tempfile::tempdir().unwrap();
     assert_snapshot!("help", remaster(folder.path(), &["--help"]));
-    for command in ["up", "submit", "status", "report"] {
+    for command in ["up", "scan", "submit", "status", "report"] {
         assert_snapshot!(
             format!("help-{command}"),
             remaster(folder.path(), &[command, "--help"])
@@ -120,6 +120,55 @@ fn a_store_that_is_not_one_is_refused_before_anybody_is_asked() {
     let folder = season(PLAIN);
     let arguments = ["submit", "season.toml", "--upload", "--store", "ftp://host/x"];
     assert_snapshot!(remaster(folder.path(), &arguments));
+}
+
+/// `remaster scan` beside a worker that is a script, which stands for the real one: that is tested where it is built.
+fn scan_with(script: &str) -> (TempDir, String) {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let (own, worker) = (
+        folder.path().join("remaster"),
+        folder.path().join("remaster-worker"),
+    );
+    let built = env!("CARGO_BIN_EXE_remaster");
+    if std::fs::hard_link(built, &own).is_err() {
+        std::fs::copy(built, &own).unwrap();
+    }
+    std::fs::write(&worker, format!("#!/bin/sh\n{script}\n")).unwrap();
+    std::fs::set_permissions(&worker, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let output = Command::new(&own)
+        .args(["scan", "--sd", "D V", "--hd", "B", "-o", "s.toml", "--force"])
+        .current_dir(folder.path())
+        .env("HOME", folder.path())
+        .output()
+        .unwrap();
+    let shown = format!(
+        "exit: {}\n--- stdout\n{}--- stderr\n{}",
+        output.status.code().unwrap(),
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    (folder, shown)
+}
+
+#[test]
+fn scan_hands_its_options_on_and_shows_what_was_found() {
+    let json = r#"{"version":1,"file":"s.toml","episodes":[{"id":"E1","sd":"a.mkv","hd":null,"share":null}],"unmatched":[]}"#;
+    let script = format!("printf '%s\n' \"$@\" > given\ncat > s.toml <<'END'\n{PLAIN}END\necho '{json}'");
+    let (folder, shown) = scan_with(&script);
+    assert_snapshot!(shown);
+    let given = std::fs::read_to_string(folder.path().join("given")).unwrap();
+    let expected = "scan --exit-with-stdin --sd|D V|--hd|B|--output|s.toml|--force";
+    assert_eq!(
+        given.trim().replace('\n', "|"),
+        expected.replace(' ', "|").replace("D|V", "D V")
+    );
+}
+
+#[test]
+fn a_scan_that_fails_says_so_once() {
+    let (_folder, shown) = scan_with("echo 'error: nothing fits' >&2; exit 2");
+    assert_eq!(shown, "exit: 2\n--- stdout\n--- stderr\nerror: nothing fits\n");
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod local;
 mod monitor;
 mod picture;
 mod runner;
+mod scan;
 mod scratch;
 mod serve;
 mod sources;
@@ -52,6 +53,8 @@ struct Cli {
 enum Command {
     /// Serve a coordinator
     Run(serve::RunArgs),
+    /// Find which file is which episode and write a season file
+    Scan(Alone<scan::ScanArgs>),
     /// Make pairs from the two copies of one episode, without a cluster
     Extract(Alone<extract::ExtractArgs>),
     /// Upscale one file, without a cluster
@@ -95,6 +98,7 @@ fn start(cli: Cli) -> anyhow::Result<()> {
 async fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Run(args) => Ok(serve::run(args).await?),
+        Command::Scan(command) => alone(command, scan::scan).await,
         Command::Extract(command) => alone(command, extract::extract).await,
         #[cfg(feature = "upscale")]
         Command::Upscale(command) => alone(command, upscale::upscale).await,

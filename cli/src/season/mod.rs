@@ -15,6 +15,7 @@ use remaster_domain::{Episode, JobSpec, Season, SeasonFile, SourceRef, Stage};
 use remaster_service::CliError;
 
 use self::hashes::HashCache;
+pub(crate) use self::parse::parse;
 use self::source::FileOnDisk;
 
 /// A season ready to be handed in, and where its files lie.
@@ -34,7 +35,7 @@ pub(crate) fn load(path: &Path, stage: Stage) -> Result<Loaded, CliError> {
         CliError::usage(format!("{}: {error}", path.display()))
             .with_hint("README.md shows what a season file looks like")
     })?;
-    let file = parse::parse(path, &text)?;
+    let file = parse(path, &text)?;
     let folder = path
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty())
