@@ -184,6 +184,30 @@ async fn a_store_that_is_away_is_named() {
     assert!(error.to_string().contains("s3://season/x"), "{error}");
 }
 
+/// Frozen: written by the first version, readable for ever.
+#[tokio::test]
+async fn a_version_1_sidecar_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&format!("file://{}/store", dir.path().display())).unwrap();
+    let frozen = include_bytes!("sidecar-v1.json");
+    let shard = "ff074f70843718ae2428f6a36abcaa67b6534f729727703fb7ab7a2bcb930095"
+        .parse()
+        .unwrap();
+    store
+        .put_bytes(&Key::shard_index(&shard), Bytes::from_static(frozen))
+        .await
+        .unwrap();
+    let index = store.shard_index(&shard).await.unwrap();
+    assert_eq!(
+        (index.version, index.bytes, index.entries.len()),
+        (1, 28_415_488, 2)
+    );
+    assert_eq!(
+        (index.entries[1].lr.offset, index.entries[1].lr.length),
+        (1_209_344, 293_321)
+    );
+}
+
 fn pair(number: usize) -> PairFiles {
     PairFiles {
         key: format!("S01E01-{number:06}"),
