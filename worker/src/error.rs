@@ -29,6 +29,9 @@ pub(crate) enum WorkError {
 impl WorkError {
     /// An error of a source, under the name that the user knows it by.
     pub(crate) fn of_source(error: &MediaError, source: &SourceRef) -> Self {
+        if matches!(error, MediaError::Stopped) {
+            return Self::Stopped;
+        }
         let text = error.to_string();
         let message = if text.contains(&source.name) {
             text
@@ -55,7 +58,9 @@ impl WorkError {
 
 impl From<MediaError> for WorkError {
     fn from(error: MediaError) -> Self {
-        if error.is_bad_input() {
+        if matches!(error, MediaError::Stopped) {
+            Self::Stopped
+        } else if error.is_bad_input() {
             Self::BadInput(error.to_string())
         } else {
             Self::Retryable(error.to_string())

@@ -95,6 +95,9 @@ pub enum MediaError {
         /// What differs.
         detail: String,
     },
+    /// The caller ended it.
+    #[error("stopped")]
+    Stopped,
     /// ffmpeg or ffprobe could not be started.
     #[error("could not start {program}: install ffmpeg 5.1 or newer and put it on the PATH")]
     Tool {

@@ -1,17 +1,20 @@
 //! Makes the index of a source by one linear decode: the only place where frames get their numbers.
 //!
 //! ffmpeg prints what it knows of each frame on stderr (`showinfo`) and writes its thumbnail to stdout. The thumbnail is
-//! luma as coded: the scaler is told the same range on both sides, or it would stretch limited range to full.
+//! luma as coded: the scaler is told the same range on both sides, or it would stretch limited range to full. Where
+//! frames look combed, [`crate::fields`] decides what they need.
 
 use std::io::Read;
+use std::ops::ControlFlow;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use remaster_domain::{ContentHash, FrameInfo, SourceIndex, THUMB_HEIGHT_PX, THUMB_WIDTH_PX};
+use remaster_domain::{ContentHash, FieldPlan, FrameInfo, SourceIndex, THUMB_HEIGHT_PX, THUMB_WIDTH_PX};
 
 use crate::child::{Args, Program, Running, run};
 use crate::cuts::find_cuts;
+use crate::fields::{self, Combing, DETECT, parse_combing};
 use crate::frame::RawFormat;
 use crate::showinfo::{FrameLine, PtsRepair, parse_line};
 use crate::thumbnail::THUMB_BYTES;
@@ -21,49 +24,73 @@ use crate::{MediaError, Probe, probe};
 const MISSING_SECONDS_MAX: f64 = 1.0;
 /// See [`MISSING_SECONDS_MAX`].
 const MISSING_SHARE_MAX: f64 = 0.02;
+/// Tallest picture whose fields are always looked at; above it only where the stream says that it has fields.
+const SD_LINES_MAX: u32 = 576;
 /// Format version of the index.
 const INDEX_VERSION: u32 = 1;
 
-/// Decodes the whole main video once. Gives the index and the thumbnails, one after the other. `progress` hears the
-/// number of frames so far.
+/// Decodes the whole main video once, and combed video a second time. Gives the index and the thumbnails, one after the
+/// other. `progress` hears the number of frames so far and may end it.
 ///
 /// # Errors
-/// All of [`probe`]'s; [`MediaError::Undecodable`] when no frame can be decoded; [`MediaError::Truncated`] when clearly
+/// All of [`probe`]'s; [`MediaError::Stopped`] when `progress` ended it; [`MediaError::Undecodable`] when no frame can be decoded; [`MediaError::Truncated`] when clearly
 /// fewer can than the header promises; [`MediaError::TimeJump`] when timestamps start over in the middle.
 pub fn index(
     path: &Path,
     source: &ContentHash,
-    progress: &mut dyn FnMut(u64),
+    progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
 ) -> Result<(SourceIndex, Vec<u8>), MediaError> {
     let probed = probe(path)?;
-    let (lines, thumbs) = decode(path, &probed, progress)?;
+    let Decoded {
+        lines,
+        combing,
+        thumbs,
+    } = decode(path, &probed, progress)?;
     let frames = number_frames(path, &probed, &lines)?;
     refuse_truncated(path, &probed, &frames)?;
     let cuts = find_cuts(&thumbs);
+    let fields = if fields::looks_combed(&combing) {
+        fields::plan(path, &probed.video, &combing, progress)?
+    } else {
+        FieldPlan::default()
+    };
     let index = SourceIndex {
         version: INDEX_VERSION,
         source: source.clone(),
         video: probed.video,
         frames,
         cuts,
-        fields: remaster_domain::FieldPlan::default(),
+        fields,
     };
     Ok((index, thumbs))
 }
 
-/// The linear decode: one line and one thumbnail per frame.
+/// What the linear decode saw.
+struct Decoded {
+    /// One per frame.
+    lines: Vec<FrameLine>,
+    /// One per frame where fields are looked at, and none elsewhere.
+    combing: Vec<Combing>,
+    /// One per frame.
+    thumbs: Vec<u8>,
+}
+
 fn decode(
     path: &Path,
     probed: &Probe,
-    progress: &mut dyn FnMut(u64),
-) -> Result<(Vec<FrameLine>, Vec<u8>), MediaError> {
-    let lines = Arc::new(Mutex::new(Vec::new()));
-    let sink = Arc::clone(&lines);
+    progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
+) -> Result<Decoded, MediaError> {
+    let seen = Arc::new(Mutex::new((Vec::new(), Vec::new())));
+    let sink = Arc::clone(&seen);
     let take = move |line: &str| {
-        let Some(frame) = parse_line(line) else {
-            return line.contains("Parsed_showinfo");
-        };
-        sink.lock().unwrap_or_else(PoisonError::into_inner).push(frame);
+        let mut seen = sink.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(frame) = parse_line(line) {
+            seen.0.push(frame);
+        } else if let Some(combing) = parse_combing(line) {
+            seen.1.push(combing);
+        } else {
+            return line.contains("Parsed_showinfo") || line.contains("Parsed_metadata");
+        }
         true
     };
     let args = index_args(path, probed);
@@ -73,42 +100,67 @@ fn decode(
     let mut thumb = [0; THUMB_BYTES];
     while pipe.read_exact(&mut thumb).is_ok() {
         thumbs.extend_from_slice(&thumb);
-        progress((thumbs.len() / THUMB_BYTES) as u64);
+        if progress((thumbs.len() / THUMB_BYTES) as u64).is_break() {
+            return Err(MediaError::Stopped);
+        }
     }
     let (status, messages) = running.wait().map_err(MediaError::io(path))?;
-    let lines = std::mem::take(&mut *lines.lock().unwrap_or_else(PoisonError::into_inner));
-    let undecodable = |detail: String| MediaError::Undecodable {
-        path: path.to_owned(),
+    let (lines, combing) = std::mem::take(&mut *seen.lock().unwrap_or_else(PoisonError::into_inner));
+    let decoded = Decoded {
+        lines,
+        combing,
+        thumbs,
+    };
+    check_decoded(path, status, &messages, &decoded)?;
+    Ok(decoded)
+}
+
+fn check_decoded(
+    path: &Path,
+    status: ExitStatus,
+    messages: &str,
+    decoded: &Decoded,
+) -> Result<(), MediaError> {
+    let failed = |detail: String| MediaError::Failed {
+        what: "decoding".to_owned(),
         detail,
     };
     if status.code().is_none() {
-        return Err(MediaError::Failed {
-            what: "decoding".to_owned(),
-            detail: status.to_string(),
+        return Err(failed(status.to_string()));
+    }
+    let (announced, came) = (decoded.lines.len(), decoded.thumbs.len() / THUMB_BYTES);
+    if announced == 0 || !status.success() {
+        return Err(MediaError::Undecodable {
+            path: path.to_owned(),
+            detail: format!("{announced} frames were readable; {messages}"),
         });
     }
-    if lines.is_empty() || !status.success() {
-        return Err(undecodable(format!(
-            "{} frames were readable; {messages}",
-            lines.len()
+    if announced != came {
+        return Err(failed(format!(
+            "{announced} frames were announced and {came} came"
         )));
     }
-    if lines.len() * THUMB_BYTES != thumbs.len() {
-        let got = thumbs.len() / THUMB_BYTES;
-        let detail = format!("{} frames were announced and {got} came", lines.len());
-        return Err(MediaError::Failed {
-            what: "decoding".to_owned(),
-            detail,
-        });
+    if !decoded.combing.is_empty() && decoded.combing.len() != announced {
+        let judged = decoded.combing.len();
+        return Err(failed(format!(
+            "the fields of {judged} of {announced} frames were judged"
+        )));
     }
-    Ok((lines, thumbs))
+    Ok(())
 }
 
 fn index_args(path: &Path, probed: &Probe) -> Args {
     let raw = RawFormat::of(&probed.video);
+    let has_fields = probed.video.height <= SD_LINES_MAX || probed.is_flagged_interlaced;
+    let detect = if has_fields {
+        format!(",{DETECT}")
+    } else {
+        String::new()
+    };
+    // Information first: the detector writes its own findings into the frames.
     let filters = format!(
-        "format={},extractplanes=y,scale={THUMB_WIDTH_PX}:{THUMB_HEIGHT_PX}:flags=area:in_range=full:out_range=full,\
-         format=gray,showinfo=checksum=0",
+        "format={},showinfo=checksum=0{detect},extractplanes=y,\
+         scale={THUMB_WIDTH_PX}:{THUMB_HEIGHT_PX}:flags=area:in_range=full:out_range=full,format=gray",
         raw.pix_fmt
     );
     let mut args = Args::new(Program::Ffmpeg, "repeat+info");

@@ -12,6 +12,7 @@ mod child;
 mod cuts;
 mod encode;
 mod error;
+mod fields;
 mod frame;
 mod index;
 mod matroska;

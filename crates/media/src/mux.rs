@@ -180,6 +180,7 @@ mod tests {
             format: String::new(),
             duration_s: None,
             video_duration_s: None,
+            is_flagged_interlaced: false,
             chapter_count: 0,
         }
     }

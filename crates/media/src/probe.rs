@@ -45,6 +45,8 @@ pub struct Probe {
     pub duration_s: Option<f64>,
     /// Seconds declared for the video stream itself.
     pub video_duration_s: Option<f64>,
+    /// Whether the stream says that its frames are made of two fields; many say so of whole pictures.
+    pub is_flagged_interlaced: bool,
     /// Chapters.
     pub chapter_count: usize,
 }
@@ -232,6 +234,7 @@ fn from_report(path: &Path, report: &Report, messages: &str) -> Result<Probe, Me
         format: report.format.format_name.clone(),
         duration_s: number(report.format.duration.as_deref()),
         video_duration_s,
+        is_flagged_interlaced: matches!(main.field_order.as_deref(), Some("tt" | "bb" | "tb" | "bt")),
         chapter_count: report.chapters.len(),
     })
 }
@@ -330,6 +333,7 @@ struct RawStream {
     time_base: Option<String>,
     color_space: Option<String>,
     color_range: Option<String>,
+    field_order: Option<String>,
     start_time: Option<String>,
     duration: Option<String>,
     nb_frames: Option<String>,

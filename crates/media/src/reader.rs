@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Stdio};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use remaster_domain::{FrameRange, SourceIndex};
+use remaster_domain::{FieldFilter, FrameRange, SourceIndex};
 
 use crate::child::{Args, Program, Running};
+use crate::fields::{HANDLE_FRAMES, chain};
 use crate::frame::RawFormat;
 use crate::showinfo::{FrameLine, PtsRepair, parse_line};
 use crate::{MediaError, YuvFrame};
@@ -29,6 +30,7 @@ pub struct FrameReader {
     path: PathBuf,
     index: SourceIndex,
     range: FrameRange,
+    filter: FieldFilter,
     /// Next frame to hand out.
     next: u32,
     /// Attempts that are still to be made when this one fails, the last first.
@@ -46,11 +48,25 @@ enum Attempt {
 }
 
 impl FrameReader {
-    /// Starts decoding. The file must be the one that was indexed.
+    /// Starts decoding frames as they are coded. The file must be the one that was indexed.
     ///
     /// # Errors
     /// A range outside the index, or ffmpeg that cannot be started. Errors of decoding come from the iterator.
     pub fn open(path: &Path, index: &SourceIndex, range: FrameRange) -> Result<Self, MediaError> {
+        Self::filtered(path, index, range, FieldFilter::None)
+    }
+
+    /// Starts decoding frames made whole from their fields: one for each frame of the range, and the same picture
+    /// whatever the range.
+    ///
+    /// # Errors
+    /// As [`FrameReader::open`].
+    pub fn filtered(
+        path: &Path,
+        index: &SourceIndex,
+        range: FrameRange,
+        filter: FieldFilter,
+    ) -> Result<Self, MediaError> {
         if range.is_empty() || range.end as usize > index.frames.len() {
             let detail = format!("{}..{} of {} frames", range.start, range.end, index.frames.len());
             return Err(MediaError::Usage {
@@ -62,8 +78,9 @@ impl FrameReader {
             path: path.to_owned(),
             index: index.clone(),
             range,
+            filter,
             next: range.start,
-            attempts: attempts(index, range.start),
+            attempts: attempts(index, first_needed(range.start, filter)),
             current: None,
         };
         reader.begin()?;
@@ -76,7 +93,7 @@ impl FrameReader {
         let Some(attempt) = self.attempts.pop() else {
             return Ok(false);
         };
-        self.current = Some(Decoder::start(&self.path, &self.index, attempt)?);
+        self.current = Some(Decoder::start(&self.path, &self.index, attempt, self.filter)?);
         Ok(true)
     }
 
@@ -134,6 +151,14 @@ impl Iterator for FrameReader {
     }
 }
 
+/// The first frame that the filters must see.
+fn first_needed(start: u32, filter: FieldFilter) -> u32 {
+    match filter {
+        FieldFilter::None => start,
+        FieldFilter::Match | FieldFilter::Deinterlace => start.saturating_sub(HANDLE_FRAMES),
+    }
+}
+
 /// Attempts for a first frame, the last to be tried first in the list.
 fn attempts(index: &SourceIndex, start: u32) -> Vec<Attempt> {
     let mut attempts = vec![Attempt::Linear];
@@ -173,7 +198,12 @@ struct Decoder {
 }
 
 impl Decoder {
-    fn start(path: &Path, index: &SourceIndex, attempt: Attempt) -> Result<Self, MediaError> {
+    fn start(
+        path: &Path,
+        index: &SourceIndex,
+        attempt: Attempt,
+        filter: FieldFilter,
+    ) -> Result<Self, MediaError> {
         let format = RawFormat::of(&index.video);
         let (line_sender, lines) = sync_channel(LINES_WAITING_MAX);
         let take = move |line: &str| match parse_line(line) {
@@ -184,7 +214,7 @@ impl Decoder {
             }
             None => line.contains("Parsed_showinfo"),
         };
-        let args = reader_args(path, &format, attempt);
+        let args = reader_args(path, &format, attempt, &chain(filter, index.video.time_base));
         let mut running = Running::start(Program::Ffmpeg, &args, Stdio::null(), Stdio::piped(), take)?;
         let pipe = running.child.stdout.take().expect("stdout was piped above");
         let (frame_sender, frames) = sync_channel(FRAMES_WAITING_MAX);
@@ -254,7 +284,7 @@ impl Decoder {
     }
 }
 
-fn reader_args(path: &Path, format: &RawFormat, attempt: Attempt) -> Args {
+fn reader_args(path: &Path, format: &RawFormat, attempt: Attempt, fields: &str) -> Args {
     let mut args = Args::new(Program::Ffmpeg, "repeat+info");
     args.add(&["-copyts", "-noautorotate"]);
     if let Attempt::Seek { time_s, .. } = attempt {
@@ -267,7 +297,7 @@ fn reader_args(path: &Path, format: &RawFormat, attempt: Attempt) -> Args {
         ]);
     }
     args.input(path);
-    let filters = format!("format={},showinfo=checksum=0", format.pix_fmt);
+    let filters = format!("format={}{fields},showinfo=checksum=0", format.pix_fmt);
     args.add(&["-map", "0:V:0", "-fps_mode", "passthrough", "-vf", &filters]);
     args.add(&["-f", "rawvideo", "pipe:1"]);
     args

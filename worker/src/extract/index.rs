@@ -1,5 +1,7 @@
 //! The index of a source: one linear decode, stored as JSON with its thumbnails beside it.
 
+use std::ops::ControlFlow;
+
 use remaster_domain::{ContentHash, IndexResult, IndexSpec, SourceIndex, SourceRef, TaskResult};
 use remaster_media::{MediaError, index, probe};
 use remaster_proto::Completion;
@@ -51,8 +53,12 @@ pub(crate) fn index_file(
     let probed = probe(file.path()).map_err(named)?;
     let seconds = probed.video_duration_s.or(probed.duration_s).unwrap_or(0.0);
     let expected = (seconds * probed.video.frame_rate.as_f64()).round() as u64;
-    let mut progress = |frames: u64| monitor.report(frames, expected.max(frames), "");
-    let made = index(file.path(), &source.sha256, &mut progress).map_err(named)?;
-    monitor.check()?;
-    Ok(made)
+    let mut progress = |frames: u64| {
+        monitor.report(frames, expected.max(frames), "");
+        match monitor.check() {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    };
+    index(file.path(), &source.sha256, &mut progress).map_err(named)
 }

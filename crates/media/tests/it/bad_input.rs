@@ -1,5 +1,6 @@
 //! Each kind of bad input gets its own error.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use remaster_domain::ContentHash;
@@ -8,7 +9,7 @@ use remaster_media::{MediaError, StreamKind, index, probe};
 use crate::fixture::{DVD, clip};
 
 fn index_error(path: &Path) -> MediaError {
-    let error = index(path, &ContentHash::of(b""), &mut |_| {})
+    let error = index(path, &ContentHash::of(b""), &mut |_| ControlFlow::Continue(()))
         .map(drop)
         .unwrap_err();
     assert!(error.is_bad_input() && !error.is_retryable(), "{error:?}");

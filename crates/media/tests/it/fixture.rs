@@ -1,5 +1,6 @@
 //! Makes short clips. Each test makes only what it needs.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -54,5 +55,8 @@ pub(crate) fn ffmpeg(args: &[&str]) {
 }
 
 pub(crate) fn index_of(path: &Path) -> (SourceIndex, Vec<u8>) {
-    remaster_media::index(path, &ContentHash::of(b"fixture"), &mut |_| {}).unwrap()
+    remaster_media::index(path, &ContentHash::of(b"fixture"), &mut |_| {
+        ControlFlow::Continue(())
+    })
+    .unwrap()
 }

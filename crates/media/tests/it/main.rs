@@ -7,5 +7,6 @@
 mod assembling;
 mod bad_input;
 mod encoding;
+mod fields;
 mod fixture;
 mod reading;
