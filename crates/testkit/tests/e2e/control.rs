@@ -22,7 +22,7 @@ fn a_job_is_held_moved_cancelled_and_put_back_and_a_worker_sent_home() {
         heartbeat_ms: 1_000,
     })
     .unwrap();
-    let season = season_of_one_bad_file(cluster.dir());
+    let season = season_of_two_texts(cluster.dir());
 
     let job = cluster.submit(&season, &["--priority", "3"]).unwrap();
     let seen = json(&cluster, &["status", &job]);
@@ -57,7 +57,7 @@ fn a_job_is_held_moved_cancelled_and_put_back_and_a_worker_sent_home() {
 
     assert_eq!(json(&cluster, &["resume", &job])["state"], "running");
     assert_eq!(wait_for_end(&cluster, &job).summary.unwrap().state, "failed");
-    assert_eq!(json(&cluster, &["retry", &job])["tasks_changed"], 1);
+    assert_eq!(json(&cluster, &["retry", &job])["tasks_changed"], 2);
     let again = wait_for_end(&cluster, &job);
     assert_eq!(again.tasks[0].attempt, 2, "put back, tried again, still no video");
 
@@ -93,10 +93,12 @@ fn json(cluster: &Cluster, arguments: &[&str]) -> Value {
     serde_json::from_str(&done.stdout).unwrap()
 }
 
-fn season_of_one_bad_file(dir: &Path) -> PathBuf {
-    std::fs::write(dir.join("text.mkv"), "this is a text\n".repeat(1000)).unwrap();
+fn season_of_two_texts(dir: &Path) -> PathBuf {
+    for name in ["sd.mkv", "hd.mkv"] {
+        std::fs::write(dir.join(name), format!("{name} is a text\n").repeat(1000)).unwrap();
+    }
     let file = dir.join("season.toml");
-    let text = "version = 1\n[season]\nname = \"demo\"\n[[episode]]\nid = \"ep1\"\nsd = \"text.mkv\"\n";
+    let text = "version = 1\n[season]\nname = \"demo\"\n[[episode]]\nid = \"ep1\"\nsd = \"sd.mkv\"\nhd = \"hd.mkv\"\n";
     std::fs::write(&file, text).unwrap();
     file
 }
