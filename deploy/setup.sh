@@ -36,6 +36,7 @@ install_packages() {
     command -v ffmpeg  >/dev/null && command -v ffprobe >/dev/null || need+=(ffmpeg)
     command -v unzip   >/dev/null || need+=(unzip)
     command -v c++     >/dev/null || need+=(g++)
+    compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null || need+=(postgresql)   # the tests start a server of their own
     python3 -m pip --version >/dev/null 2>&1 || need+=(python3-pip)
     [ ${#need[@]} -eq 0 ] && return
     [ "$(id -u)" = 0 ] || as_root=(sudo)

@@ -13,6 +13,7 @@ use crate::CoordinatorError;
 use crate::coordinator::Coordinator;
 use crate::db::{self, PendingCopy};
 use crate::leases::apply_and_bury;
+use crate::signals::Effects;
 use crate::state::{TaskEvent, decide};
 
 /// Lost leases of one transaction: the whole fleet may be lost at once, and heartbeats must get in between.
@@ -21,6 +22,10 @@ const REAPED_AT_ONCE: u32 = 256;
 const COPIED_AT_ONCE: u32 = 64;
 /// Copies are tried again this often while the store is away.
 const COPY_AGAIN: Duration = Duration::from_secs(2);
+/// Copies that another coordinator asked for and did not live to make are found this soon.
+const COPY_SWEEP: Duration = Duration::from_secs(15);
+/// Between tries to hear the other coordinators.
+const HEAR_AGAIN: Duration = Duration::from_secs(1);
 
 impl Coordinator {
     /// Offers every task again whose lease ran out; answers how many there were.
@@ -50,7 +55,7 @@ impl Coordinator {
     /// # Errors
     /// When the database does not answer. A store that does not is noted and tried again.
     pub async fn copy_pending(&self) -> Result<usize, CoordinatorError> {
-        let copies = db::pending(&self.db.readers, COPIED_AT_ONCE).await?;
+        let copies = db::pending(&mut self.reader().await?, COPIED_AT_ONCE).await?;
         // A full page: there may be more behind it.
         let mut left = usize::from(copies.len() >= COPIED_AT_ONCE as usize);
         for copy in copies {
@@ -109,7 +114,40 @@ pub(crate) async fn copy_for_ever(coordinator: Arc<Coordinator>, shutdown: Cance
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = coordinator.signals.copies() => {}
-            () = tokio::time::sleep(COPY_AGAIN), if !all_done => {}
+            () = tokio::time::sleep(if all_done { COPY_SWEEP } else { COPY_AGAIN }) => {}
+        }
+    }
+}
+
+/// Hears until shutdown what other coordinators offered, so that a worker that waits here is woken by what was done there.
+pub(crate) async fn listen_for_ever(coordinator: Arc<Coordinator>, shutdown: CancellationToken) {
+    let heard = async {
+        loop {
+            match hear(&coordinator).await {
+                // Nobody else writes to this database.
+                Ok(()) => return,
+                Err(failure) => warn!(error = %failure, "could not hear the other coordinators"),
+            }
+            tokio::time::sleep(HEAR_AGAIN).await;
+        }
+    };
+    tokio::select! {
+        () = heard => {}
+        () = shutdown.cancelled() => {}
+    }
+}
+
+async fn hear(coordinator: &Coordinator) -> Result<(), CoordinatorError> {
+    let Some(mut listener) = coordinator.db.listener().await? else {
+        return Ok(());
+    };
+    listener.listen(db::OFFERS_CHANNEL).await?;
+    loop {
+        // Whatever was said before this, or while the connection was away, was not heard.
+        coordinator.signals.ring(&Effects::everything(), 0);
+        while let Some(told) = listener.try_recv().await? {
+            let effects = Effects::from_words(told.payload());
+            coordinator.signals.ring(&effects, coordinator.db.now_ms().await?);
         }
     }
 }

@@ -1,23 +1,26 @@
 //! Time and chance, so that tests can hold both: what decides takes them as arguments, this is where they come from.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use uuid::Uuid;
 
-/// Says what time it is. The database's machine's clock in production; all deadlines are on it, none on a worker's.
-pub trait Clock: Send + Sync + 'static {
-    /// Milliseconds since the epoch.
-    fn now_ms(&self) -> i64;
+/// Where the time that counts comes from. All deadlines are on it, none on a worker's clock.
+#[derive(Debug, Clone)]
+pub enum Clock {
+    /// The database's: of the machine that has the file, or of the server that several coordinators share.
+    Database,
+    /// Milliseconds since the epoch that stand still until somebody moves them; for tests.
+    Hand(Arc<AtomicI64>),
 }
 
-/// The clock of this machine.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SystemClock;
-
-impl Clock for SystemClock {
-    fn now_ms(&self) -> i64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+impl Clock {
+    /// Where this clock is held by hand, what it shows.
+    pub(crate) fn by_hand(&self) -> Option<i64> {
+        match self {
+            Self::Database => None,
+            Self::Hand(now_ms) => Some(now_ms.load(Ordering::SeqCst)),
+        }
     }
 }
 

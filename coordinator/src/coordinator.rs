@@ -4,13 +4,11 @@ use std::sync::Arc;
 
 use remaster_domain::{JobId, SessionId, TaskId, WorkerId};
 use remaster_store::{Key, Store};
-use sqlx::pool::PoolConnection;
-use sqlx::{Sqlite, SqliteConnection};
 
 use crate::CoordinatorError;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::db::{self, Db, JobRow};
+use crate::db::{self, Connection, Db, JobRow};
 use crate::signals::Signals;
 
 /// A worker unheard of for this many leases is shown as gone; its leases ran out before that.
@@ -20,7 +18,6 @@ const GONE_AFTER_LEASES: i64 = 2;
 pub struct Coordinator {
     pub(crate) db: Db,
     pub(crate) store: Store,
-    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) config: Config,
     pub(crate) signals: Signals,
 }
@@ -38,17 +35,12 @@ impl Coordinator {
     ///
     /// # Errors
     /// [`CoordinatorError::NewerDatabase`], [`CoordinatorError::DatabaseInUse`], or a file that cannot be used.
-    pub async fn open(
-        config: Config,
-        store: Store,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Arc<Self>, CoordinatorError> {
+    pub async fn open(config: Config, store: Store, clock: Clock) -> Result<Arc<Self>, CoordinatorError> {
         let signals = Signals::new();
-        let db = Db::open(&config.database, Arc::clone(&clock), signals.clone()).await?;
+        let db = Db::open(&config.database, clock, signals.clone()).await?;
         Ok(Arc::new(Self {
             db,
             store,
-            clock,
             config,
             signals,
         }))
@@ -59,16 +51,16 @@ impl Coordinator {
     }
 
     /// Sessions heard of since then count as live.
-    pub(crate) fn live_since_ms(&self) -> i64 {
-        self.clock.now_ms() - GONE_AFTER_LEASES * self.lease_ms()
+    pub(crate) fn live_since_ms(&self, now_ms: i64) -> i64 {
+        now_ms - GONE_AFTER_LEASES * self.lease_ms()
     }
 
-    pub(crate) async fn reader(&self) -> Result<PoolConnection<Sqlite>, CoordinatorError> {
-        Ok(self.db.readers.acquire().await?)
+    pub(crate) async fn reader(&self) -> Result<Connection, CoordinatorError> {
+        self.db.reader().await
     }
 
     pub(crate) async fn job(&self, id: &JobId) -> Result<JobRow, CoordinatorError> {
-        require_job(&mut *self.reader().await?, id).await
+        require_job(&mut self.reader().await?, id).await
     }
 
     /// Size of an object that must be there.
@@ -78,10 +70,7 @@ impl Coordinator {
     }
 }
 
-pub(crate) async fn require_job(
-    connection: &mut SqliteConnection,
-    id: &JobId,
-) -> Result<JobRow, CoordinatorError> {
+pub(crate) async fn require_job(connection: &mut Connection, id: &JobId) -> Result<JobRow, CoordinatorError> {
     db::load_job(connection, id)
         .await?
         .ok_or_else(|| CoordinatorError::NotFound(format!("there is no job {id}")))

@@ -2,13 +2,12 @@
 
 use remaster_domain::{ContentHash, JobAction, JobId, JobSpec, JobState, SeasonId, Stage, WorkerId};
 use remaster_proto::{from_json, to_json};
-use sqlx::SqliteConnection;
 use tracing::info;
 
 use crate::CoordinatorError;
 use crate::check::check_job;
 use crate::coordinator::{Coordinator, require_job};
-use crate::db::{self, JobRow, JobView, Tx};
+use crate::db::{self, Connection, JobRow, JobView, Tx};
 use crate::flow::{self, NewTask};
 use crate::leases::check_version;
 
@@ -84,7 +83,7 @@ impl Coordinator {
         } else {
             limit.min(LISTED_MAX)
         };
-        let jobs = db::newest_jobs(&mut *self.reader().await?, limit).await?;
+        let jobs = db::newest_jobs(&mut self.reader().await?, limit).await?;
         let mut reports = Vec::with_capacity(jobs.len());
         for job in jobs {
             reports.push(self.report_of(job).await?);
@@ -130,8 +129,9 @@ impl Coordinator {
     }
 
     async fn report_of(&self, job: JobRow) -> Result<JobReport, CoordinatorError> {
-        let (now_ms, live_since_ms) = (self.clock.now_ms(), self.live_since_ms());
-        let view = db::summary(&self.db.readers, &job, now_ms, live_since_ms).await?;
+        let now_ms = self.db.now_ms().await?;
+        let live_since_ms = self.live_since_ms(now_ms);
+        let view = db::summary(&mut self.reader().await?, &job, now_ms, live_since_ms).await?;
         let spec = job.spec()?;
         Ok(JobReport { job, spec, view })
     }
@@ -158,10 +158,7 @@ async fn submit(tx: &mut Tx, id: &JobId, spec: &JobSpec, priority: i64) -> Resul
     db::insert_job(tx, id, spec, priority, model.as_ref(), first).await
 }
 
-async fn first_tasks(
-    connection: &mut SqliteConnection,
-    spec: &JobSpec,
-) -> Result<Vec<NewTask>, CoordinatorError> {
+async fn first_tasks(connection: &mut Connection, spec: &JobSpec) -> Result<Vec<NewTask>, CoordinatorError> {
     if spec.stage != Stage::Train {
         return Ok(flow::indexes(spec));
     }

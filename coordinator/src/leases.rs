@@ -73,7 +73,7 @@ impl Coordinator {
         let mut offers = self.signals.offers();
         loop {
             offers.borrow_and_update();
-            let row = db::load_session(&mut *self.reader().await?, &session).await?;
+            let row = db::load_session(&mut self.reader().await?, &session).await?;
             if row.draining {
                 return Ok(Grant {
                     leases: vec![],
@@ -140,7 +140,7 @@ impl Coordinator {
                     let token = lease.token;
                     let (task, decision) =
                         settle(tx, &lease, TaskEvent::Record { token, checkpoint }).await?;
-                    db::apply(tx, &task, &decision).await?;
+                    db::apply(tx, &task, &decision, None).await?;
                     db::record_objects(tx, &task, &objects).await
                 })
             })
@@ -228,14 +228,20 @@ impl Coordinator {
             .writer
             .run(move |tx| {
                 Box::pin(async move {
-                    let mut leases = vec![];
-                    for job in db::jobs_with_work(tx).await? {
-                        let free = slots.saturating_sub(u32::try_from(leases.len()).unwrap_or(u32::MAX));
-                        if free == 0 {
+                    let (mut leases, mut without) = (vec![], vec![]);
+                    while leases.len() < slots as usize {
+                        let Some((job, is_only)) = tx.queue().await?.next(&without) else {
                             break;
+                        };
+                        let free = slots.saturating_sub(u32::try_from(leases.len()).unwrap_or(u32::MAX));
+                        let asked = if is_only { free } else { 1 };
+                        let tasks = db::next_ready(tx, &job, &kinds, asked).await?;
+                        if tasks.len() < asked as usize {
+                            without.push(job.clone());
                         }
-                        for task in db::next_ready(tx, &job, &kinds, free).await? {
+                        for task in tasks {
                             leases.push(take(tx, &task, session.clone(), lease_ms).await?);
+                            tx.queue().await?.served(&job);
                         }
                     }
                     Ok(leases)
@@ -251,7 +257,7 @@ impl Coordinator {
         let task = db::load_task(&mut reader, &lease.task).await?;
         // A commit is allowed in one state more than a record; which it is, the transaction decides.
         let event = TaskEvent::Commit { token: lease.token };
-        decide(&task.row, event, self.clock.now_ms()).map_err(|refusal| refused(&task, refusal))?;
+        decide(&task.row, event, reader.now_ms().await?).map_err(|refusal| refused(&task, refusal))?;
         Ok(task)
     }
 
@@ -307,7 +313,7 @@ pub(crate) async fn apply_and_bury(
     task: &StoredTask,
     decision: &Decision,
 ) -> Result<(), CoordinatorError> {
-    db::apply(tx, task, decision).await?;
+    db::apply(tx, task, decision, None).await?;
     if decision.actions.contains(&Action::Bury) {
         db::bury(tx, task, &decision.row.message).await?;
     }
@@ -322,7 +328,7 @@ async fn take(
 ) -> Result<Lease, CoordinatorError> {
     let event = TaskEvent::Lease { session, lease_ms };
     let decision = decide(&task.row, event, tx.now_ms).map_err(|refusal| refused(task, refusal))?;
-    db::apply(tx, task, &decision).await?;
+    db::apply(tx, task, &decision, None).await?;
     Ok(Lease {
         task: task.id.clone(),
         job: task.job.clone(),
@@ -341,7 +347,7 @@ async fn renew(tx: &mut Tx, lease: &LeaseProgress, lease_ms: i64) -> Result<Verd
     let token = lease.token;
     match decide(&task.row, TaskEvent::Heartbeat { token, lease_ms }, tx.now_ms) {
         Ok(decision) => {
-            db::apply(tx, &task, &decision).await?;
+            db::apply(tx, &task, &decision, None).await?;
             db::note_progress(tx, &task.id, &lease.progress).await?;
             let paused = db::job_state(&mut tx.connection, &task.job).await? == JobState::Paused;
             Ok(if paused { Verdict::Pause } else { Verdict::Renewed })

@@ -22,8 +22,8 @@ mod serve;
 mod service;
 mod signals;
 
-pub use clock::{Clock, SystemClock};
-pub use config::Config;
+pub use clock::Clock;
+pub use config::{Config, Database};
 pub use coordinator::Coordinator;
 pub use error::CoordinatorError;
 pub use serve::serve;

@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
-use remaster_coordinator::{Config, Coordinator, CoordinatorError, SystemClock, serve};
+use remaster_coordinator::{Clock, Config, Coordinator, CoordinatorError, serve};
 use remaster_service::{CliError, TelemetryArgs};
 use remaster_store::{Store, StoreError};
 use tokio_stream::wrappers::TcpListenerStream;
@@ -32,7 +31,8 @@ struct ServeArgs {
     /// Where objects lie: file:///path or s3://bucket/prefix
     #[arg(long, env = "REMASTER_STORE", value_name = "URL")]
     store: String,
-    /// SQLite file with all state: a path or sqlite://PATH [default: <DATA_DIR>/coordinator.db]
+    /// Where all state is kept: a path, sqlite://PATH or, for several coordinators, postgres://USER@HOST/DATABASE
+    /// [default: <DATA_DIR>/coordinator.db]
     #[arg(long, env = "REMASTER_DATABASE", value_name = "URL")]
     database: Option<String>,
     /// Folder for the database where --database says nothing
@@ -87,13 +87,14 @@ async fn run(args: ServeArgs) -> anyhow::Result<()> {
         None => args.data_dir.join("coordinator.db").display().to_string(),
     };
     let config = Config::new(&database, args.lease_ms, args.heartbeat_ms)?;
+    let database = config.database.clone();
     let shutdown = remaster_service::on_signals()?;
     if args.exit_with_stdin {
         remaster_service::exit_with_stdin(shutdown.clone());
     }
     let listener = remaster_service::bind(&args.listen).await?;
     let store = open_store(&args.store).await?;
-    let coordinator = Coordinator::open(config, store, Arc::new(SystemClock))
+    let coordinator = Coordinator::open(config, store, Clock::Database)
         .await
         .map_err(explain)?;
     let addr = listener.local_addr()?;
@@ -133,6 +134,8 @@ fn explain(error: CoordinatorError) -> CliError {
         CoordinatorError::DatabaseInUse(_) => {
             failed.with_hint("stop the other coordinator, or name another --database")
         }
-        _ => failed.with_hint("--database names a file in a folder that may be written, on a local disk"),
+        _ => failed.with_hint(
+            "--database names a file in a folder that may be written, on a local disk, or a PostgreSQL database that exists",
+        ),
     }
 }

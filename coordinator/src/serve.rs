@@ -16,7 +16,7 @@ use tonic::transport::server::Connected;
 use tracing::{info, warn};
 
 use crate::CoordinatorError;
-use crate::background::{copy_for_ever, reap_for_ever};
+use crate::background::{copy_for_ever, listen_for_ever, reap_for_ever};
 use crate::coordinator::Coordinator;
 use crate::service::{CatalogService, JobsService, WorkersService};
 
@@ -45,6 +45,7 @@ where
 {
     let mut background = JoinSet::new();
     background.spawn(reap_for_ever(Arc::clone(&coordinator), shutdown.clone()));
+    background.spawn(listen_for_ever(Arc::clone(&coordinator), shutdown.clone()));
     background.spawn(copy_for_ever(Arc::clone(&coordinator), shutdown.clone()));
 
     let (reporter, health) = remaster_service::health(&SERVICES).await;

@@ -2,11 +2,15 @@
 //!
 //! Nothing here is truth. A wake-up that is lost costs one poll interval; the rows say what there is.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use remaster_domain::TaskKind;
 use tokio::sync::{Notify, watch};
+
+/// Offers that other coordinators are told of at once: a message holds 8,000 bytes.
+const TOLD_MAX: usize = 128;
 
 /// Counts offers by kind; a poll looks again when a count of its kinds has moved.
 pub(crate) type Offers = [u64; TaskKind::ALL.len()];
@@ -18,6 +22,41 @@ pub(crate) struct Effects {
     pub(crate) offers: Vec<(TaskKind, i64)>,
     /// Whether there is something to copy.
     pub(crate) copies: bool,
+}
+
+impl Effects {
+    /// The offers as other coordinators are told of them: `index,upscale@1700000000000`. `None` when there are none.
+    pub(crate) fn offers_in_words(&self, now_ms: i64) -> Option<String> {
+        let words = self.offers.iter().map(|(kind, at_ms)| {
+            if *at_ms <= now_ms {
+                kind.as_str().to_owned()
+            } else {
+                format!("{}@{at_ms}", kind.as_str())
+            }
+        });
+        let words: BTreeSet<String> = words.take(TOLD_MAX).collect();
+        (!words.is_empty()).then(|| words.into_iter().collect::<Vec<_>>().join(","))
+    }
+
+    /// What another coordinator told. Words of a later version are left out.
+    pub(crate) fn from_words(words: &str) -> Self {
+        let offers = words.split(',').filter_map(|word| {
+            let (kind, at_ms) = word.split_once('@').unwrap_or((word, "0"));
+            Some((TaskKind::parse(kind)?, at_ms.parse().ok()?))
+        });
+        Self {
+            offers: offers.collect(),
+            copies: false,
+        }
+    }
+
+    /// Something of every kind, for when it is not known what was missed.
+    pub(crate) fn everything() -> Self {
+        Self {
+            offers: TaskKind::ALL.map(|kind| (kind, 0)).to_vec(),
+            copies: false,
+        }
+    }
 }
 
 /// The bells.
@@ -90,4 +129,24 @@ fn place(kind: TaskKind) -> usize {
         .iter()
         .position(|candidate| *candidate == kind)
         .expect("ALL holds every kind")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_is_what_was_offered() {
+        let offers = vec![(TaskKind::Index, 5), (TaskKind::Train, 50), (TaskKind::Index, 7)];
+        let effects = Effects {
+            offers,
+            copies: false,
+        };
+        let words = effects.offers_in_words(10).expect("there are some");
+        assert_eq!(words, "index,train@50");
+        let told = Effects::from_words(&words);
+        assert_eq!(told.offers, [(TaskKind::Index, 0), (TaskKind::Train, 50)]);
+        assert_eq!(Effects::default().offers_in_words(10), None);
+        assert!(Effects::from_words("frobnicate,index@never").offers.is_empty());
+    }
 }

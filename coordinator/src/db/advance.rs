@@ -4,15 +4,17 @@
 //! when the name is there already, so doing all of this twice changes nothing; every fact is read through an index, so a
 //! commit costs the same in a small job and a large one. Work that was done before is not done again.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use remaster_domain::{
-    ContentHash, IndexResult, JobId, JobSpec, OutputObject, ShardRef, Stage, TaskResult, TaskSpec, TaskState,
+    ContentHash, CurateEpisode, EpisodeId, IndexResult, JobId, JobSpec, OutputObject, ShardRef, Stage,
+    TaskResult, TaskSpec, TaskState,
 };
 use remaster_proto::{from_json, to_json};
 use remaster_store::Key;
 
+use super::sql::query;
 use super::tasks::{StoredTask, apply, as_i64, known};
 use super::{Tx, catalog, copies, jobs};
 use crate::CoordinatorError;
@@ -41,12 +43,7 @@ pub(crate) async fn commit(
     result: TaskResult,
     objects: &[OutputObject],
 ) -> Result<(), CoordinatorError> {
-    apply(tx, task, decision).await?;
-    sqlx::query("UPDATE task SET result = $1 WHERE id = $2")
-        .bind(to_json(&result))
-        .bind(task.id.as_str())
-        .execute(&mut tx.connection)
-        .await?;
+    apply(tx, task, decision, Some(&to_json(&result))).await?;
     record_objects(tx, task, objects).await?;
     let done = Done {
         spec: task.spec()?,
@@ -89,7 +86,7 @@ pub(crate) async fn record_objects(
     objects: &[OutputObject],
 ) -> Result<(), CoordinatorError> {
     for object in objects {
-        sqlx::query(
+        query(
             "INSERT INTO object (key, task_id, bytes, recorded_ms) VALUES ($1, $2, $3, $4)
              ON CONFLICT (key, task_id) DO NOTHING",
         )
@@ -116,7 +113,8 @@ async fn follow(tx: &mut Tx, job: &JobId, mut queue: VecDeque<Done>) -> Result<(
             queue.extend(curate_if_ready(tx, job).await?);
         }
     }
-    jobs::end_if_done(tx, job).await
+    tx.moved.insert(job.clone());
+    Ok(())
 }
 
 async fn next_of(tx: &mut Tx, id: &JobId, done: &Done) -> Result<Vec<NewTask>, CoordinatorError> {
@@ -171,7 +169,7 @@ async fn upscale_with(
     job: &JobSpec,
     model: &ContentHash,
 ) -> Result<Vec<NewTask>, CoordinatorError> {
-    sqlx::query("UPDATE job SET model = $1 WHERE id = $2")
+    query("UPDATE job SET model = $1 WHERE id = $2")
         .bind(model.as_str())
         .bind(id.as_str())
         .execute(&mut tx.connection)
@@ -194,10 +192,10 @@ async fn assemble_if_ready(
     {
         return Ok(vec![]);
     }
-    let results: Vec<String> = sqlx::query_scalar("SELECT result FROM task WHERE job_id = $1 AND gate = $2")
+    let results: Vec<String> = query("SELECT result FROM task WHERE job_id = $1 AND gate = $2")
         .bind(job.as_str())
         .bind(gate)
-        .fetch_all(&mut tx.connection)
+        .column(&mut tx.connection)
         .await?;
     let mut segments = vec![];
     for result in &results {
@@ -218,9 +216,9 @@ async fn curate_if_ready(tx: &mut Tx, id: &JobId) -> Result<Option<Done>, Coordi
     if !flow::makes_dataset(job.stage) {
         return Ok(None);
     }
-    let shards = committed_shards(tx, id).await?;
+    let (shards, episodes) = committed_pairs(tx, id).await?;
     let empty = shards.is_empty();
-    let task = flow::curate(&job, shards);
+    let task = flow::curate(&job, shards, episodes);
     if empty {
         insert_as(tx, id, task, TaskState::Dead, None, NO_PAIRS).await?;
         Ok(None)
@@ -229,31 +227,47 @@ async fn curate_if_ready(tx: &mut Tx, id: &JobId) -> Result<Option<Done>, Coordi
     }
 }
 
-async fn committed_shards(tx: &mut Tx, job: &JobId) -> Result<Vec<(u32, ShardRef)>, CoordinatorError> {
-    let rows: Vec<(String, String)> = sqlx::query_as(
+/// The shards of all committed extractions, and what these say of their episodes.
+async fn committed_pairs(
+    tx: &mut Tx,
+    job: &JobId,
+) -> Result<(Vec<(u32, ShardRef)>, Vec<CurateEpisode>), CoordinatorError> {
+    let rows = query(
         "SELECT spec, result FROM task WHERE job_id = $1 AND gate = $2 AND state = 'committed' AND kind = 'extract'",
     )
     .bind(job.as_str())
     .bind(PAIRS_GATE)
-    .fetch_all(&mut tx.connection)
+    .rows(&mut tx.connection)
     .await?;
     let mut shards = vec![];
-    for (spec, result) in &rows {
-        let (spec, result) = (from_json("task.spec", spec)?, from_json("task.result", result)?);
+    let mut episodes: BTreeMap<EpisodeId, CurateEpisode> = BTreeMap::new();
+    for row in &rows {
+        let spec = from_json("task.spec", &row.at::<String>(0)?)?;
+        let result = from_json("task.result", &row.at::<String>(1)?)?;
         if let (TaskSpec::Extract(spec), TaskResult::Extract(result)) = (spec, result) {
             shards.extend(result.shard.map(|shard| (spec.shard.number, shard)));
+            let known = episodes.entry(spec.episode.clone());
+            let episode = known.or_insert_with(|| CurateEpisode {
+                episode: spec.episode,
+                span: spec.span,
+                alignment: spec.alignment,
+                rejected: BTreeMap::new(),
+            });
+            for (gate, count) in result.rejected {
+                *episode.rejected.entry(gate).or_default() += count;
+            }
         }
     }
-    Ok(shards)
+    Ok((shards, episodes.into_values().collect()))
 }
 
 /// Makes a task unless its name is there. Answers it as done when the same work was done before, by whatever job.
 async fn insert(tx: &mut Tx, job: &JobId, task: NewTask) -> Result<Option<Done>, CoordinatorError> {
-    let before: Option<String> = sqlx::query_scalar(
+    let before: Option<String> = query(
         "SELECT result FROM task WHERE work_key = $1 AND state = 'committed' AND result IS NOT NULL LIMIT 1",
     )
     .bind(task.spec.work_key().as_str())
-    .fetch_optional(&mut tx.connection)
+    .first(&mut tx.connection)
     .await?;
     let Some(result_json) = before else {
         let kind = task.spec.kind();
@@ -285,7 +299,7 @@ async fn insert_as(
     result_json: Option<&str>,
     message: &str,
 ) -> Result<bool, CoordinatorError> {
-    let inserted = sqlx::query(
+    let inserted = query(
         "INSERT INTO task (id, job_id, name, kind, gate, work_key, state, token, attempt, errors, losses,
              not_before_ms, expires_ms, done, total, ended_ms, note, message, spec, result)
          VALUES ($1, $2, $3, $4, $5, $6, $7, 0, 0, 0, 0, $8, 0, 0, 0, $9, '', $10, $11, $12)
@@ -305,7 +319,7 @@ async fn insert_as(
     .bind(result_json)
     .execute(&mut tx.connection)
     .await?;
-    Ok(inserted.rows_affected() == 1)
+    Ok(inserted == 1)
 }
 
 /// The job's spec, parsed once and kept.
@@ -327,13 +341,12 @@ async fn indexes(
 ) -> Result<Indexes, CoordinatorError> {
     let mut indexes = Indexes::new();
     for source in sources {
-        let result: Option<String> = sqlx::query_scalar(
-            "SELECT result FROM task WHERE job_id = $1 AND name = $2 AND state = 'committed'",
-        )
-        .bind(job.as_str())
-        .bind(flow::index_name(&source))
-        .fetch_optional(&mut tx.connection)
-        .await?;
+        let result: Option<String> =
+            query("SELECT result FROM task WHERE job_id = $1 AND name = $2 AND state = 'committed'")
+                .bind(job.as_str())
+                .bind(flow::index_name(&source))
+                .first(&mut tx.connection)
+                .await?;
         if let Some(result) = result
             && let TaskResult::Index(IndexResult { index, frame_count }) = from_json("task.result", &result)?
         {
@@ -344,9 +357,9 @@ async fn indexes(
 }
 
 async fn pinned_model(tx: &mut Tx, job: &JobId) -> Result<Option<ContentHash>, CoordinatorError> {
-    let model: Option<String> = sqlx::query_scalar("SELECT model FROM job WHERE id = $1")
+    let model: Option<String> = query("SELECT model FROM job WHERE id = $1")
         .bind(job.as_str())
-        .fetch_one(&mut tx.connection)
+        .one(&mut tx.connection)
         .await?;
     model.map(|text| known("model", &text)).transpose()
 }
@@ -358,22 +371,22 @@ async fn gate_has(
     gate: &str,
     states: &[&'static str],
 ) -> Result<bool, CoordinatorError> {
-    let mut query = sqlx::query_scalar::<_, i64>(
+    let mut statement = query(
         "SELECT EXISTS (SELECT 1 FROM task WHERE job_id = $1 AND gate = $2 AND state IN ($3, $4, $5, $6))",
     )
     .bind(job.as_str())
     .bind(gate);
     for place in 0..4 {
-        query = query.bind(states.get(place).copied().unwrap_or(""));
+        statement = statement.bind(states.get(place).copied().unwrap_or(""));
     }
-    Ok(query.fetch_one(&mut tx.connection).await? != 0)
+    Ok(statement.one::<i64>(&mut tx.connection).await? != 0)
 }
 
 async fn task_exists(tx: &mut Tx, job: &JobId, name: &str) -> Result<bool, CoordinatorError> {
-    let found: i64 = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM task WHERE job_id = $1 AND name = $2)")
+    let found: i64 = query("SELECT EXISTS (SELECT 1 FROM task WHERE job_id = $1 AND name = $2)")
         .bind(job.as_str())
         .bind(name)
-        .fetch_one(&mut tx.connection)
+        .one(&mut tx.connection)
         .await?;
     Ok(found != 0)
 }

@@ -1,9 +1,9 @@
 //! What was made: datasets with their numbers, models, and the channels that name models for a season.
 
 use remaster_domain::{ContentHash, ModelRef, PublishedModel, RunId, SeasonId};
-use sqlx::{Row, SqliteConnection, SqlitePool};
 
 use super::Tx;
+use super::sql::{Connection, query};
 use super::tasks::{as_i64, as_u32, as_u64, known};
 use crate::CoordinatorError;
 
@@ -44,7 +44,7 @@ pub(crate) async fn number_dataset(
     manifest: &ContentHash,
     pair_count: u64,
 ) -> Result<u32, CoordinatorError> {
-    sqlx::query(
+    query(
         "INSERT INTO dataset (season, number, manifest, pair_count, created_ms)
          SELECT $1, COALESCE(MAX(number), 0) + 1, $2, $3, $4 FROM dataset WHERE season = $1
          ON CONFLICT (season, manifest) DO NOTHING",
@@ -55,39 +55,39 @@ pub(crate) async fn number_dataset(
     .bind(tx.now_ms)
     .execute(&mut tx.connection)
     .await?;
-    let number: i64 = sqlx::query_scalar("SELECT number FROM dataset WHERE season = $1 AND manifest = $2")
+    let number: i64 = query("SELECT number FROM dataset WHERE season = $1 AND manifest = $2")
         .bind(season.as_str())
         .bind(manifest.as_str())
-        .fetch_one(&mut tx.connection)
+        .one(&mut tx.connection)
         .await?;
     Ok(as_u32(number))
 }
 
 /// The newest dataset of a season.
 pub(crate) async fn newest_dataset(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     season: &SeasonId,
 ) -> Result<Option<ContentHash>, CoordinatorError> {
     let manifest: Option<String> =
-        sqlx::query_scalar("SELECT manifest FROM dataset WHERE season = $1 ORDER BY number DESC LIMIT 1")
+        query("SELECT manifest FROM dataset WHERE season = $1 ORDER BY number DESC LIMIT 1")
             .bind(season.as_str())
-            .fetch_optional(connection)
+            .first(connection)
             .await?;
     manifest.map(|text| known("manifest", &text)).transpose()
 }
 
 /// All datasets, newest first.
-pub(crate) async fn datasets(readers: &SqlitePool) -> Result<Vec<DatasetRow>, CoordinatorError> {
-    let rows = sqlx::query("SELECT * FROM dataset ORDER BY created_ms DESC, season, number DESC")
-        .fetch_all(readers)
+pub(crate) async fn datasets(readers: &mut Connection) -> Result<Vec<DatasetRow>, CoordinatorError> {
+    let rows = query("SELECT * FROM dataset ORDER BY created_ms DESC, season, number DESC")
+        .rows(readers)
         .await?;
     let datasets = rows.iter().map(|row| {
         Ok(DatasetRow {
-            season: row.try_get("season")?,
-            number: as_u32(row.try_get("number")?),
-            manifest: row.try_get("manifest")?,
-            pair_count: as_u64(row.try_get("pair_count")?),
-            created_ms: row.try_get("created_ms")?,
+            season: row.get("season")?,
+            number: as_u32(row.get("number")?),
+            manifest: row.get("manifest")?,
+            pair_count: as_u64(row.get("pair_count")?),
+            created_ms: row.get("created_ms")?,
         })
     });
     datasets.collect::<Result<_, sqlx::Error>>().map_err(Into::into)
@@ -101,7 +101,7 @@ pub(crate) async fn publish(
     models: &[PublishedModel],
 ) -> Result<(), CoordinatorError> {
     for model in models {
-        sqlx::query(
+        query(
             "INSERT INTO model (id, season, stage, run, created_ms) VALUES ($1, $2, $3, $4, $5)
              ON CONFLICT (id) DO NOTHING",
         )
@@ -135,7 +135,7 @@ pub(crate) async fn move_channel(
 
 /// The model that a season asks for.
 pub(crate) async fn resolve_model(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     season: &SeasonId,
     wanted: &ModelRef,
 ) -> Result<ContentHash, CoordinatorError> {
@@ -156,20 +156,20 @@ pub(crate) async fn resolve_model(
 }
 
 /// All models, newest first.
-pub(crate) async fn models(readers: &SqlitePool) -> Result<Vec<ModelRow>, CoordinatorError> {
-    let rows = sqlx::query("SELECT id, season, stage, created_ms FROM model ORDER BY created_ms DESC, id")
-        .fetch_all(readers)
+pub(crate) async fn models(readers: &mut Connection) -> Result<Vec<ModelRow>, CoordinatorError> {
+    let rows = query("SELECT id, season, stage, created_ms FROM model ORDER BY created_ms DESC, id")
+        .rows(readers)
         .await?;
-    let channels = sqlx::query("SELECT season, name, model_id FROM channel ORDER BY season, name")
-        .fetch_all(readers)
+    let channels = query("SELECT season, name, model_id FROM channel ORDER BY season, name")
+        .rows(readers)
         .await?;
     let mut models = vec![];
     for row in &rows {
-        let (id, season): (String, String) = (row.try_get("id")?, row.try_get("season")?);
+        let (id, season): (String, String) = (row.get("id")?, row.get("season")?);
         let mut named = vec![];
         for channel in &channels {
-            if channel.try_get::<String, _>("model_id")? == id {
-                let (of, name): (String, String) = (channel.try_get("season")?, channel.try_get("name")?);
+            if channel.get::<String>("model_id")? == id {
+                let (of, name): (String, String) = (channel.get("season")?, channel.get("name")?);
                 // A model may serve another season; then the channel says whose it is.
                 named.push(if of == season {
                     name
@@ -181,8 +181,8 @@ pub(crate) async fn models(readers: &SqlitePool) -> Result<Vec<ModelRow>, Coordi
         models.push(ModelRow {
             id,
             season,
-            stage: row.try_get("stage")?,
-            created_ms: row.try_get("created_ms")?,
+            stage: row.get("stage")?,
+            created_ms: row.get("created_ms")?,
             channels: named,
         });
     }
@@ -195,7 +195,7 @@ async fn point(
     channel: &str,
     model: &ContentHash,
 ) -> Result<(), CoordinatorError> {
-    sqlx::query(
+    query(
         "INSERT INTO channel (season, name, model_id, moved_ms) VALUES ($1, $2, $3, $4)
          ON CONFLICT (season, name) DO UPDATE SET model_id = excluded.model_id, moved_ms = excluded.moved_ms",
     )
@@ -209,26 +209,23 @@ async fn point(
 }
 
 async fn channel_model(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     season: &SeasonId,
     channel: &str,
 ) -> Result<Option<String>, CoordinatorError> {
     Ok(
-        sqlx::query_scalar("SELECT model_id FROM channel WHERE season = $1 AND name = $2")
+        query("SELECT model_id FROM channel WHERE season = $1 AND name = $2")
             .bind(season.as_str())
             .bind(channel)
-            .fetch_optional(connection)
+            .first(connection)
             .await?,
     )
 }
 
-async fn require_model(
-    connection: &mut SqliteConnection,
-    model: &ContentHash,
-) -> Result<(), CoordinatorError> {
-    let found: Option<i64> = sqlx::query_scalar("SELECT 1 FROM model WHERE id = $1")
+async fn require_model(connection: &mut Connection, model: &ContentHash) -> Result<(), CoordinatorError> {
+    let found: Option<i64> = query("SELECT 1 FROM model WHERE id = $1")
         .bind(model.as_str())
-        .fetch_optional(connection)
+        .first(connection)
         .await?;
     found
         .map(|_| ())

@@ -2,8 +2,8 @@
 
 use remaster_domain::JobId;
 use remaster_store::Key;
-use sqlx::{Row, SqlitePool};
 
+use super::sql::{Connection, query};
 use super::tasks::known;
 use super::{Tx, jobs};
 use crate::CoordinatorError;
@@ -26,7 +26,7 @@ pub(crate) async fn request(
     source: &Key,
     target: &Key,
 ) -> Result<(), CoordinatorError> {
-    sqlx::query(
+    query(
         "INSERT INTO object_copy (id, job_id, source_key, target_key, created_ms, error) VALUES ($1, $2, $3, $4, $5, '')",
     )
     .bind(Tx::new_id().to_string())
@@ -41,18 +41,21 @@ pub(crate) async fn request(
 }
 
 /// Copies that are not recorded yet, oldest first.
-pub(crate) async fn pending(readers: &SqlitePool, limit: u32) -> Result<Vec<PendingCopy>, CoordinatorError> {
-    let rows = sqlx::query(
+pub(crate) async fn pending(
+    readers: &mut Connection,
+    limit: u32,
+) -> Result<Vec<PendingCopy>, CoordinatorError> {
+    let rows = query(
         "SELECT id, source_key, target_key FROM object_copy WHERE done_ms IS NULL ORDER BY id LIMIT $1",
     )
     .bind(i64::from(limit))
-    .fetch_all(readers)
+    .rows(readers)
     .await?;
     let copies = rows.iter().map(|row| {
         Ok(PendingCopy {
-            id: row.try_get("id")?,
-            source: known("source_key", &row.try_get::<String, _>("source_key")?)?,
-            target: known("target_key", &row.try_get::<String, _>("target_key")?)?,
+            id: row.get("id")?,
+            source: known("source_key", &row.get::<String>("source_key")?)?,
+            target: known("target_key", &row.get::<String>("target_key")?)?,
         })
     });
     copies.collect()
@@ -60,12 +63,12 @@ pub(crate) async fn pending(readers: &SqlitePool, limit: u32) -> Result<Vec<Pend
 
 /// Records that a copy was made; its job may end by that.
 pub(crate) async fn record_copied(tx: &mut Tx, copy: &str) -> Result<(), CoordinatorError> {
-    let job: Option<String> = sqlx::query_scalar(
+    let job: Option<String> = query(
         "UPDATE object_copy SET done_ms = $1, error = '' WHERE id = $2 AND done_ms IS NULL RETURNING job_id",
     )
     .bind(tx.now_ms)
     .bind(copy)
-    .fetch_optional(&mut tx.connection)
+    .first(&mut tx.connection)
     .await?;
     match job {
         Some(job) => jobs::end_if_done(tx, &known("job_id", &job)?).await,
@@ -75,7 +78,7 @@ pub(crate) async fn record_copied(tx: &mut Tx, copy: &str) -> Result<(), Coordin
 
 /// Keeps why a copy did not work, for people.
 pub(crate) async fn note_failure(tx: &mut Tx, copy: &str, error: &str) -> Result<(), CoordinatorError> {
-    sqlx::query("UPDATE object_copy SET error = $1 WHERE id = $2")
+    query("UPDATE object_copy SET error = $1 WHERE id = $2")
         .bind(error)
         .bind(copy)
         .execute(&mut tx.connection)

@@ -2,9 +2,9 @@
 
 use remaster_domain::{Capabilities, SessionId, WorkerId};
 use remaster_proto::{from_json, to_json};
-use sqlx::{Row, SqliteConnection, SqlitePool};
 
 use super::Tx;
+use super::sql::{Connection, query};
 use super::tasks::as_u32;
 use crate::CoordinatorError;
 
@@ -47,7 +47,7 @@ pub(crate) async fn register(
     name: &str,
     capabilities: &Capabilities,
 ) -> Result<(), CoordinatorError> {
-    sqlx::query(
+    query(
         "INSERT INTO worker (id, name, created_ms) VALUES ($1, $2, $3) ON CONFLICT (id) DO UPDATE SET name = excluded.name",
     )
     .bind(worker.as_str())
@@ -55,7 +55,7 @@ pub(crate) async fn register(
     .bind(tx.now_ms)
     .execute(&mut tx.connection)
     .await?;
-    sqlx::query(
+    query(
         "INSERT INTO session (id, worker_id, registered_ms, seen_ms, draining, capabilities)
          VALUES ($1, $2, $3, $3, 0, $4)
          ON CONFLICT (id) DO UPDATE SET seen_ms = excluded.seen_ms, capabilities = excluded.capabilities",
@@ -71,24 +71,24 @@ pub(crate) async fn register(
 
 /// Reads a session.
 pub(crate) async fn load_session(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     id: &SessionId,
 ) -> Result<SessionRow, CoordinatorError> {
-    let row = sqlx::query("SELECT capabilities, draining FROM session WHERE id = $1")
+    let row = query("SELECT capabilities, draining FROM session WHERE id = $1")
         .bind(id.as_str())
-        .fetch_optional(connection)
+        .row(connection)
         .await?
         .ok_or_else(|| CoordinatorError::SessionUnknown(id.to_string()))?;
     Ok(SessionRow {
         id: id.clone(),
-        capabilities: from_json("session.capabilities", &row.try_get::<String, _>("capabilities")?)?,
-        draining: row.try_get::<i64, _>("draining")? != 0,
+        capabilities: from_json("session.capabilities", &row.get::<String>("capabilities")?)?,
+        draining: row.get::<i64>("draining")? != 0,
     })
 }
 
 /// Notes that a session was heard.
 pub(crate) async fn seen(tx: &mut Tx, id: &SessionId) -> Result<(), CoordinatorError> {
-    sqlx::query("UPDATE session SET seen_ms = $1 WHERE id = $2")
+    query("UPDATE session SET seen_ms = $1 WHERE id = $2")
         .bind(tx.now_ms)
         .bind(id.as_str())
         .execute(&mut tx.connection)
@@ -98,11 +98,10 @@ pub(crate) async fn seen(tx: &mut Tx, id: &SessionId) -> Result<(), CoordinatorE
 
 /// Tells every session of a worker to drain. A later life of the worker starts anew.
 pub(crate) async fn drain(tx: &mut Tx, worker: &WorkerId) -> Result<(), CoordinatorError> {
-    let changed = sqlx::query("UPDATE session SET draining = 1 WHERE worker_id = $1")
+    let changed = query("UPDATE session SET draining = 1 WHERE worker_id = $1")
         .bind(worker.as_str())
         .execute(&mut tx.connection)
-        .await?
-        .rows_affected();
+        .await?;
     if changed == 0 {
         return Err(CoordinatorError::NotFound(format!("there is no worker {worker}")));
     }
@@ -110,8 +109,11 @@ pub(crate) async fn drain(tx: &mut Tx, worker: &WorkerId) -> Result<(), Coordina
 }
 
 /// Workers heard of lately, each with its newest session.
-pub(crate) async fn workers(readers: &SqlitePool, now_ms: i64) -> Result<Vec<WorkerRow>, CoordinatorError> {
-    let rows = sqlx::query(
+pub(crate) async fn workers(
+    readers: &mut Connection,
+    now_ms: i64,
+) -> Result<Vec<WorkerRow>, CoordinatorError> {
+    let rows = query(
         "SELECT w.id, w.name, s.capabilities, s.draining, s.seen_ms,
              (SELECT COUNT(*) FROM task t WHERE t.state = 'leased' AND t.session_id = s.id) AS leases
          FROM session s JOIN worker w ON w.id = s.worker_id
@@ -121,16 +123,16 @@ pub(crate) async fn workers(readers: &SqlitePool, now_ms: i64) -> Result<Vec<Wor
          ORDER BY w.name, w.id",
     )
     .bind(now_ms - LISTED_MS)
-    .fetch_all(readers)
+    .rows(readers)
     .await?;
     let workers = rows.iter().map(|row| {
         Ok(WorkerRow {
-            id: row.try_get("id")?,
-            name: row.try_get("name")?,
-            capabilities_json: row.try_get("capabilities")?,
-            draining: row.try_get::<i64, _>("draining")? != 0,
-            leases: as_u32(row.try_get("leases")?),
-            seen_ms: row.try_get("seen_ms")?,
+            id: row.get("id")?,
+            name: row.get("name")?,
+            capabilities_json: row.get("capabilities")?,
+            draining: row.get::<i64>("draining")? != 0,
+            leases: as_u32(row.get("leases")?),
+            seen_ms: row.get("seen_ms")?,
         })
     });
     workers.collect::<Result<_, sqlx::Error>>().map_err(Into::into)

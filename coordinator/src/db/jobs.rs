@@ -2,9 +2,8 @@
 
 use remaster_domain::{ContentHash, JobId, JobSpec, JobState};
 use remaster_proto::{from_json, to_json};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection};
 
+use super::sql::{Connection, Row, query};
 use super::tasks::{apply, damaged, known, stored, task_columns};
 use super::{Tx, advance};
 use crate::CoordinatorError;
@@ -43,55 +42,40 @@ macro_rules! job_columns {
 
 /// Reads one job.
 pub(crate) async fn load_job(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     id: &JobId,
 ) -> Result<Option<JobRow>, CoordinatorError> {
-    sqlx::query(concat!("SELECT ", job_columns!(), " FROM job WHERE id = $1"))
+    query(concat!("SELECT ", job_columns!(), " FROM job WHERE id = $1"))
         .bind(id.as_str())
-        .fetch_optional(connection)
+        .row(connection)
         .await?
         .map(|row| job_row(&row))
         .transpose()
 }
 
 /// The state of a job, without reading its spec.
-pub(crate) async fn job_state(
-    connection: &mut SqliteConnection,
-    id: &JobId,
-) -> Result<JobState, CoordinatorError> {
-    let state: String = sqlx::query_scalar("SELECT state FROM job WHERE id = $1")
+pub(crate) async fn job_state(connection: &mut Connection, id: &JobId) -> Result<JobState, CoordinatorError> {
+    let state: String = query("SELECT state FROM job WHERE id = $1")
         .bind(id.as_str())
-        .fetch_one(connection)
+        .one(connection)
         .await?;
     JobState::parse(&state).ok_or_else(|| damaged("state", &state))
 }
 
 /// The newest jobs.
 pub(crate) async fn newest_jobs(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     limit: u32,
 ) -> Result<Vec<JobRow>, CoordinatorError> {
-    let rows = sqlx::query(concat!(
+    let rows = query(concat!(
         "SELECT ",
         job_columns!(),
         " FROM job ORDER BY created_ms DESC, id DESC LIMIT $1"
     ))
     .bind(i64::from(limit))
-    .fetch_all(connection)
+    .rows(connection)
     .await?;
     rows.iter().map(job_row).collect()
-}
-
-/// Running jobs that have something ready, in the order in which they are served.
-pub(crate) async fn jobs_with_work(tx: &mut Tx) -> Result<Vec<JobId>, CoordinatorError> {
-    let ids: Vec<String> = sqlx::query_scalar(
-        "SELECT id FROM job WHERE state = 'running'
-             AND EXISTS (SELECT 1 FROM task WHERE task.job_id = job.id AND task.state = 'ready')
-         ORDER BY priority DESC, created_ms, id",
-    )
-    .fetch_all(&mut tx.connection)
-    .await?;
-    ids.iter().map(|id| known("id", id)).collect()
 }
 
 /// Notes a job and makes its first tasks.
@@ -103,7 +87,7 @@ pub(crate) async fn insert_job(
     model: Option<&ContentHash>,
     first: Vec<NewTask>,
 ) -> Result<(), CoordinatorError> {
-    sqlx::query(
+    query(
         "INSERT INTO job (id, season, stage, state, priority, created_ms, model, spec)
          VALUES ($1, $2, $3, 'running', $4, $5, $6, $7)",
     )
@@ -116,17 +100,19 @@ pub(crate) async fn insert_job(
     .bind(to_json(spec))
     .execute(&mut tx.connection)
     .await?;
+    tx.requeue().await?;
     note(tx, Some(id), None, "submitted", spec.stage.as_str()).await?;
     advance::add(tx, id, first).await
 }
 
 /// Pauses or resumes.
 pub(crate) async fn set_state(tx: &mut Tx, id: &JobId, state: JobState) -> Result<(), CoordinatorError> {
-    sqlx::query("UPDATE job SET state = $1 WHERE id = $2")
+    query("UPDATE job SET state = $1 WHERE id = $2")
         .bind(state.as_str())
         .bind(id.as_str())
         .execute(&mut tx.connection)
         .await?;
+    tx.requeue().await?;
     note(tx, Some(id), None, state.as_str(), "").await?;
     if state == JobState::Running {
         offer_all(tx);
@@ -136,15 +122,15 @@ pub(crate) async fn set_state(tx: &mut Tx, id: &JobId, state: JobState) -> Resul
 
 /// Moves a job forwards or backwards in the queue.
 pub(crate) async fn set_priority(tx: &mut Tx, id: &JobId, priority: i64) -> Result<(), CoordinatorError> {
-    let changed = sqlx::query("UPDATE job SET priority = $1 WHERE id = $2")
+    let changed = query("UPDATE job SET priority = $1 WHERE id = $2")
         .bind(priority)
         .bind(id.as_str())
         .execute(&mut tx.connection)
-        .await?
-        .rows_affected();
+        .await?;
     if changed == 0 {
         return Err(CoordinatorError::NotFound(format!("there is no job {id}")));
     }
+    tx.requeue().await?;
     note(tx, Some(id), None, "priority", &priority.to_string()).await
 }
 
@@ -152,20 +138,21 @@ pub(crate) async fn set_priority(tx: &mut Tx, id: &JobId, priority: i64) -> Resu
 pub(crate) async fn cancel(tx: &mut Tx, id: &JobId) -> Result<(), CoordinatorError> {
     for task in tasks_in(tx, id, "leased").await? {
         if let Ok(decision) = decide(&task.row, TaskEvent::Cancel, tx.now_ms) {
-            apply(tx, &task, &decision).await?;
+            apply(tx, &task, &decision, None).await?;
         }
     }
     // What `decide` says of a row that nobody holds, for all of them at once: there may be very many.
-    sqlx::query("UPDATE task SET state = 'cancelled', ended_ms = $1 WHERE job_id = $2 AND state = 'ready'")
+    query("UPDATE task SET state = 'cancelled', ended_ms = $1 WHERE job_id = $2 AND state = 'ready'")
         .bind(tx.now_ms)
         .bind(id.as_str())
         .execute(&mut tx.connection)
         .await?;
-    sqlx::query("UPDATE job SET state = 'cancelled', ended_ms = $1 WHERE id = $2")
+    query("UPDATE job SET state = 'cancelled', ended_ms = $1 WHERE id = $2")
         .bind(tx.now_ms)
         .bind(id.as_str())
         .execute(&mut tx.connection)
         .await?;
+    tx.requeue().await?;
     note(tx, Some(id), None, "cancelled", "").await
 }
 
@@ -175,20 +162,21 @@ pub(crate) async fn retry(tx: &mut Tx, id: &JobId) -> Result<u32, CoordinatorErr
     for task in tasks_in(tx, id, "dead").await? {
         if task.name == flow::CURATE_NAME && task.row.attempt == 0 {
             // It died because there was nothing to curate. It is made again from what there is when the others end.
-            sqlx::query("DELETE FROM task WHERE id = $1")
+            query("DELETE FROM task WHERE id = $1")
                 .bind(task.id.as_str())
                 .execute(&mut tx.connection)
                 .await?;
         } else if let Ok(decision) = decide(&task.row, TaskEvent::Retry, tx.now_ms) {
-            apply(tx, &task, &decision).await?;
+            apply(tx, &task, &decision, None).await?;
             changed += 1;
         }
     }
     if changed > 0 {
-        sqlx::query("UPDATE job SET state = 'running', ended_ms = NULL WHERE id = $1 AND state = 'failed'")
+        query("UPDATE job SET state = 'running', ended_ms = NULL WHERE id = $1 AND state = 'failed'")
             .bind(id.as_str())
             .execute(&mut tx.connection)
             .await?;
+        tx.requeue().await?;
         note(tx, Some(id), None, "retried", &changed.to_string()).await?;
     }
     advance::check_pairs(tx, id).await?;
@@ -197,36 +185,34 @@ pub(crate) async fn retry(tx: &mut Tx, id: &JobId) -> Result<u32, CoordinatorErr
 
 /// Ends a job when nothing of it is left to do and nothing to copy.
 pub(crate) async fn end_if_done(tx: &mut Tx, id: &JobId) -> Result<(), CoordinatorError> {
-    let open: i64 = sqlx::query_scalar(
+    let open: i64 = query(
         "SELECT EXISTS (SELECT 1 FROM task WHERE job_id = $1 AND state IN ('ready', 'leased') AND state <> 'committed')
              OR EXISTS (SELECT 1 FROM object_copy WHERE job_id = $1 AND done_ms IS NULL)",
     )
     .bind(id.as_str())
-    .fetch_one(&mut tx.connection)
+    .one(&mut tx.connection)
     .await?;
     if open != 0 {
         return Ok(());
     }
-    let dead: i64 = sqlx::query_scalar(
+    let dead: i64 = query(
         "SELECT EXISTS (SELECT 1 FROM task WHERE job_id = $1 AND state = 'dead' AND state <> 'committed')",
     )
     .bind(id.as_str())
-    .fetch_one(&mut tx.connection)
+    .one(&mut tx.connection)
     .await?;
     let state = if dead == 0 {
         JobState::Succeeded
     } else {
         JobState::Failed
     };
-    let ended = sqlx::query(
-        "UPDATE job SET state = $1, ended_ms = $2 WHERE id = $3 AND state IN ('running', 'paused')",
-    )
-    .bind(state.as_str())
-    .bind(tx.now_ms)
-    .bind(id.as_str())
-    .execute(&mut tx.connection)
-    .await?
-    .rows_affected();
+    let ended =
+        query("UPDATE job SET state = $1, ended_ms = $2 WHERE id = $3 AND state IN ('running', 'paused')")
+            .bind(state.as_str())
+            .bind(tx.now_ms)
+            .bind(id.as_str())
+            .execute(&mut tx.connection)
+            .await?;
     if ended == 1 {
         note(tx, Some(id), None, state.as_str(), "").await?;
     }
@@ -241,17 +227,15 @@ pub(crate) async fn note(
     what: &str,
     detail: &str,
 ) -> Result<(), CoordinatorError> {
-    sqlx::query(
-        "INSERT INTO event (id, at_ms, job_id, task_id, what, detail) VALUES ($1, $2, $3, $4, $5, $6)",
-    )
-    .bind(Tx::new_id().to_string())
-    .bind(tx.now_ms)
-    .bind(job.map(JobId::as_str))
-    .bind(task.map(remaster_domain::TaskId::as_str))
-    .bind(what)
-    .bind(detail)
-    .execute(&mut tx.connection)
-    .await?;
+    query("INSERT INTO event (id, at_ms, job_id, task_id, what, detail) VALUES ($1, $2, $3, $4, $5, $6)")
+        .bind(Tx::new_id().to_string())
+        .bind(tx.now_ms)
+        .bind(job.map(JobId::as_str))
+        .bind(task.map(remaster_domain::TaskId::as_str))
+        .bind(what)
+        .bind(detail)
+        .execute(&mut tx.connection)
+        .await?;
     Ok(())
 }
 
@@ -260,14 +244,14 @@ async fn tasks_in(
     job: &JobId,
     state: &'static str,
 ) -> Result<Vec<super::StoredTask>, CoordinatorError> {
-    let rows = sqlx::query(concat!(
+    let rows = query(concat!(
         "SELECT ",
         task_columns!(),
         " FROM task WHERE job_id = $1 AND state = $2 AND state <> 'committed' ORDER BY id"
     ))
     .bind(job.as_str())
     .bind(state)
-    .fetch_all(&mut tx.connection)
+    .rows(&mut tx.connection)
     .await?;
     rows.iter().map(stored).collect()
 }
@@ -278,14 +262,14 @@ fn offer_all(tx: &mut Tx) {
     tx.effects.offers.extend(kinds.map(|kind| (kind, now_ms)));
 }
 
-fn job_row(row: &SqliteRow) -> Result<JobRow, CoordinatorError> {
-    let state: String = row.try_get("state")?;
+fn job_row(row: &Row) -> Result<JobRow, CoordinatorError> {
+    let state: String = row.get("state")?;
     Ok(JobRow {
-        id: known("id", &row.try_get::<String, _>("id")?)?,
-        spec_json: row.try_get("spec")?,
+        id: known("id", &row.get::<String>("id")?)?,
+        spec_json: row.get("spec")?,
         state: JobState::parse(&state).ok_or_else(|| damaged("state", &state))?,
-        priority: row.try_get("priority")?,
-        created_ms: row.try_get("created_ms")?,
-        ended_ms: row.try_get("ended_ms")?,
+        priority: row.get("priority")?,
+        created_ms: row.get("created_ms")?,
+        ended_ms: row.get("ended_ms")?,
     })
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use remaster_domain::{Capabilities, JobState, TaskKind, TaskState};
 use remaster_proto::from_json;
-use sqlx::{Row, SqlitePool};
 
 use super::JobRow;
+use super::sql::{Connection, query};
 use super::tasks::{as_u32, as_u64, damaged};
 use crate::CoordinatorError;
 
@@ -73,7 +73,7 @@ pub(crate) struct TaskView {
 
 /// Sums up a job. Sessions seen since `live_since_ms` count as live.
 pub(crate) async fn summary(
-    readers: &SqlitePool,
+    readers: &mut Connection,
     job: &JobRow,
     now_ms: i64,
     live_since_ms: i64,
@@ -99,8 +99,11 @@ pub(crate) async fn summary(
 }
 
 /// Every task of a job in creation order, with the worker that holds it or held it last.
-pub(crate) async fn task_list(readers: &SqlitePool, job: &JobRow) -> Result<Vec<TaskView>, CoordinatorError> {
-    let rows = sqlx::query(
+pub(crate) async fn task_list(
+    readers: &mut Connection,
+    job: &JobRow,
+) -> Result<Vec<TaskView>, CoordinatorError> {
+    let rows = query(
         "SELECT t.id, t.name, t.kind, t.state, t.attempt, t.done, t.total, t.note, t.message, t.started_ms,
              t.ended_ms, t.result, s.worker_id
          FROM task t LEFT JOIN attempt a ON a.task_id = t.id AND a.token = t.token
@@ -108,43 +111,43 @@ pub(crate) async fn task_list(readers: &SqlitePool, job: &JobRow) -> Result<Vec<
          WHERE t.job_id = $1 ORDER BY t.id",
     )
     .bind(job.id.as_str())
-    .fetch_all(readers)
+    .rows(readers)
     .await?;
     let tasks = rows.iter().map(|row| {
         Ok(TaskView {
-            id: row.try_get("id")?,
-            name: row.try_get("name")?,
-            kind: row.try_get("kind")?,
-            state: row.try_get("state")?,
-            attempt: as_u32(row.try_get("attempt")?),
-            worker: row.try_get::<Option<_>, _>("worker_id")?.unwrap_or_default(),
-            done: as_u64(row.try_get("done")?),
-            total: as_u64(row.try_get("total")?),
-            note: row.try_get("note")?,
-            message: row.try_get("message")?,
-            result_json: row.try_get::<Option<_>, _>("result")?.unwrap_or_default(),
-            started_ms: row.try_get::<Option<_>, _>("started_ms")?.unwrap_or(0),
-            ended_ms: row.try_get::<Option<_>, _>("ended_ms")?.unwrap_or(0),
+            id: row.get("id")?,
+            name: row.get("name")?,
+            kind: row.get("kind")?,
+            state: row.get("state")?,
+            attempt: as_u32(row.get("attempt")?),
+            worker: row.get::<Option<_>>("worker_id")?.unwrap_or_default(),
+            done: as_u64(row.get("done")?),
+            total: as_u64(row.get("total")?),
+            note: row.get("note")?,
+            message: row.get("message")?,
+            result_json: row.get::<Option<_>>("result")?.unwrap_or_default(),
+            started_ms: row.get::<Option<_>>("started_ms")?.unwrap_or(0),
+            ended_ms: row.get::<Option<_>>("ended_ms")?.unwrap_or(0),
         })
     });
     tasks.collect::<Result<_, sqlx::Error>>().map_err(Into::into)
 }
 
-async fn kinds(readers: &SqlitePool, job: &JobRow) -> Result<Vec<KindView>, CoordinatorError> {
-    let counts = sqlx::query(
+async fn kinds(readers: &mut Connection, job: &JobRow) -> Result<Vec<KindView>, CoordinatorError> {
+    let counts = query(
         "SELECT kind, state, COUNT(*) AS tasks, MIN(started_ms) AS started, MAX(ended_ms) AS ended
          FROM task WHERE job_id = $1 GROUP BY kind, state",
     )
     .bind(job.id.as_str())
-    .fetch_all(readers)
+    .rows(readers)
     .await?;
     let mut views = TaskKind::ALL.map(|kind| KindView {
         kind: kind.as_str().to_owned(),
         ..KindView::default()
     });
     for row in &counts {
-        let view = view_of(&mut views, &row.try_get::<String, _>("kind")?)?;
-        let (state, tasks) = (row.try_get::<String, _>("state")?, as_u32(row.try_get("tasks")?));
+        let view = view_of(&mut views, &row.get::<String>("kind")?)?;
+        let (state, tasks) = (row.get::<String>("state")?, as_u32(row.get("tasks")?));
         match TaskState::parse(&state).ok_or_else(|| damaged("state", &state))? {
             TaskState::Ready => view.ready = tasks,
             TaskState::Leased => view.leased = tasks,
@@ -152,29 +155,27 @@ async fn kinds(readers: &SqlitePool, job: &JobRow) -> Result<Vec<KindView>, Coor
             TaskState::Dead => view.dead = tasks,
             TaskState::Cancelled => view.cancelled = tasks,
         }
-        if let Some(started) = row.try_get::<Option<i64>, _>("started")? {
+        if let Some(started) = row.get::<Option<i64>>("started")? {
             view.started_ms = if view.started_ms == 0 {
                 started
             } else {
                 view.started_ms.min(started)
             };
         }
-        view.ended_ms = view
-            .ended_ms
-            .max(row.try_get::<Option<i64>, _>("ended")?.unwrap_or(0));
+        view.ended_ms = view.ended_ms.max(row.get::<Option<i64>>("ended")?.unwrap_or(0));
     }
-    let running = sqlx::query(
+    let running = query(
         "SELECT kind, done, total, note FROM task WHERE job_id = $1 AND state = 'leased' AND state <> 'committed'
          ORDER BY id",
     )
     .bind(job.id.as_str())
-    .fetch_all(readers)
+    .rows(readers)
     .await?;
     for row in &running {
-        let view = view_of(&mut views, &row.try_get::<String, _>("kind")?)?;
-        view.done += as_u64(row.try_get("done")?);
-        view.total += as_u64(row.try_get("total")?);
-        view.note = row.try_get("note")?;
+        let view = view_of(&mut views, &row.get::<String>("kind")?)?;
+        view.done += as_u64(row.get("done")?);
+        view.total += as_u64(row.get("total")?);
+        view.note = row.get("note")?;
     }
     Ok(views.into_iter().filter(has_tasks).collect())
 }
@@ -190,32 +191,31 @@ fn has_tasks(view: &KindView) -> bool {
     view.ready + view.leased + view.committed + view.dead + view.cancelled > 0
 }
 
-async fn dead(readers: &SqlitePool, job: &JobRow) -> Result<Vec<DeadView>, CoordinatorError> {
-    let rows = sqlx::query(
+async fn dead(readers: &mut Connection, job: &JobRow) -> Result<Vec<DeadView>, CoordinatorError> {
+    let rows = query(
         "SELECT id, name, kind, message FROM task WHERE job_id = $1 AND state = 'dead' AND state <> 'committed'
          ORDER BY id LIMIT $2",
     )
     .bind(job.id.as_str())
     .bind(i64::from(DEAD_LISTED))
-    .fetch_all(readers)
+    .rows(readers)
     .await?;
     let dead = rows.iter().map(|row| {
         Ok(DeadView {
-            id: row.try_get("id")?,
-            name: row.try_get("name")?,
-            kind: row.try_get("kind")?,
-            message: row.try_get("message")?,
+            id: row.get("id")?,
+            name: row.get("name")?,
+            kind: row.get("kind")?,
+            message: row.get("message")?,
         })
     });
     dead.collect::<Result<_, sqlx::Error>>().map_err(Into::into)
 }
 
-async fn live_kinds(readers: &SqlitePool, since_ms: i64) -> Result<BTreeSet<TaskKind>, CoordinatorError> {
-    let rows: Vec<String> =
-        sqlx::query_scalar("SELECT capabilities FROM session WHERE seen_ms >= $1 AND draining = 0")
-            .bind(since_ms)
-            .fetch_all(readers)
-            .await?;
+async fn live_kinds(readers: &mut Connection, since_ms: i64) -> Result<BTreeSet<TaskKind>, CoordinatorError> {
+    let rows: Vec<String> = query("SELECT capabilities FROM session WHERE seen_ms >= $1 AND draining = 0")
+        .bind(since_ms)
+        .column(readers)
+        .await?;
     let mut kinds = BTreeSet::new();
     for row in &rows {
         kinds.extend(from_json::<Capabilities>("session.capabilities", row)?.kinds);
@@ -223,25 +223,27 @@ async fn live_kinds(readers: &SqlitePool, since_ms: i64) -> Result<BTreeSet<Task
     Ok(kinds)
 }
 
-async fn next_ready_ms(readers: &SqlitePool, job: &JobRow) -> Result<i64, CoordinatorError> {
+async fn next_ready_ms(readers: &mut Connection, job: &JobRow) -> Result<i64, CoordinatorError> {
     let next: Option<i64> =
-        sqlx::query_scalar("SELECT MIN(not_before_ms) FROM task WHERE job_id = $1 AND state = 'ready'")
+        query("SELECT MIN(not_before_ms) FROM task WHERE job_id = $1 AND state = 'ready'")
             .bind(job.id.as_str())
-            .fetch_one(readers)
+            .one(readers)
             .await?;
     Ok(next.unwrap_or(0))
 }
 
-async fn copy_reason(readers: &SqlitePool, job: &JobRow) -> Result<String, CoordinatorError> {
-    let row: Option<(String, String)> = sqlx::query_as(
+async fn copy_reason(readers: &mut Connection, job: &JobRow) -> Result<String, CoordinatorError> {
+    let row = query(
         "SELECT target_key, error FROM object_copy WHERE job_id = $1 AND done_ms IS NULL AND error <> '' LIMIT 1",
     )
     .bind(job.id.as_str())
-    .fetch_optional(readers)
+    .row(readers)
     .await?;
-    Ok(row.map_or_else(String::new, |(target, error)| {
-        format!("could not write {target} yet: {error}")
-    }))
+    let Some(row) = row else {
+        return Ok(String::new());
+    };
+    let (target, error): (String, String) = (row.at(0)?, row.at(1)?);
+    Ok(format!("could not write {target} yet: {error}"))
 }
 
 /// Why nothing is leased although something is ready.

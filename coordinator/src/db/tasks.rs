@@ -4,10 +4,9 @@ use remaster_domain::{
     Checkpoint, ContentHash, JobId, LeaseToken, Progress, SessionId, TaskId, TaskKind, TaskSpec, TaskState,
 };
 use remaster_proto::from_json;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection};
 
 use super::Tx;
+use super::sql::{Connection, Row, query};
 use crate::CoordinatorError;
 use crate::state::{Action, Decision, Phase, TaskRow};
 
@@ -48,12 +47,12 @@ pub(crate) use task_columns;
 
 /// Reads one task.
 pub(crate) async fn load_task(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     id: &TaskId,
 ) -> Result<StoredTask, CoordinatorError> {
-    sqlx::query(concat!("SELECT ", task_columns!(), " FROM task WHERE id = $1"))
+    query(concat!("SELECT ", task_columns!(), " FROM task WHERE id = $1"))
         .bind(id.as_str())
-        .fetch_optional(connection)
+        .row(connection)
         .await?
         .map(|row| stored(&row))
         .ok_or_else(|| CoordinatorError::NotFound(format!("there is no task {id}")))?
@@ -67,7 +66,7 @@ pub(crate) async fn next_ready(
     limit: u32,
 ) -> Result<Vec<StoredTask>, CoordinatorError> {
     // `kind || ''` keeps the planner on the index of ready rows in creation order, where it stops at the limit.
-    let mut query = sqlx::query(concat!(
+    let mut statement = query(concat!(
         "SELECT ",
         task_columns!(),
         " FROM task WHERE job_id = $1 AND state = 'ready' AND not_before_ms <= $2",
@@ -77,31 +76,32 @@ pub(crate) async fn next_ready(
     .bind(tx.now_ms)
     .bind(i64::from(limit));
     for place in 0..TaskKind::ALL.len() {
-        query = query.bind(kinds.get(place).map_or("", |kind| kind.as_str()));
+        statement = statement.bind(kinds.get(place).map_or("", |kind| kind.as_str()));
     }
-    let rows = query.fetch_all(&mut tx.connection).await?;
+    let rows = statement.rows(&mut tx.connection).await?;
     rows.iter().map(stored).collect()
 }
 
 /// Leased tasks whose deadline is past, soonest first.
 pub(crate) async fn expired(tx: &mut Tx, limit: u32) -> Result<Vec<StoredTask>, CoordinatorError> {
-    let rows = sqlx::query(concat!(
+    let rows = query(concat!(
         "SELECT ",
         task_columns!(),
         " FROM task WHERE state = 'leased' AND expires_ms <= $1 ORDER BY expires_ms LIMIT $2"
     ))
     .bind(tx.now_ms)
     .bind(i64::from(limit))
-    .fetch_all(&mut tx.connection)
+    .rows(&mut tx.connection)
     .await?;
     rows.iter().map(stored).collect()
 }
 
-/// Makes a decision true: only if the row still is as it was when it was decided.
+/// Makes a decision true, and keeps the result where there is one: only if the row still is as it was when it was decided.
 pub(crate) async fn apply(
     tx: &mut Tx,
     task: &StoredTask,
     decision: &Decision,
+    result_json: Option<&str>,
 ) -> Result<(), CoordinatorError> {
     let next = &decision.row;
     let (not_before_ms, expires_ms, session) = match &next.phase {
@@ -117,11 +117,12 @@ pub(crate) async fn apply(
         .actions
         .contains(&Action::OpenAttempt)
         .then_some(tx.now_ms);
-    let changed = sqlx::query(
+    let changed = query(
         "UPDATE task SET state = $1, token = $2, attempt = $3, errors = $4, losses = $5, not_before_ms = $6,
              expires_ms = $7, session_id = $8, checkpoint_sha256 = $9, checkpoint_step = $10, message = $11,
-             started_ms = COALESCE(started_ms, $12), ended_ms = $13
-         WHERE id = $14 AND state = $15 AND token = $16",
+             started_ms = COALESCE(started_ms, $12), ended_ms = $13,
+             result = COALESCE($14, result)
+         WHERE id = $15 AND state = $16 AND token = $17",
     )
     .bind(next.phase.state().as_str())
     .bind(next.token.0)
@@ -136,12 +137,12 @@ pub(crate) async fn apply(
     .bind(&next.message)
     .bind(started_ms)
     .bind(ended_ms)
+    .bind(result_json)
     .bind(task.id.as_str())
     .bind(task.row.phase.state().as_str())
     .bind(task.row.token.0)
     .execute(&mut tx.connection)
-    .await?
-    .rows_affected();
+    .await?;
     if changed != 1 {
         return Err(CoordinatorError::Unavailable(format!(
             "task {} changed meanwhile",
@@ -157,7 +158,7 @@ pub(crate) async fn note_progress(
     task: &TaskId,
     progress: &Progress,
 ) -> Result<(), CoordinatorError> {
-    sqlx::query("UPDATE task SET done = $1, total = $2, note = $3 WHERE id = $4")
+    query("UPDATE task SET done = $1, total = $2, note = $3 WHERE id = $4")
         .bind(as_i64(progress.done))
         .bind(as_i64(progress.total))
         .bind(&progress.note)
@@ -175,7 +176,7 @@ async fn note_attempt(tx: &mut Tx, task: &StoredTask, decision: &Decision) -> Re
                 let Phase::Leased { session, .. } = &decision.row.phase else {
                     continue;
                 };
-                sqlx::query(
+                query(
                     "INSERT INTO attempt (task_id, token, session_id, leased_ms, message) VALUES ($1, $2, $3, $4, '')",
                 )
                 .bind(task.id.as_str())
@@ -186,7 +187,7 @@ async fn note_attempt(tx: &mut Tx, task: &StoredTask, decision: &Decision) -> Re
                 .await?;
             }
             Action::CloseAttempt(end) => {
-                sqlx::query(
+                query(
                     "UPDATE attempt SET ended_ms = $1, outcome = $2, message = $3 WHERE task_id = $4 AND token = $5",
                 )
                 .bind(tx.now_ms)
@@ -206,15 +207,13 @@ async fn note_attempt(tx: &mut Tx, task: &StoredTask, decision: &Decision) -> Re
 }
 
 /// Reads the columns of [`task_columns`].
-pub(crate) fn stored(row: &SqliteRow) -> Result<StoredTask, CoordinatorError> {
-    let text = |column| row.try_get::<String, _>(column);
-    let number = |column| row.try_get::<i64, _>(column);
-    let checkpoint = match row.try_get::<Option<String>, _>("checkpoint_sha256")? {
+pub(crate) fn stored(row: &Row) -> Result<StoredTask, CoordinatorError> {
+    let text = |column| row.get::<String>(column);
+    let number = |column| row.get::<i64>(column);
+    let checkpoint = match row.get::<Option<String>>("checkpoint_sha256")? {
         Some(sha256) => Some(Checkpoint {
             sha256: known::<ContentHash>("checkpoint_sha256", &sha256)?,
-            step: row
-                .try_get::<Option<i64>, _>("checkpoint_step")?
-                .map_or(0, as_u64),
+            step: row.get::<Option<i64>>("checkpoint_step")?.map_or(0, as_u64),
         }),
         None => None,
     };

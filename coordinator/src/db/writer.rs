@@ -1,18 +1,27 @@
-//! The one writer. Requests that arrive while the disk is busy share the next fsync: that is what makes a lease cheap.
+//! The writer. Requests that arrive while the disk is busy share the next transaction: that is what makes a lease cheap.
 //!
 //! Promises: requests run one after another in the order they came; each is whole or not at all (a savepoint of its own);
 //! nobody is answered, and nobody woken, before the transaction is on disk. A caller that gave up changes nothing of that.
+//!
+//! Several coordinators on one server take turns, a transaction each, by a lock that ends with the transaction. So what is
+//! true of one writer is true of all of them together, and no decision is made on rows that another is changing. Chosen
+//! over locks of rows since a commit looks at a whole gate of a job: two that each see the other's task still open would
+//! both leave the next task to the other.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use remaster_domain::{JobId, JobSpec};
-use sqlx::SqliteConnection;
 use tokio::sync::{mpsc, oneshot};
-use tracing::error;
+use tracing::{error, warn};
 use uuid::Uuid;
 
+use super::fair::Queue;
+use super::jobs;
+use super::open::Pool;
+use super::sql::{Connection, query};
 use crate::CoordinatorError;
 use crate::clock::Clock;
 use crate::signals::{Effects, Signals};
@@ -21,6 +30,12 @@ use crate::signals::{Effects, Signals};
 const QUEUE_REQUESTS: usize = 1_024;
 /// Requests of one transaction: enough to hide the fsync, few enough that the first is not kept waiting.
 const BATCH_REQUESTS: usize = 128;
+/// Between tries to reach a database that went away.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
+/// Name of the lock by which coordinators take turns; any number that nobody else takes.
+const TURN_LOCK: i64 = 0x5245_4d41_5354_4552;
+/// Channel on which coordinators tell each other what was offered.
+pub(crate) const OFFERS_CHANNEL: &str = "remaster_offers";
 
 /// Specs kept parsed: more jobs than run at once anywhere, at some 100 KB each.
 const SPECS_KEPT: usize = 64;
@@ -38,11 +53,15 @@ struct Ran {
 #[derive(Debug)]
 pub(crate) struct Tx {
     /// The connection; use it for every statement.
-    pub(crate) connection: SqliteConnection,
+    pub(crate) connection: Connection,
     /// The time that counts in this transaction.
     pub(crate) now_ms: i64,
     /// What to tell those who wait once it is on disk.
     pub(crate) effects: Effects,
+    /// Who is served next; read once a transaction.
+    pub(crate) queue: Option<Queue>,
+    /// Jobs that may have ended in this transaction; looked at once, at its end.
+    pub(crate) moved: BTreeSet<JobId>,
     /// Specs of jobs that moved lately. A job's spec never changes, so this is never wrong; see [`Tx::keep_spec`].
     specs: HashMap<JobId, Arc<JobSpec>>,
 }
@@ -67,7 +86,47 @@ impl Tx {
     }
 
     async fn statement(&mut self, sql: &'static str) -> Result<(), sqlx::Error> {
-        sqlx::query(sql).execute(&mut self.connection).await.map(|_| ())
+        query(sql).execute(&mut self.connection).await.map(|_| ())
+    }
+
+    /// Begins; on a shared database once it is this coordinator's turn.
+    async fn begin(&mut self, clock: &Clock) -> Result<(), sqlx::Error> {
+        if self.connection.is_shared() {
+            self.statement("BEGIN").await?;
+            let turn = query("SELECT pg_advisory_xact_lock($1)").bind(TURN_LOCK);
+            turn.execute(&mut self.connection).await?;
+        } else {
+            self.statement("BEGIN IMMEDIATE").await?;
+        }
+        self.now_ms = match clock.by_hand() {
+            Some(now_ms) => now_ms,
+            None => self.connection.now_ms().await?,
+        };
+        Ok(())
+    }
+
+    /// Ends jobs, writes down who was served, tells the other coordinators, commits.
+    async fn finish(&mut self) -> Result<(), CoordinatorError> {
+        for job in std::mem::take(&mut self.moved) {
+            jobs::end_if_done(self, &job).await?;
+        }
+        if let Some(queue) = self.queue.take() {
+            queue.write_down(&mut self.connection).await?;
+        }
+        if self.connection.is_shared()
+            && let Some(words) = self.effects.offers_in_words(self.now_ms)
+        {
+            let tell = query("SELECT pg_notify($1, $2)").bind(OFFERS_CHANNEL).bind(words);
+            tell.execute(&mut self.connection).await?;
+        }
+        Ok(self.statement("COMMIT").await?)
+    }
+
+    /// Forgets what a transaction that failed had gathered.
+    fn forget(&mut self) {
+        self.effects = Effects::default();
+        self.queue = None;
+        self.moved.clear();
     }
 }
 
@@ -79,15 +138,17 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// Gives the connection to a task of its own, which ends when this handle is dropped.
-    pub(crate) fn start(connection: SqliteConnection, clock: Arc<dyn Clock>, signals: Signals) -> Self {
+    pub(crate) fn start(connection: Connection, pool: Pool, clock: Clock, signals: Signals) -> Self {
         let (queue, requests) = mpsc::channel(QUEUE_REQUESTS);
         let tx = Tx {
             connection,
-            now_ms: clock.now_ms(),
+            now_ms: 0,
             effects: Effects::default(),
+            queue: None,
+            moved: BTreeSet::new(),
             specs: HashMap::new(),
         };
-        tokio::spawn(write(tx, requests, clock, signals));
+        tokio::spawn(write(tx, pool, requests, clock, signals));
         Self { queue }
     }
 
@@ -115,38 +176,59 @@ impl Writer {
     }
 }
 
-async fn write(mut tx: Tx, mut requests: mpsc::Receiver<Request>, clock: Arc<dyn Clock>, signals: Signals) {
+async fn write(
+    mut tx: Tx,
+    pool: Pool,
+    mut requests: mpsc::Receiver<Request>,
+    clock: Clock,
+    signals: Signals,
+) {
     let mut batch = Vec::with_capacity(BATCH_REQUESTS);
     while requests.recv_many(&mut batch, BATCH_REQUESTS).await > 0 {
-        tx.now_ms = clock.now_ms();
         let mut answers = Vec::with_capacity(batch.len());
-        let outcome = run_batch(&mut tx, batch.drain(..), &mut answers).await;
-        batch.clear();
-        let effects = std::mem::take(&mut tx.effects);
-        match outcome {
+        match run_batch(&mut tx, &clock, batch.drain(..), &mut answers).await {
             Ok(()) => {
+                let effects = std::mem::take(&mut tx.effects);
                 signals.ring(&effects, tx.now_ms);
                 answers.into_iter().for_each(|answer| answer(Ok(())));
             }
             Err(failure) => {
                 error!(error = %failure, "a transaction failed");
-                // Without a transaction this fails, and then there is nothing to undo.
-                let _ = tx.statement("ROLLBACK").await;
-                let failure = CoordinatorError::from(failure);
+                tx.forget();
                 answers
                     .into_iter()
                     .for_each(|answer| answer(Err(failure.clone())));
+                if tx.statement("ROLLBACK").await.is_err() {
+                    reconnect(&mut tx, &pool, &requests).await;
+                }
             }
         }
+        batch.clear();
+    }
+}
+
+/// Takes a new connection for one that is gone; tries for as long as somebody may ask for something.
+async fn reconnect(tx: &mut Tx, pool: &Pool, requests: &mpsc::Receiver<Request>) {
+    tx.connection.abandon();
+    while !requests.is_closed() {
+        match pool.acquire().await {
+            Ok(connection) => {
+                tx.connection = connection;
+                return;
+            }
+            Err(failure) => warn!(error = %failure, "the database cannot be reached, trying again"),
+        }
+        tokio::time::sleep(RECONNECT_PAUSE).await;
     }
 }
 
 async fn run_batch(
     tx: &mut Tx,
+    clock: &Clock,
     batch: impl Iterator<Item = Request>,
     answers: &mut Vec<Answer>,
-) -> Result<(), sqlx::Error> {
-    tx.statement("BEGIN IMMEDIATE").await?;
+) -> Result<(), CoordinatorError> {
+    tx.begin(clock).await?;
     for request in batch {
         tx.statement("SAVEPOINT request").await?;
         let before = tx.effects.clone();
@@ -154,9 +236,9 @@ async fn run_batch(
         answers.push(ran.answer);
         if !ran.keep {
             tx.effects = before;
-            tx.statement("ROLLBACK TO request").await?;
+            tx.statement("ROLLBACK TO SAVEPOINT request").await?;
         }
-        tx.statement("RELEASE request").await?;
+        tx.statement("RELEASE SAVEPOINT request").await?;
     }
-    tx.statement("COMMIT").await
+    tx.finish().await
 }

@@ -23,7 +23,7 @@ impl pb::catalog_server::Catalog for CatalogService {
         &self,
         _request: Request<pb::ListModelsRequest>,
     ) -> Result<Response<pb::ListModelsResponse>, Status> {
-        let models = db::models(&self.core.db.readers).await?;
+        let models = db::models(&mut self.core.reader().await?).await?;
         let models = models.into_iter().map(Into::into).collect();
         Ok(Response::new(pb::ListModelsResponse { models }))
     }
@@ -45,7 +45,7 @@ impl pb::catalog_server::Catalog for CatalogService {
         &self,
         _request: Request<pb::ListDatasetsRequest>,
     ) -> Result<Response<pb::ListDatasetsResponse>, Status> {
-        let rows = db::datasets(&self.core.db.readers).await?;
+        let rows = db::datasets(&mut self.core.reader().await?).await?;
         let datasets = rows.into_iter().map(dataset_summary).collect::<Result<_, _>>()?;
         Ok(Response::new(pb::ListDatasetsResponse { datasets }))
     }

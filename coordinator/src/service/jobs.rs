@@ -57,7 +57,7 @@ impl pb::jobs_server::Jobs for JobsService {
     ) -> Result<Response<pb::GetJobResponse>, Status> {
         let id = parse_id("job_id", &request.into_inner().job_id)?;
         let report = self.core.report(&id).await?;
-        let tasks = db::task_list(&self.core.db.readers, &report.job).await?;
+        let tasks = db::task_list(&mut self.core.reader().await?, &report.job).await?;
         let spec_json = report.job.spec_json.clone();
         Ok(Response::new(pb::GetJobResponse {
             summary: Some(report.into()),
@@ -121,8 +121,9 @@ impl pb::jobs_server::Jobs for JobsService {
         &self,
         _request: Request<pb::ListWorkersRequest>,
     ) -> Result<Response<pb::ListWorkersResponse>, Status> {
-        let live_since_ms = self.core.live_since_ms();
-        let workers = db::workers(&self.core.db.readers, self.core.clock.now_ms()).await?;
+        let now_ms = self.core.db.now_ms().await?;
+        let live_since_ms = self.core.live_since_ms(now_ms);
+        let workers = db::workers(&mut self.core.reader().await?, now_ms).await?;
         let workers = workers.into_iter().map(|row| worker_summary(row, live_since_ms));
         Ok(Response::new(pb::ListWorkersResponse {
             workers: workers.collect(),

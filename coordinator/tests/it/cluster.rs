@@ -1,6 +1,5 @@
 //! A coordinator in this process that can be killed and opened again, and clients that speak to it.
 
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -12,6 +11,7 @@ use remaster_proto::pb::catalog_client::CatalogClient;
 use remaster_proto::pb::jobs_client::JobsClient;
 use remaster_proto::{ClientError, LeaseClient, PROTOCOL_VERSION, pb, to_json};
 use remaster_store::Store;
+use remaster_testkit::PostgresServer;
 use tempfile::TempDir;
 use tokio::io::DuplexStream;
 use tokio::runtime::{Builder, Runtime};
@@ -29,19 +29,18 @@ pub const LEASE_MS: u32 = 30_000;
 /// What a pipe holds: enough that no test waits for the other end to read.
 const PIPE_BYTES: usize = 1024 * 1024;
 
-/// A clock that stands still until it is moved.
-#[derive(Debug)]
-pub struct TestClock(AtomicI64);
-
-impl Clock for TestClock {
-    fn now_ms(&self) -> i64 {
-        self.0.load(Ordering::SeqCst)
-    }
+/// Which database a coordinator keeps its state in.
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    Sqlite,
+    Postgres,
 }
 
 pub struct Cluster {
     pub dir: TempDir,
-    pub clock: Arc<TestClock>,
+    /// Of the database.
+    pub url: String,
+    pub now_ms: Arc<AtomicI64>,
     pub store: Store,
     pub running: Running,
 }
@@ -56,14 +55,19 @@ pub struct Running {
 }
 
 impl Cluster {
-    pub async fn start() -> Self {
+    pub async fn start(kind: Kind) -> Self {
         let dir = TempDir::new().unwrap();
-        let clock = Arc::new(TestClock(AtomicI64::new(1_700_000_000_000)));
+        let url = match kind {
+            Kind::Sqlite => dir.path().join("coordinator.db").display().to_string(),
+            Kind::Postgres => PostgresServer::shared().unwrap().database().unwrap(),
+        };
+        let now_ms = Arc::new(AtomicI64::new(1_700_000_000_000));
         let store = Store::open(&format!("file://{}/store", dir.path().display())).unwrap();
-        let running = Running::start(dir.path(), &clock, &store).await;
+        let running = Running::start(&url, &now_ms, &store).await;
         Self {
             dir,
-            clock,
+            url,
+            now_ms,
             store,
             running,
         }
@@ -72,15 +76,25 @@ impl Cluster {
     /// As kill -9 and a new start: nothing is told to end, nothing is flushed.
     pub async fn restart(&mut self) {
         self.running.kill();
-        self.running = Running::start(self.dir.path(), &self.clock, &self.store).await;
+        self.running = Running::start(&self.url, &self.now_ms, &self.store).await;
+    }
+
+    /// One more coordinator on the same database.
+    pub async fn another(&self) -> Running {
+        Running::start(&self.url, &self.now_ms, &self.store).await
+    }
+
+    /// Opens a coordinator on a database without serving it.
+    pub async fn open(&self, url: &str) -> Result<Arc<Coordinator>, CoordinatorError> {
+        open(url, &self.now_ms, &self.store).await
     }
 
     pub fn core(&self) -> Arc<Coordinator> {
-        self.running.core.upgrade().expect("it was not killed")
+        self.running.core()
     }
 
     pub fn advance_ms(&self, ms: i64) {
-        self.clock.0.fetch_add(ms, Ordering::SeqCst);
+        self.now_ms.fetch_add(ms, Ordering::SeqCst);
     }
 
     pub fn jobs(&self) -> JobsClient<Channel> {
@@ -93,11 +107,16 @@ impl Cluster {
 
     /// A registered worker of these kinds.
     pub async fn worker(&self, kinds: &[TaskKind]) -> Worker {
+        self.worker_at(&self.running, kinds).await
+    }
+
+    /// The same at another coordinator.
+    pub async fn worker_at(&self, running: &Running, kinds: &[TaskKind]) -> Worker {
         let (id, session) = (
             WorkerId::from_uuid(Uuid::now_v7()),
             SessionId::from_uuid(Uuid::now_v7()),
         );
-        let client = LeaseClient::new(self.running.channel.clone(), session.clone());
+        let client = LeaseClient::new(running.channel.clone(), session.clone());
         let capabilities = Capabilities {
             kinds: kinds.to_vec(),
             ..Capabilities::default()
@@ -165,13 +184,13 @@ impl Cluster {
 }
 
 impl Running {
-    async fn start(dir: &Path, clock: &Arc<TestClock>, store: &Store) -> Self {
+    async fn start(url: &str, now_ms: &Arc<AtomicI64>, store: &Store) -> Self {
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .unwrap();
-        let opened = open_when_free(dir.to_owned(), Arc::clone(clock), store.clone());
+        let opened = open_when_free(url.to_owned(), Arc::clone(now_ms), store.clone());
         let core = runtime.spawn(opened).await.unwrap();
         let (connections, incoming) = mpsc::unbounded_channel::<Result<DuplexStream, std::io::Error>>();
         let shutdown = CancellationToken::new();
@@ -197,6 +216,10 @@ impl Running {
         }
     }
 
+    pub fn core(&self) -> Arc<Coordinator> {
+        self.core.upgrade().expect("it was not killed")
+    }
+
     fn kill(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
@@ -210,20 +233,18 @@ impl Drop for Running {
     }
 }
 
-pub async fn open(
-    dir: &Path,
-    clock: &Arc<TestClock>,
+async fn open(
+    url: &str,
+    now_ms: &Arc<AtomicI64>,
     store: &Store,
 ) -> Result<Arc<Coordinator>, CoordinatorError> {
-    let database = dir.join("coordinator.db").display().to_string();
-    let config = Config::new(&database, LEASE_MS, 10_000).unwrap();
-    let clock: Arc<dyn Clock> = Arc::<TestClock>::clone(clock);
-    Coordinator::open(config, store.clone(), clock).await
+    let config = Config::new(url, LEASE_MS, 10_000).unwrap();
+    Coordinator::open(config, store.clone(), Clock::Hand(Arc::clone(now_ms))).await
 }
 
-async fn open_when_free(dir: PathBuf, clock: Arc<TestClock>, store: Store) -> Arc<Coordinator> {
+async fn open_when_free(url: String, now_ms: Arc<AtomicI64>, store: Store) -> Arc<Coordinator> {
     for _ in 0..200 {
-        match open(&dir, &clock, &store).await {
+        match open(&url, &now_ms, &store).await {
             Err(CoordinatorError::DatabaseInUse(_)) => tokio::time::sleep(Duration::from_millis(10)).await,
             other => return other.unwrap(),
         }

@@ -7,6 +7,7 @@ use remaster_domain::{
 use remaster_proto::{from_json, pb};
 use remaster_store::Key;
 
+use super::DATABASE;
 use crate::cluster::{Cluster, Worker};
 use crate::fake::{self, ALL, small_season};
 
@@ -28,7 +29,7 @@ fn committed(summary: &pb::JobSummary) -> Vec<(&str, u32)> {
 
 #[tokio::test]
 async fn a_season_goes_from_discs_to_outputs() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start(DATABASE).await;
     let worker = cluster.worker(&ALL).await;
     let job = cluster.submit(&small_season(Stage::All)).await.unwrap();
     worker.run(MANY).await;
@@ -60,7 +61,7 @@ async fn a_season_goes_from_discs_to_outputs() {
 
 #[tokio::test]
 async fn the_published_model_is_pinned_and_its_channels_point_at_it() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start(DATABASE).await;
     let worker = cluster.worker(&ALL).await;
     let job = cluster.submit(&small_season(Stage::All)).await.unwrap();
     worker.run(MANY).await;
@@ -115,7 +116,7 @@ async fn the_published_model_is_pinned_and_its_channels_point_at_it() {
 
 #[tokio::test]
 async fn extract_train_and_upscale_can_be_submitted_alone() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start(DATABASE).await;
     let worker = cluster.worker(&ALL).await;
     for stage in [Stage::Extract, Stage::Train, Stage::Upscale] {
         let job = cluster.submit(&small_season(stage)).await.unwrap();
@@ -136,7 +137,7 @@ async fn extract_train_and_upscale_can_be_submitted_alone() {
 
 #[tokio::test]
 async fn work_that_was_done_serves_again() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start(DATABASE).await;
     let worker = cluster.worker(&ALL).await;
     let first = cluster.submit(&small_season(Stage::All)).await.unwrap();
     worker.run(MANY).await;
@@ -157,7 +158,7 @@ async fn work_that_was_done_serves_again() {
 
 #[tokio::test]
 async fn a_bad_episode_stops_nobody_else_and_can_be_retried() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start(DATABASE).await;
     let worker = cluster.worker(&ALL).await;
     let job = cluster.submit(&small_season(Stage::All)).await.unwrap();
     while let Some(lease) = worker.lease(1).await.pop() {
@@ -209,7 +210,7 @@ async fn run_without_pairs(worker: &Worker) {
 
 #[tokio::test]
 async fn a_season_without_a_pair_says_so() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start(DATABASE).await;
     let worker = cluster.worker(&ALL).await;
     let job = cluster.submit(&small_season(Stage::All)).await.unwrap();
     run_without_pairs(&worker).await;
@@ -232,7 +233,7 @@ async fn a_season_without_a_pair_says_so() {
 
 #[tokio::test]
 async fn retrying_what_had_no_pair_curates_what_comes_out_this_time() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start(DATABASE).await;
     let worker = cluster.worker(&ALL).await;
     let job = cluster
         .submit(&fake::season(Stage::Extract, &[("e1", true, true)]))
@@ -258,7 +259,7 @@ async fn retrying_what_had_no_pair_curates_what_comes_out_this_time() {
 
 #[tokio::test]
 async fn outputs_are_named_as_soon_as_the_store_lets_them() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start(DATABASE).await;
     let worker = cluster.worker(&ALL).await;
     let in_the_way = cluster.dir.path().join("store/outputs");
     std::fs::write(&in_the_way, "a file where a folder must be").unwrap();
@@ -273,7 +274,7 @@ async fn outputs_are_named_as_soon_as_the_store_lets_them() {
 
 #[tokio::test]
 async fn a_dataset_names_every_shard_in_order() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start(DATABASE).await;
     let worker = cluster.worker(&ALL).await;
     let job = cluster.submit(&small_season(Stage::Extract)).await.unwrap();
     let mut spec = None;
@@ -295,7 +296,7 @@ async fn a_dataset_names_every_shard_in_order() {
 
 #[tokio::test]
 async fn a_model_named_by_id_must_be_published() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start(DATABASE).await;
     let mut spec = small_season(Stage::Upscale);
     spec.season.model = ModelRef::Id(ContentHash::of(b"unknown"));
     let refused = cluster.submit(&spec).await.unwrap_err();

@@ -7,6 +7,7 @@ use remaster_proto::pb;
 use tonic::Code;
 use uuid::Uuid;
 
+use super::DATABASE;
 use crate::cluster::Cluster;
 use crate::fake::{ALL, season, small_season};
 
@@ -14,7 +15,7 @@ const ONE: [(&str, bool, bool); 1] = [("e1", true, true)];
 
 #[tokio::test]
 async fn a_submit_is_the_same_job_when_repeated_and_refused_when_it_differs() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start(DATABASE).await;
     let id = JobId::from_uuid(Uuid::now_v7());
     let spec = small_season(Stage::All);
     cluster.submit_as(&id, &spec, 0).await.unwrap();
@@ -29,7 +30,7 @@ async fn a_submit_is_the_same_job_when_repeated_and_refused_when_it_differs() {
 
 #[tokio::test]
 async fn a_season_that_leads_nowhere_is_refused_in_words() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start(DATABASE).await;
     let cases = [
         (
             season(Stage::All, &[("e1", true, false)]),
@@ -74,7 +75,7 @@ async fn a_season_that_leads_nowhere_is_refused_in_words() {
 
 #[tokio::test]
 async fn a_paused_job_gives_nothing_until_it_is_resumed() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start(DATABASE).await;
     let worker = cluster.worker(&ALL).await;
     let job = cluster.submit(&small_season(Stage::All)).await.unwrap();
     let held = worker.lease_one().await;
@@ -96,7 +97,7 @@ async fn a_paused_job_gives_nothing_until_it_is_resumed() {
 
 #[tokio::test]
 async fn a_cancelled_job_stops_its_attempts_and_stays_cancelled() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start(DATABASE).await;
     let worker = cluster.worker(&ALL).await;
     let job = cluster.submit(&small_season(Stage::All)).await.unwrap();
     let held = worker.lease_one().await;
@@ -124,7 +125,7 @@ async fn a_cancelled_job_stops_its_attempts_and_stays_cancelled() {
 
 #[tokio::test]
 async fn higher_priority_goes_first_then_the_older_job_then_creation_order() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start(DATABASE).await;
     let worker = cluster.worker(&ALL).await;
     let old = cluster
         .submit(&season(Stage::Extract, &[("a", true, true)]))
@@ -152,7 +153,7 @@ async fn higher_priority_goes_first_then_the_older_job_then_creation_order() {
 
 #[tokio::test]
 async fn a_job_that_nobody_can_run_says_why() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start(DATABASE).await;
     let job = cluster.submit(&season(Stage::Extract, &ONE)).await.unwrap();
     assert_eq!(
         cluster.summary(&job).await.waiting_reason,
@@ -169,7 +170,7 @@ async fn a_job_that_nobody_can_run_says_why() {
 
 #[tokio::test]
 async fn a_drained_worker_is_told_so_and_a_silent_one_is_shown_as_gone() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start(DATABASE).await;
     let (worker, silent) = (cluster.worker(&ALL).await, cluster.worker(&ALL).await);
     cluster.submit(&season(Stage::Extract, &ONE)).await.unwrap();
     worker.lease_one().await;
@@ -199,7 +200,7 @@ async fn a_drained_worker_is_told_so_and_a_silent_one_is_shown_as_gone() {
 
 #[tokio::test]
 async fn a_watch_ends_with_the_final_state() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start(DATABASE).await;
     let worker = cluster.worker(&ALL).await;
     let job = cluster.submit(&season(Stage::Extract, &ONE)).await.unwrap();
     let request = pb::WatchJobRequest {
@@ -225,7 +226,7 @@ async fn a_watch_ends_with_the_final_state() {
 
 #[tokio::test]
 async fn shutdown_waits_for_no_stream_and_no_long_poll() {
-    let mut cluster = Cluster::start().await;
+    let mut cluster = Cluster::start(DATABASE).await;
     let worker = cluster.worker(&[TaskKind::Train]).await;
     let job = cluster.submit(&season(Stage::Extract, &ONE)).await.unwrap();
     let request = pb::WatchJobRequest {

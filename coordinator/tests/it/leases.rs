@@ -11,6 +11,7 @@ use remaster_proto::{ClientError, LeaseClient};
 use remaster_store::Key;
 use uuid::Uuid;
 
+use super::DATABASE;
 use crate::cluster::{Cluster, LEASE_MS, Worker};
 use crate::fake::{self, ALL, season, small_season};
 
@@ -45,7 +46,7 @@ fn is_stale(outcome: Result<(), ClientError>) -> bool {
 
 #[tokio::test]
 async fn a_lost_lease_is_offered_again_under_a_higher_token_and_the_loser_is_fenced() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start(DATABASE).await;
     let (slow, other) = (cluster.worker(&ALL).await, cluster.worker(&ALL).await);
     let job = cluster.submit(&season(Stage::Extract, &ONE)).await.unwrap();
     let old = slow.lease_one().await;
@@ -86,7 +87,7 @@ async fn a_lost_lease_is_offered_again_under_a_higher_token_and_the_loser_is_fen
 
 #[tokio::test]
 async fn a_heartbeat_keeps_the_lease_and_shows_how_far_it_is() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start(DATABASE).await;
     let worker = cluster.worker(&ALL).await;
     let job = cluster.submit(&season(Stage::Extract, &ONE)).await.unwrap();
     let lease = worker.lease_one().await;
@@ -101,7 +102,7 @@ async fn a_heartbeat_keeps_the_lease_and_shows_how_far_it_is() {
 
 #[tokio::test]
 async fn the_repeat_of_a_commit_is_answered_as_the_first_was() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start(DATABASE).await;
     let worker = cluster.worker(&ALL).await;
     let job = cluster.submit(&season(Stage::Extract, &ONE)).await.unwrap();
     let lease = worker.lease_one().await;
@@ -113,7 +114,7 @@ async fn the_repeat_of_a_commit_is_answered_as_the_first_was() {
 
 #[tokio::test]
 async fn a_task_that_keeps_losing_its_workers_dies_of_it() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start(DATABASE).await;
     let worker = cluster.worker(&ALL).await;
     let job = cluster.submit(&season(Stage::Upscale, &ONE)).await;
     assert!(job.is_err(), "there is no model yet");
@@ -130,7 +131,7 @@ async fn a_task_that_keeps_losing_its_workers_dies_of_it() {
 
 #[tokio::test]
 async fn errors_wait_longer_each_time_and_the_fourth_is_the_last() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start(DATABASE).await;
     let worker = cluster.worker(&[TaskKind::Index]).await;
     let job = cluster.submit(&season(Stage::Extract, &ONE)).await.unwrap();
     let other = worker.lease_one().await;
@@ -152,7 +153,7 @@ async fn errors_wait_longer_each_time_and_the_fourth_is_the_last() {
 
 #[tokio::test]
 async fn a_recorded_checkpoint_goes_to_the_next_attempt() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start(DATABASE).await;
     let worker = cluster.worker(&ALL).await;
     cluster.submit(&season(Stage::Extract, &ONE)).await.unwrap();
     let lease = worker.lease_one().await;
@@ -170,7 +171,7 @@ async fn a_recorded_checkpoint_goes_to_the_next_attempt() {
 
 #[tokio::test]
 async fn a_commit_of_what_is_not_in_the_store_is_refused_by_name() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start(DATABASE).await;
     let worker = cluster.worker(&ALL).await;
     cluster.submit(&season(Stage::Extract, &ONE)).await.unwrap();
     let lease = worker.lease_one().await;
@@ -204,7 +205,7 @@ async fn a_commit_of_what_is_not_in_the_store_is_refused_by_name() {
 
 #[tokio::test]
 async fn a_result_of_another_kind_is_refused() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start(DATABASE).await;
     let worker = cluster.worker(&ALL).await;
     cluster.submit(&season(Stage::Extract, &ONE)).await.unwrap();
     let lease = worker.lease_one().await;
@@ -222,7 +223,7 @@ async fn a_result_of_another_kind_is_refused() {
 
 #[tokio::test]
 async fn two_workers_never_hold_the_same_task() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start(DATABASE).await;
     let ids: Vec<String> = (0..20).map(|number| format!("e{number}")).collect();
     let episodes: Vec<_> = ids.iter().map(|id| (id.as_str(), true, true)).collect();
     cluster.submit(&season(Stage::Extract, &episodes)).await.unwrap();
@@ -247,7 +248,7 @@ async fn two_workers_never_hold_the_same_task() {
 
 #[tokio::test]
 async fn a_worker_gets_only_the_kinds_it_takes() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start(DATABASE).await;
     let trainer = cluster.worker(&[TaskKind::Train, TaskKind::Publish]).await;
     let worker = cluster.worker(&ALL[..4]).await;
     let job = cluster.submit(&small_season(Stage::All)).await.unwrap();
@@ -263,7 +264,7 @@ async fn a_worker_gets_only_the_kinds_it_takes() {
 
 #[tokio::test]
 async fn a_waiting_worker_is_woken_by_new_work() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start(DATABASE).await;
     let worker = cluster.worker(&ALL).await;
     let client = worker.client.clone();
     let poll = tokio::spawn(async move { client.lease(1, Duration::from_secs(25)).await });
@@ -280,7 +281,7 @@ async fn a_waiting_worker_is_woken_by_new_work() {
 
 #[tokio::test]
 async fn a_session_that_is_not_known_must_register() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start(DATABASE).await;
     let session = SessionId::from_uuid(Uuid::now_v7());
     let stranger = LeaseClient::new(cluster.running.channel.clone(), session);
     let refused = stranger.lease(1, Duration::ZERO).await.unwrap_err();

@@ -1,13 +1,15 @@
-//! What tests share: the film, simulated discs, an S3 server, a cluster of real processes.
+//! What tests share: the film, simulated discs, an S3 server, a PostgreSQL server, a cluster of real processes.
 //!
 //! Nothing but tests and benches depends on this crate.
 
 mod cluster;
 mod discs;
+mod postgres;
 mod s3;
 
 pub use cluster::{
     Cluster, ClusterConfig, CoordinatorOnly, Finished, Process, StoreAt, binary, run_cli, wait_until,
 };
 pub use discs::{Discs, film};
+pub use postgres::PostgresServer;
 pub use s3::S3Server;

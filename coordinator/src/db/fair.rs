@@ -1,0 +1,215 @@
+//! Who is served next when several jobs want the same workers. The order is a pure function of a few numbers a job.
+//!
+//! The next slot goes to the job that runs least for its share; between equals to the one that was served least for its
+//! share so far, so that jobs take turns even on one worker; then to the higher priority, then to the older. A share is
+//! two to the power of the priority. No job starves, however low it stands: what waits falls behind, and what is behind
+//! goes first. Read once a transaction and kept up to date within it, so that a lease costs no count of what runs.
+
+use remaster_domain::JobId;
+
+use super::Tx;
+use super::sql::{Connection, query};
+use super::tasks::known;
+use crate::CoordinatorError;
+
+/// Priorities beyond this share as this one does; the share of 2^20 to 1 is all or nothing anyway.
+const PRIORITY_MAX: i64 = 20;
+/// What a lease at priority 0 adds to a job's pass; one at the highest still adds 1.
+const PASS_UNIT: i64 = 1 << PRIORITY_MAX;
+/// A job that had nothing to do for long gets this many leases in a row at most before turns are taken again.
+const LAG_LEASES_MAX: i64 = 16;
+
+/// Jobs that have something ready.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    jobs: Vec<QueuedJob>,
+}
+
+#[derive(Debug, Clone)]
+struct QueuedJob {
+    id: JobId,
+    priority: i64,
+    created_ms: i64,
+    pass: i64,
+    running: i64,
+    is_moved: bool,
+}
+
+impl Queue {
+    async fn load(connection: &mut Connection) -> Result<Self, CoordinatorError> {
+        let rows = query(
+            "SELECT id, priority, created_ms, pass FROM job WHERE state = 'running'
+                 AND EXISTS (SELECT 1 FROM task WHERE task.job_id = job.id AND task.state = 'ready')",
+        )
+        .rows(connection)
+        .await?;
+        let mut jobs = vec![];
+        for row in &rows {
+            jobs.push(QueuedJob {
+                id: known("id", &row.get::<String>("id")?)?,
+                priority: row.get("priority")?,
+                created_ms: row.get("created_ms")?,
+                pass: row.get("pass")?,
+                running: 0,
+                is_moved: false,
+            });
+        }
+        if jobs.len() > 1 {
+            let counts =
+                query("SELECT job_id, COUNT(*) AS leases FROM task WHERE state = 'leased' GROUP BY job_id");
+            for row in &counts.rows(connection).await? {
+                let (id, leases) = (row.get::<String>("job_id")?, row.get("leases")?);
+                if let Some(job) = jobs.iter_mut().find(|job| job.id.as_str() == id) {
+                    job.running = leases;
+                }
+            }
+        }
+        let mut queue = Self { jobs };
+        queue.limit_lag();
+        Ok(queue)
+    }
+
+    /// The job that the next slot goes to, the `without` ones left out, and whether it is the only one.
+    pub(crate) fn next(&self, without: &[JobId]) -> Option<(JobId, bool)> {
+        let candidates = || self.jobs.iter().filter(|job| !without.contains(&job.id));
+        let next = candidates().min_by(|a, b| a.before(b))?;
+        Some((next.id.clone(), candidates().count() == 1))
+    }
+
+    /// Notes that a job was served.
+    pub(crate) fn served(&mut self, id: &JobId) {
+        if let Some(job) = self.jobs.iter_mut().find(|job| job.id == *id) {
+            job.running += 1;
+            job.pass += PASS_UNIT >> job.share_log2().max(0) << (-job.share_log2()).max(0);
+            job.is_moved = true;
+        }
+    }
+
+    /// Keeps how far each job was served.
+    pub(crate) async fn write_down(self, connection: &mut Connection) -> Result<(), CoordinatorError> {
+        for job in self.jobs.iter().filter(|job| job.is_moved) {
+            query("UPDATE job SET pass = $1 WHERE id = $2")
+                .bind(job.pass)
+                .bind(job.id.as_str())
+                .execute(connection)
+                .await?;
+        }
+        Ok(())
+    }
+
+    fn limit_lag(&mut self) {
+        let furthest = self.jobs.iter().map(|job| job.pass).max().unwrap_or(0);
+        for job in &mut self.jobs {
+            job.pass = job.pass.max(furthest - LAG_LEASES_MAX * PASS_UNIT);
+        }
+    }
+}
+
+impl QueuedJob {
+    fn share_log2(&self) -> i64 {
+        self.priority.clamp(-PRIORITY_MAX, PRIORITY_MAX)
+    }
+
+    fn before(&self, other: &Self) -> std::cmp::Ordering {
+        let load = |job: &Self| job.running as f64 / (job.share_log2() as f64).exp2();
+        load(self)
+            .total_cmp(&load(other))
+            .then(self.pass.cmp(&other.pass))
+            .then(other.priority.cmp(&self.priority))
+            .then(self.created_ms.cmp(&other.created_ms))
+            .then(self.id.cmp(&other.id))
+    }
+}
+
+impl Tx {
+    /// Who is served next.
+    pub(crate) async fn queue(&mut self) -> Result<&mut Queue, CoordinatorError> {
+        if self.queue.is_none() {
+            self.queue = Some(Queue::load(&mut self.connection).await?);
+        }
+        Ok(self.queue.as_mut().expect("it was read above"))
+    }
+
+    /// Has the queue read again, since a job came, went or changed its place.
+    pub(crate) async fn requeue(&mut self) -> Result<(), CoordinatorError> {
+        match self.queue.take() {
+            Some(queue) => queue.write_down(&mut self.connection).await,
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue(priorities: &[i64]) -> Queue {
+        let jobs = priorities.iter().enumerate().map(|(n, priority)| QueuedJob {
+            id: format!("0198c0de-0000-7000-8000-{n:012}")
+                .parse()
+                .expect("a UUID"),
+            priority: *priority,
+            created_ms: i64::try_from(n).expect("a few"),
+            pass: 0,
+            running: 0,
+            is_moved: false,
+        });
+        Queue { jobs: jobs.collect() }
+    }
+
+    /// Serves `leases` slots, each given back at once as one worker does it, or never; answers how many each job got.
+    fn serve(queue: &mut Queue, leases: usize, workers_are_many: bool) -> Vec<usize> {
+        let mut got = vec![0; queue.jobs.len()];
+        for _ in 0..leases {
+            let (id, _) = queue.next(&[]).expect("there are jobs");
+            queue.served(&id);
+            let place = queue
+                .jobs
+                .iter()
+                .position(|job| job.id == id)
+                .expect("one of them");
+            got[place] += 1;
+            if !workers_are_many {
+                queue.jobs[place].running -= 1;
+            }
+        }
+        got
+    }
+
+    #[test]
+    fn equal_jobs_share_one_worker_and_many() {
+        assert_eq!(serve(&mut queue(&[0, 0]), 100, false), [50, 50]);
+        assert_eq!(serve(&mut queue(&[0, 0]), 100, true), [50, 50]);
+    }
+
+    #[test]
+    fn a_step_of_priority_doubles_the_share_and_nobody_starves() {
+        for many in [false, true] {
+            let got = serve(&mut queue(&[0, 2]), 100, many);
+            assert_eq!(got, [20, 80], "many workers: {many}");
+            let got = serve(&mut queue(&[-30, 30]), 100, many);
+            assert!(got[1] > 95, "many workers: {many}: {got:?}");
+        }
+    }
+
+    #[test]
+    fn between_equals_the_higher_priority_and_then_the_older_job_begins() {
+        assert_eq!(
+            queue(&[0, 1]).next(&[]).map(|(id, _)| id),
+            Some(queue(&[0, 1]).jobs[1].id.clone())
+        );
+        assert_eq!(
+            queue(&[0, 0]).next(&[]).map(|(id, _)| id),
+            Some(queue(&[0, 0]).jobs[0].id.clone())
+        );
+    }
+
+    #[test]
+    fn a_job_that_comes_late_does_not_catch_up_with_all_that_was_done_before() {
+        let mut queue = queue(&[0, 0]);
+        queue.jobs[0].pass = 10_000 * PASS_UNIT;
+        queue.limit_lag();
+        let got = serve(&mut queue, 116, false);
+        assert_eq!(got, [50, 66]);
+    }
+}

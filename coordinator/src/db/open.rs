@@ -1,0 +1,184 @@
+//! Opens the database that a coordinator was told of: one SQLite file or one PostgreSQL server.
+//!
+//! SQLite: WAL, synchronous FULL, and a lock beside the file, since it has one coordinator at a time. PostgreSQL: as many
+//! equal coordinators as there are; they take turns by a lock of the transaction, see `writer`. Both get the same tables.
+
+use std::fs::{File, TryLockError};
+use std::path::Path;
+
+use sqlx::SqlSafeStr;
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+
+use super::sql::Connection;
+use super::writer::Writer;
+use crate::CoordinatorError;
+use crate::clock::Clock;
+use crate::config::Database;
+use crate::signals::Signals;
+
+/// Queries that run beside the writer; they never wait for it.
+const READERS_MAX: u32 = 4;
+/// The server ends a transaction whose coordinator is silent for this long (frozen, cut off), since the others wait for
+/// it; well below a lease, so that nobody's heartbeats are late by it.
+const SILENCE_MAX: &str = "8s";
+
+/// The open database.
+#[derive(Debug)]
+pub(crate) struct Db {
+    /// Runs every change.
+    pub(crate) writer: Writer,
+    readers: Pool,
+    clock: Clock,
+    /// Held for as long as this process may write; the system lets go of it however the process ends.
+    _lock: Option<File>,
+}
+
+/// Connections of one kind.
+#[derive(Debug, Clone)]
+pub(crate) enum Pool {
+    /// To the file.
+    Sqlite(SqlitePool),
+    /// To the server.
+    Postgres(PgPool),
+}
+
+impl Pool {
+    /// A connection that works.
+    pub(crate) async fn acquire(&self) -> Result<Connection, sqlx::Error> {
+        Ok(match self {
+            Self::Sqlite(pool) => Connection::Sqlite(pool.acquire().await?),
+            Self::Postgres(pool) => Connection::Postgres(pool.acquire().await?),
+        })
+    }
+}
+
+impl Db {
+    /// Opens the database, makes what is absent and brings its tables up to date.
+    pub(crate) async fn open(
+        database: &Database,
+        clock: Clock,
+        signals: Signals,
+    ) -> Result<Self, CoordinatorError> {
+        let (lock, writers, readers) = match database {
+            Database::Sqlite(path) => {
+                let lock = lock(path)?;
+                let (writers, readers) = open_file(path)
+                    .await
+                    .map_err(|error| unusable(database, &error))?;
+                (Some(lock), writers, readers)
+            }
+            Database::Postgres(options) => {
+                let pools = open_server(options).await;
+                let (writers, readers) = pools.map_err(|error| unusable(database, &error))?;
+                (None, writers, readers)
+            }
+        };
+        let mut connection = writers.acquire().await?;
+        migrate(&mut connection).await.map_err(|error| match error {
+            MigrateError::VersionMissing(_) => CoordinatorError::NewerDatabase(database.to_string()),
+            other => unusable(database, &other),
+        })?;
+        Ok(Self {
+            writer: Writer::start(connection, writers, clock.clone(), signals),
+            readers,
+            clock,
+            _lock: lock,
+        })
+    }
+
+    /// A connection for questions.
+    pub(crate) async fn reader(&self) -> Result<Connection, CoordinatorError> {
+        Ok(self.readers.acquire().await?)
+    }
+
+    /// Hears what other coordinators committed; `None` where there are no others.
+    pub(crate) async fn listener(&self) -> Result<Option<PgListener>, CoordinatorError> {
+        match &self.readers {
+            Pool::Sqlite(_) => Ok(None),
+            Pool::Postgres(pool) => Ok(Some(PgListener::connect_with(pool).await?)),
+        }
+    }
+
+    /// The time that counts.
+    pub(crate) async fn now_ms(&self) -> Result<i64, CoordinatorError> {
+        match self.clock.by_hand() {
+            Some(now_ms) => Ok(now_ms),
+            None => Ok(self.reader().await?.now_ms().await?),
+        }
+    }
+}
+
+async fn open_file(path: &Path) -> Result<(Pool, Pool), sqlx::Error> {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true);
+    let pool = |most| SqlitePoolOptions::new().max_connections(most).idle_timeout(None);
+    // A second one only for the moment in which it takes the place of a broken one.
+    let writers = pool(2).connect_with(options.clone()).await?;
+    let readers = pool(READERS_MAX).connect_lazy_with(options);
+    Ok((Pool::Sqlite(writers), Pool::Sqlite(readers)))
+}
+
+async fn open_server(url: &str) -> Result<(Pool, Pool), sqlx::Error> {
+    let options: PgConnectOptions = url.parse()?;
+    let options = options.application_name("remaster-coordinator").options([
+        ("idle_in_transaction_session_timeout", SILENCE_MAX),
+        ("synchronous_commit", "on"),
+    ]);
+    let pool = |most| PgPoolOptions::new().max_connections(most);
+    // A second one only for the moment in which it takes the place of a broken one.
+    let writers = pool(2).connect_with(options.clone()).await?;
+    // One more than there are readers: the listener keeps its own.
+    let readers = pool(READERS_MAX + 1).connect_lazy_with(options);
+    Ok((Pool::Postgres(writers), Pool::Postgres(readers)))
+}
+
+async fn migrate(connection: &mut Connection) -> Result<(), MigrateError> {
+    match connection {
+        Connection::Sqlite(to) => migrations().run_direct(None, &mut **to, false).await,
+        Connection::Postgres(to) => migrations().run_direct(None, &mut **to, false).await,
+    }
+}
+
+/// All migrations, oldest first. They only add.
+fn migrations() -> Migrator {
+    let all = [
+        ("first", include_str!("../../migrations/0001_first.sql")),
+        ("fair", include_str!("../../migrations/0002_fair.sql")),
+    ];
+    let migrations = (1..).zip(all).map(|(version, (name, sql))| {
+        Migration::new(
+            version,
+            name.into(),
+            MigrationType::Simple,
+            sql.into_sql_str(),
+            false,
+        )
+    });
+    Migrator::with_migrations(migrations.collect())
+}
+
+fn lock(path: &Path) -> Result<File, CoordinatorError> {
+    let unusable = |error: std::io::Error| unusable(&Database::Sqlite(path.to_owned()), &error);
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder).map_err(unusable)?;
+    }
+    let beside = path.with_added_extension("lock");
+    let file = File::create(beside).map_err(unusable)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(CoordinatorError::DatabaseInUse(path.display().to_string())),
+        Err(TryLockError::Error(error)) => Err(unusable(error)),
+    }
+}
+
+fn unusable(database: &Database, error: &dyn std::fmt::Display) -> CoordinatorError {
+    CoordinatorError::Unavailable(format!("database {database} cannot be used: {error}"))
+}

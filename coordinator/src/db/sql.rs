@@ -1,0 +1,248 @@
+//! One way to ask either database: the same text with `$N` binds, text and integers in, text and integers out.
+//!
+//! Promises: what differs between SQLite and PostgreSQL (integer widths, booleans, NUL in text) ends here, so that the
+//! statements of the other files are written once. Left to others: the statements, and when a transaction begins and ends.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::PgRow;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Column, Postgres, Row as _, Sqlite, TypeInfo};
+
+/// A connection of either database; it goes back to its pool when dropped.
+#[derive(Debug)]
+pub(crate) enum Connection {
+    /// To the file.
+    Sqlite(PoolConnection<Sqlite>),
+    /// To the server.
+    Postgres(PoolConnection<Postgres>),
+}
+
+impl Connection {
+    /// Whether several coordinators may be at work on the other side.
+    pub(crate) const fn is_shared(&self) -> bool {
+        matches!(self, Self::Postgres(_))
+    }
+
+    /// The time on the database's clock, in milliseconds since the epoch. A file has its machine's.
+    pub(crate) async fn now_ms(&mut self) -> Result<i64, sqlx::Error> {
+        if self.is_shared() {
+            return query("SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)")
+                .one(self)
+                .await;
+        }
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    /// Gives a connection up that is in an unknown state, so that nobody gets it from the pool again.
+    pub(crate) fn abandon(&mut self) {
+        match self {
+            Self::Sqlite(connection) => connection.close_on_drop(),
+            Self::Postgres(connection) => connection.close_on_drop(),
+        }
+    }
+}
+
+/// A value to bind.
+#[derive(Debug, Clone)]
+pub(crate) enum Value {
+    /// BIGINT or SMALLINT.
+    Integer(Option<i64>),
+    /// TEXT.
+    Text(Option<String>),
+}
+
+impl From<i64> for Value {
+    fn from(number: i64) -> Self {
+        Self::Integer(Some(number))
+    }
+}
+
+impl From<Option<i64>> for Value {
+    fn from(number: Option<i64>) -> Self {
+        Self::Integer(number)
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        // PostgreSQL keeps no NUL; nothing of ours means anything by one.
+        Self::Text(Some(text.replace('\0', "")))
+    }
+}
+
+impl From<&String> for Value {
+    fn from(text: &String) -> Self {
+        Self::from(text.as_str())
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self::from(text.as_str())
+    }
+}
+
+impl From<Option<&str>> for Value {
+    fn from(text: Option<&str>) -> Self {
+        text.map_or(Self::Text(None), Self::from)
+    }
+}
+
+/// A statement with its values.
+#[derive(Debug)]
+pub(crate) struct Statement {
+    sql: &'static str,
+    values: Vec<Value>,
+}
+
+/// A statement in the common subset.
+pub(crate) const fn query(sql: &'static str) -> Statement {
+    Statement { sql, values: vec![] }
+}
+
+macro_rules! bound {
+    ($statement:expr) => {{
+        let mut query = sqlx::query($statement.sql);
+        for value in $statement.values {
+            query = match value {
+                Value::Integer(number) => query.bind(number),
+                Value::Text(text) => query.bind(text),
+            };
+        }
+        query
+    }};
+}
+
+impl Statement {
+    /// Binds the next `$N`.
+    pub(crate) fn bind(mut self, value: impl Into<Value>) -> Self {
+        self.values.push(value.into());
+        self
+    }
+
+    /// Runs it; answers how many rows it changed.
+    pub(crate) async fn execute(self, connection: &mut Connection) -> Result<u64, sqlx::Error> {
+        Ok(match connection {
+            Connection::Sqlite(to) => bound!(self).execute(&mut **to).await?.rows_affected(),
+            Connection::Postgres(to) => bound!(self).execute(&mut **to).await?.rows_affected(),
+        })
+    }
+
+    /// All rows.
+    pub(crate) async fn rows(self, connection: &mut Connection) -> Result<Vec<Row>, sqlx::Error> {
+        Ok(match connection {
+            Connection::Sqlite(from) => {
+                let rows = bound!(self).fetch_all(&mut **from).await?;
+                rows.into_iter().map(Row::Sqlite).collect()
+            }
+            Connection::Postgres(from) => {
+                let rows = bound!(self).fetch_all(&mut **from).await?;
+                rows.into_iter().map(Row::Postgres).collect()
+            }
+        })
+    }
+
+    /// The first row, if there is one.
+    pub(crate) async fn row(self, connection: &mut Connection) -> Result<Option<Row>, sqlx::Error> {
+        Ok(match connection {
+            Connection::Sqlite(from) => bound!(self).fetch_optional(&mut **from).await?.map(Row::Sqlite),
+            Connection::Postgres(from) => bound!(self).fetch_optional(&mut **from).await?.map(Row::Postgres),
+        })
+    }
+
+    /// The first column of the only row.
+    pub(crate) async fn one<T: Cell>(self, connection: &mut Connection) -> Result<T, sqlx::Error> {
+        self.row(connection).await?.ok_or(sqlx::Error::RowNotFound)?.at(0)
+    }
+
+    /// The first column of the first row, if there is one.
+    pub(crate) async fn first<T: Cell>(self, connection: &mut Connection) -> Result<Option<T>, sqlx::Error> {
+        self.row(connection).await?.map(|row| row.at(0)).transpose()
+    }
+
+    /// The first column of all rows.
+    pub(crate) async fn column<T: Cell>(self, connection: &mut Connection) -> Result<Vec<T>, sqlx::Error> {
+        self.rows(connection).await?.iter().map(|row| row.at(0)).collect()
+    }
+}
+
+/// A row of either database.
+#[derive(Debug)]
+pub(crate) enum Row {
+    /// From the file.
+    Sqlite(SqliteRow),
+    /// From the server.
+    Postgres(PgRow),
+}
+
+impl Row {
+    /// The value of a column by its name.
+    pub(crate) fn get<T: Cell>(&self, column: &str) -> Result<T, sqlx::Error> {
+        let place = match self {
+            Self::Sqlite(row) => row.try_column(column)?.ordinal(),
+            Self::Postgres(row) => row.try_column(column)?.ordinal(),
+        };
+        self.at(place)
+    }
+
+    /// The value of a column by its place from 0.
+    pub(crate) fn at<T: Cell>(&self, place: usize) -> Result<T, sqlx::Error> {
+        T::read(self, place)
+    }
+
+    fn integer(&self, place: usize) -> Result<Option<i64>, sqlx::Error> {
+        match self {
+            Self::Sqlite(row) => row.try_get(place),
+            Self::Postgres(row) => match row.try_column(place)?.type_info().name() {
+                "BOOL" => Ok(row.try_get::<Option<bool>, _>(place)?.map(i64::from)),
+                "INT2" => Ok(row.try_get::<Option<i16>, _>(place)?.map(i64::from)),
+                "INT4" => Ok(row.try_get::<Option<i32>, _>(place)?.map(i64::from)),
+                _ => row.try_get(place),
+            },
+        }
+    }
+
+    fn text(&self, place: usize) -> Result<Option<String>, sqlx::Error> {
+        match self {
+            Self::Sqlite(row) => row.try_get(place),
+            Self::Postgres(row) => row.try_get(place),
+        }
+    }
+}
+
+/// What a column can be read as.
+pub(crate) trait Cell: Sized {
+    /// Reads the column at a place.
+    fn read(row: &Row, place: usize) -> Result<Self, sqlx::Error>;
+}
+
+impl Cell for Option<i64> {
+    fn read(row: &Row, place: usize) -> Result<Self, sqlx::Error> {
+        row.integer(place)
+    }
+}
+
+impl Cell for i64 {
+    fn read(row: &Row, place: usize) -> Result<Self, sqlx::Error> {
+        row.integer(place)?.ok_or_else(|| missing(place))
+    }
+}
+
+impl Cell for Option<String> {
+    fn read(row: &Row, place: usize) -> Result<Self, sqlx::Error> {
+        row.text(place)
+    }
+}
+
+impl Cell for String {
+    fn read(row: &Row, place: usize) -> Result<Self, sqlx::Error> {
+        row.text(place)?.ok_or_else(|| missing(place))
+    }
+}
+
+fn missing(place: usize) -> sqlx::Error {
+    sqlx::Error::Decode(format!("column {place} is NULL").into())
+}

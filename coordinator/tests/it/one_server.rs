@@ -1,0 +1,125 @@
+//! What only a database server has: several coordinators with equal rights.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use remaster_domain::{Stage, TaskKind};
+use remaster_proto::{ClientError, LeaseClient};
+use remaster_store::Key;
+
+use crate::cluster::{Cluster, Kind, LEASE_MS};
+use crate::fake::{ALL, season, small_season};
+
+#[tokio::test]
+async fn workers_of_three_coordinators_never_hold_the_same_task_and_end_the_season_together() {
+    let cluster = Cluster::start(Kind::Postgres).await;
+    let others = [cluster.another().await, cluster.another().await];
+    let ids: Vec<String> = (0..10).map(|number| format!("e{number}")).collect();
+    let episodes: Vec<_> = ids.iter().map(|id| (id.as_str(), true, true)).collect();
+    let job = cluster.submit(&season(Stage::Extract, &episodes)).await.unwrap();
+    let mut racers = tokio::task::JoinSet::new();
+    for running in [&cluster.running, &others[0], &others[1]]
+        .into_iter()
+        .cycle()
+        .take(6)
+    {
+        let worker = cluster.worker_at(running, &ALL).await;
+        racers.spawn(async move {
+            let mut held = vec![];
+            let mut idle = 0;
+            while idle < 20 {
+                match worker.lease(1).await.pop() {
+                    Some(lease) => {
+                        worker.commit(&lease).await.unwrap();
+                        held.push(lease.task);
+                        idle = 0;
+                    }
+                    None => {
+                        idle += 1;
+                        tokio::task::yield_now().await;
+                    }
+                }
+            }
+            held
+        });
+    }
+    let all = racers.join_all().await.concat();
+    let distinct: BTreeSet<_> = all.iter().collect();
+    // 20 indexes, 10 alignments, 20 shards and one dataset, each made once whoever saw its inputs end.
+    assert_eq!((all.len(), distinct.len()), (51, 51));
+    assert_eq!(cluster.settle(&job).await, "succeeded");
+    for other in &others {
+        other.core().copy_pending().await.unwrap();
+    }
+    let manifest = |number| Key::dataset_manifest(&"season-6".parse().unwrap(), number);
+    assert!(cluster.store.size(&manifest(1)).await.unwrap().is_some());
+    assert!(cluster.store.size(&manifest(2)).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_loss_that_two_coordinators_see_is_counted_once() {
+    let cluster = Cluster::start(Kind::Postgres).await;
+    let other = cluster.another().await;
+    let worker = cluster.worker(&ALL).await;
+    cluster
+        .submit(&season(Stage::Extract, &[("e1", true, true)]))
+        .await
+        .unwrap();
+    let old = worker.lease_one().await;
+    cluster.advance_ms(i64::from(LEASE_MS));
+    let (core, other_core) = (cluster.core(), other.core());
+    let (here, there) = tokio::join!(core.reap(), other_core.reap());
+    assert_eq!(here.unwrap() + there.unwrap(), 1);
+    let at_other = cluster.worker_at(&other, &ALL).await;
+    let new = at_other.lease_one().await;
+    assert_eq!((&new.task, new.attempt), (&old.task, 2));
+    assert!(matches!(
+        worker.commit(&old).await,
+        Err(ClientError::LeaseLost(_))
+    ));
+    // Whichever coordinator a worker reaches, its lease is the same.
+    let elsewhere = LeaseClient::new(cluster.running.channel.clone(), at_other.session.clone());
+    elsewhere.release(&new.task, new.token).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_worker_that_waits_at_one_coordinator_is_woken_by_work_at_another() {
+    let cluster = Cluster::start(Kind::Postgres).await;
+    let other = cluster.another().await;
+    let waiting = cluster.worker_at(&other, &[TaskKind::Align]).await;
+    let poll = tokio::spawn(async move { waiting.client.lease(1, Duration::from_secs(25)).await });
+    let worker = cluster.worker(&[TaskKind::Index]).await;
+    cluster.submit(&small_season(Stage::Extract)).await.unwrap();
+    worker.run(100).await;
+    let grant = tokio::time::timeout(Duration::from_secs(15), poll)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
+    assert_eq!(grant.leases.len(), 1);
+}
+
+#[tokio::test]
+async fn a_coordinator_outlives_the_loss_of_its_connections() {
+    let cluster = Cluster::start(Kind::Postgres).await;
+    let worker = cluster.worker(&ALL).await;
+    let job = cluster
+        .submit(&season(Stage::Extract, &[("e1", true, true)]))
+        .await
+        .unwrap();
+    let lease = worker.lease_one().await;
+    let pool = sqlx::PgPool::connect(&cluster.url).await.unwrap();
+    let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+               WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    let gone = sqlx::query(cut).execute(&pool).await.unwrap().rows_affected();
+    assert!(gone > 0, "there was something to cut");
+    pool.close().await;
+    let mut tries = 0;
+    while let Err(error) = worker.commit(&lease).await {
+        assert!(error.is_retryable(), "{error}");
+        tries += 1;
+        assert!(tries < 50, "it never came back: {error}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(cluster.summary(&job).await.kinds[0].committed, 1);
+}

@@ -1,0 +1,14 @@
+//! The suite over a PostgreSQL server.
+
+use crate::cluster::Kind;
+
+const DATABASE: Kind = Kind::Postgres;
+
+#[path = "../flow.rs"]
+mod flow;
+#[path = "../jobs.rs"]
+mod jobs;
+#[path = "../leases.rs"]
+mod leases;
+#[path = "../restart.rs"]
+mod restart;

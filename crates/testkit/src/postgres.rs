@@ -1,0 +1,169 @@
+//! A real PostgreSQL server for tests: Debian's package, a cluster of its own in a temporary folder, an unprivileged user.
+//!
+//! One server a test process, one database a test. The server ends with the process however that ends: its guard waits on
+//! a pipe that the system closes. Durability is as a user has it; nothing here makes the server faster than it is.
+
+use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+
+/// Where Debian keeps the newest and the older versions.
+const FOLDERS: [&str; 3] = [
+    "/usr/lib/postgresql/17/bin",
+    "/usr/lib/postgresql/16/bin",
+    "/usr/lib/postgresql/15/bin",
+];
+/// A start takes a second, on a loaded machine some more.
+const START_WAIT: Duration = Duration::from_secs(60);
+/// Starts the server, waits until the pipe closes, stops it and clears up.
+const GUARD: &str =
+    r#"dir=$1; shift; "$@" >"$dir/log" 2>&1 & cat >/dev/null; kill -INT $!; wait $!; rm -rf "$dir""#;
+
+/// A running server.
+#[derive(Debug)]
+pub struct PostgresServer {
+    port: u16,
+    binaries: PathBuf,
+    guard: Child,
+}
+
+impl PostgresServer {
+    /// The server of this process, started by the first who asks.
+    ///
+    /// # Errors
+    /// When PostgreSQL is not installed or does not start; in words.
+    pub fn shared() -> anyhow::Result<&'static Self> {
+        static SERVER: OnceLock<Result<PostgresServer, String>> = OnceLock::new();
+        let server = SERVER.get_or_init(|| Self::start().map_err(|error| format!("{error:#}")));
+        server.as_ref().map_err(|words| anyhow::anyhow!(words.clone()))
+    }
+
+    /// Starts a server of its own.
+    ///
+    /// # Errors
+    /// When PostgreSQL is not installed or does not start.
+    pub fn start() -> anyhow::Result<Self> {
+        let binaries = FOLDERS
+            .iter()
+            .map(PathBuf::from)
+            .find(|folder| folder.join("initdb").exists());
+        let binaries =
+            binaries.context("PostgreSQL is not installed: make setup, or apt install postgresql")?;
+        let folder = tempfile::Builder::new()
+            .prefix("remaster-postgres-")
+            .tempdir()?
+            .keep();
+        if is_root() {
+            let owned = Command::new("chown").arg("postgres").arg(&folder).status()?;
+            anyhow::ensure!(owned.success(), "could not give {} to postgres", folder.display());
+        }
+        let data = folder.join("data");
+        let made = unprivileged(&binaries.join("initdb"))
+            .args([
+                "--auth=trust",
+                "--username=remaster",
+                "--encoding=UTF8",
+                "--locale=C",
+                "-D",
+            ])
+            .arg(&data)
+            .output()?;
+        if !made.status.success() {
+            bail!("initdb failed: {}", String::from_utf8_lossy(&made.stderr));
+        }
+        let port = free_port()?;
+        let guard = unprivileged(Path::new("sh"))
+            .args(["-c", GUARD, "guard"])
+            .arg(&folder)
+            .arg(binaries.join("postgres"))
+            .arg("-D")
+            .arg(&data)
+            .arg("-k")
+            .arg(&folder)
+            .args([
+                "-p",
+                &port.to_string(),
+                "-c",
+                "listen_addresses=127.0.0.1",
+                "-c",
+                "max_connections=300",
+            ])
+            .stdin(Stdio::piped())
+            .spawn()?;
+        let server = Self {
+            port,
+            binaries,
+            guard,
+        };
+        server.wait(&folder)?;
+        Ok(server)
+    }
+
+    /// A fresh database; answers its URL.
+    ///
+    /// # Errors
+    /// When the server does not make it.
+    pub fn database(&self) -> anyhow::Result<String> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let made = self.client("createdb").arg(&name).output()?;
+        if !made.status.success() {
+            bail!("createdb failed: {}", String::from_utf8_lossy(&made.stderr));
+        }
+        Ok(format!("postgres://remaster@127.0.0.1:{}/{name}", self.port))
+    }
+
+    fn wait(&self, folder: &Path) -> anyhow::Result<()> {
+        let start = Instant::now();
+        while !self.client("pg_isready").output()?.status.success() {
+            if start.elapsed() > START_WAIT {
+                let log = std::fs::read_to_string(folder.join("log")).unwrap_or_default();
+                bail!("PostgreSQL did not start: {log}");
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Ok(())
+    }
+
+    fn client(&self, program: &str) -> Command {
+        let mut command = Command::new(self.binaries.join(program));
+        command.args(["-h", "127.0.0.1", "-U", "remaster", "-p", &self.port.to_string()]);
+        command
+    }
+}
+
+impl Drop for PostgresServer {
+    fn drop(&mut self) {
+        // Closing the pipe ends the server; waiting for it clears the folder up.
+        drop(self.guard.stdin.take());
+        let _ = self.guard.wait();
+    }
+}
+
+/// The server refuses to run as root; then Debian's user runs it.
+fn unprivileged(program: &Path) -> Command {
+    if !is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "--"])
+        .arg(program)
+        .current_dir("/");
+    command
+}
+
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
+}
+
+/// Free a moment ago; whoever takes it meanwhile makes the start fail in words.
+fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
