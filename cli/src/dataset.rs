@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use indicatif::ProgressBar;
-use remaster_domain::{DatasetManifest, ShardRef};
+use remaster_domain::{ContentHash, DatasetManifest, EpisodeYield, SeasonId, ShardRef};
 use remaster_proto::pb;
 use remaster_service::CliError;
 use remaster_store::{Key, PairFiles, Store, StoreError};
@@ -116,8 +116,42 @@ async fn print_one(pick: &DatasetPick, format: OutputFormat) -> anyhow::Result<(
             manifest.pair_count(),
             manifest.scale
         );
-        head + &table(&["EPISODE", "PAIRS", "SIZE", "SHARD"], &rows)
+        head + &table(&["EPISODE", "PAIRS", "SIZE", "SHARD"], &rows) + &episodes_text(manifest, store.url())
     })
+}
+
+/// What each episode gave, and the page that shows its pairs.
+fn episodes_text(manifest: &DatasetManifest, store: &str) -> String {
+    let row = |episode: &EpisodeYield| {
+        let gates = episode.rejected.iter();
+        let gates: Vec<_> = gates.map(|(gate, count)| format!("{gate} {count}")).collect();
+        vec![
+            episode.episode.to_string(),
+            episode.kept.to_string(),
+            episode.repeats.to_string(),
+            if gates.is_empty() {
+                "-".to_owned()
+            } else {
+                gates.join(", ")
+            },
+            sheet_url(store, &manifest.season, &episode.sheet),
+        ]
+    };
+    let rows: Vec<_> = manifest.episodes.iter().map(row).collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    let columns = ["EPISODE", "KEPT", "REPEATS", "TURNED AWAY", "PAGE TO LOOK AT"];
+    format!("\n{}", table(&columns, &rows))
+}
+
+/// Where an episode's page lies; a browser opens it where the store is a folder.
+pub(crate) fn sheet_url(store: &str, season: &SeasonId, sheet: &ContentHash) -> String {
+    format!(
+        "{}/{}",
+        store.trim_end_matches('/'),
+        Key::dataset_sheet(season, sheet)
+    )
 }
 
 /// What `verify` prints.
@@ -274,6 +308,7 @@ mod tests {
             lattice: Lattice::SdNative,
             scale: 2,
             shards: vec![shard],
+            episodes: Vec::new(),
         };
         (store, manifest)
     }
@@ -293,6 +328,30 @@ mod tests {
             b"hr"
         );
         assert!(!folder.path().join("lr/E1-000001.png").exists());
+    }
+
+    #[tokio::test]
+    async fn what_episodes_gave_is_shown_with_the_page_to_look_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_, mut manifest) = stored(folder.path()).await;
+        assert_eq!(
+            episodes_text(&manifest, "file:///s"),
+            "",
+            "older datasets do not say"
+        );
+        manifest.episodes.push(EpisodeYield {
+            episode: "E1".parse().unwrap(),
+            kept: 1,
+            repeats: 3,
+            rejected: [("same-frame".to_owned(), 2)].into(),
+            sheet: ContentHash::of(b"page"),
+        });
+        let text = episodes_text(&manifest, "file:///s/");
+        let page = format!("file:///s/datasets/s/{}.html", ContentHash::of(b"page"));
+        assert!(
+            text.contains(&format!("E1       1     3        same-frame 2  {page}")),
+            "{text}"
+        );
     }
 
     #[tokio::test]

@@ -9,9 +9,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use remaster_domain::{
-    AlignResult, AlignSpec, AssembleSpec, ContentHash, CurateSpec, Episode, EpisodeId, EpisodeSpan,
-    ExtractSpec, IndexResult, IndexSpec, IndexedSource, JobSpec, PlanResult, PlanSpec, PublishSpec, RunId,
-    SegmentRef, ShardRef, SourceRef, Stage, TaskSpec, TrainResult, TrainSpec, UpscaleSpec,
+    AlignResult, AlignSpec, AssembleSpec, ContentHash, CurateEpisode, CurateSpec, Episode, EpisodeId,
+    EpisodeSpan, ExtractSpec, IndexResult, IndexSpec, IndexedSource, JobSpec, PlanResult, PlanSpec,
+    PublishSpec, RunId, SegmentRef, ShardRef, SourceRef, Stage, TaskSpec, TrainResult, TrainSpec,
+    UpscaleSpec,
 };
 use remaster_store::Key;
 
@@ -119,9 +120,10 @@ pub const fn upscales(stage: Stage) -> bool {
     matches!(stage, Stage::All | Stage::Upscale)
 }
 
-/// Follows the last of the pairs: one dataset of all shards, `(number within the episode, shard)` in any order.
+/// Follows the last of the pairs: one dataset of all shards, `(number within the episode, shard)` in any order, with what is
+/// known of each episode.
 #[must_use]
-pub fn curate(job: &JobSpec, mut shards: Vec<(u32, ShardRef)>) -> NewTask {
+pub fn curate(job: &JobSpec, mut shards: Vec<(u32, ShardRef)>, mut episodes: Vec<CurateEpisode>) -> NewTask {
     let place: BTreeMap<&EpisodeId, usize> = job
         .season
         .episodes
@@ -130,6 +132,7 @@ pub fn curate(job: &JobSpec, mut shards: Vec<(u32, ShardRef)>) -> NewTask {
         .map(|(at, episode)| (&episode.id, at))
         .collect();
     shards.sort_by_key(|(number, shard)| (place.get(&shard.episode).copied(), *number));
+    episodes.sort_by_key(|episode| place.get(&episode.episode).copied());
     NewTask {
         name: CURATE_NAME.to_owned(),
         gate: String::new(),
@@ -138,6 +141,7 @@ pub fn curate(job: &JobSpec, mut shards: Vec<(u32, ShardRef)>) -> NewTask {
             lattice: job.season.lattice,
             scale: job.season.scale,
             shards: shards.into_iter().map(|(_, shard)| shard).collect(),
+            episodes,
         }),
     }
 }
@@ -415,7 +419,8 @@ mod tests {
             (number, shard)
         };
         let job = job(Stage::All, &[("z", None, None), ("a", None, None)]);
-        let task = curate(&job, vec![shard("a", 0), shard("z", 10), shard("z", 2)]);
+        let shards = vec![shard("a", 0), shard("z", 10), shard("z", 2)];
+        let task = curate(&job, shards, vec![]);
         let TaskSpec::Curate(spec) = task.spec else {
             panic!("not curate")
         };

@@ -43,6 +43,20 @@ pub(crate) fn png_of(picture: &Rgb) -> Vec<u8> {
     bytes
 }
 
+/// The picture of an 8-bit RGB PNG; `None` for anything else.
+pub(crate) fn rgb_of_png(bytes: &[u8]) -> Option<Rgb> {
+    let mut reader = png::Decoder::new(std::io::Cursor::new(bytes)).read_info().ok()?;
+    let (width, height) = (reader.info().width as usize, reader.info().height as usize);
+    let mut samples = vec![0; reader.output_buffer_size()?];
+    let frame = reader.next_frame(&mut samples).ok()?;
+    if (frame.color_type, frame.bit_depth) != (ColorType::Rgb, BitDepth::Eight) {
+        return None;
+    }
+    let channel = |number: usize| samples.iter().skip(number).step_by(3);
+    let data = (0..3).flat_map(channel).map(|&level| f32::from(level) / 255.0);
+    Some(Rgb::new(width, height, data.collect()))
+}
+
 /// The 8-bit level nearest to a value of 0..1.
 pub(crate) fn level(value: f32) -> u8 {
     (value * 255.0).round().clamp(0.0, 255.0) as u8
@@ -53,6 +67,14 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+
+    #[test]
+    fn a_picture_of_whole_levels_comes_back_from_its_png() {
+        let levels = [0, 128, 255, 7, 1, 90].map(|level: u8| f32::from(level) / 255.0);
+        let picture = Rgb::new(1, 2, levels.to_vec());
+        assert_eq!(rgb_of_png(&png_of(&picture)).unwrap().data, picture.data);
+        assert!(rgb_of_png(b"no picture").is_none());
+    }
 
     #[test]
     fn a_png_reads_back_as_the_nearest_levels() {

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use remaster_domain::{
-    AlignSpec, CurateSpec, DatasetManifest, EpisodeSpan, ExtractSpec, FailureClass, IndexSpec, IndexedSource,
+    AlignSpec, CurateEpisode, CurateSpec, DatasetManifest, EpisodeSpan, ExtractSpec, FailureClass, IndexSpec, IndexedSource,
     Lattice, PairChoice, ShardFrames, ShardRef, SourceRef, TaskResult,
 };
 use remaster_store::{Key, Store, hash_file};
@@ -97,6 +97,12 @@ async fn tasks_make_the_same_shards_in_any_order_on_any_worker() {
         lattice: Lattice::SdNative,
         scale: 2,
         shards: forwards.clone(),
+        episodes: vec![CurateEpisode {
+            episode: "ep1".parse().unwrap(),
+            span: span.clone(),
+            alignment: aligned.alignment.clone(),
+            rejected: [("same-frame".to_owned(), 3)].into(),
+        }],
     };
     let TaskResult::Curate(curated) = result(&first, TaskSpec::Curate(curate)).await else {
         panic!()
@@ -109,6 +115,13 @@ async fn tasks_make_the_same_shards_in_any_order_on_any_worker() {
         .await
         .unwrap();
     assert_eq!(manifest.pair_count() as u64, curated.pair_count);
+    let given = &manifest.episodes[0];
+    assert_eq!((u64::from(given.kept), given.repeats), (curated.pair_count, 0));
+    let page = Key::dataset_sheet(&"season".parse().unwrap(), &given.sheet);
+    let page = first.context.store.get_verified(&page, &given.sheet).await.unwrap();
+    let page = String::from_utf8(page.to_vec()).unwrap();
+    assert!(page.contains("turned away by gate same-frame") && page.contains("<line"));
+    assert_eq!(page.matches("data:image/png;base64,").count(), 3 * 12);
     assert!(
         manifest
             .shards

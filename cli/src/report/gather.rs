@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use remaster_domain::{ContentHash, Episode, JobSpec, ModelCard, TaskResult};
+use remaster_domain::{ContentHash, DatasetManifest, Episode, JobSpec, ModelCard, SeasonId, TaskResult};
 use remaster_proto::{from_json, pb};
 use remaster_service::CliError;
 use remaster_store::{Key, Store};
@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::compare::Comparison;
 use crate::client::{Coordinator, store_failed};
+use crate::dataset::sheet_url;
 use crate::jobs::{JobView, KindView};
 use crate::output::duration;
 
@@ -46,6 +47,10 @@ pub(crate) struct YieldRow {
     pub(crate) episode: String,
     pub(crate) kept: u64,
     pub(crate) rejected: BTreeMap<String, u64>,
+    /// Pairs that another episode shows in a better copy; `kept` counts them too.
+    pub(crate) repeats: u64,
+    /// URL of the page that shows its pairs.
+    pub(crate) sheet: Option<String>,
 }
 
 /// The run as its last checkpoint tells it.
@@ -152,6 +157,16 @@ async fn take(data: &mut ReportData, store: &Store, name: &str, result: TaskResu
             row.kept += extract.shard.map_or(0, |shard| shard.keys.len() as u64);
             for (gate, count) in extract.rejected {
                 *row.rejected.entry(gate).or_default() += u64::from(count);
+            }
+        }
+        TaskResult::Curate(curate) => {
+            let season: SeasonId = data.season.parse()?;
+            let key = Key::dataset_object(&season, &curate.manifest);
+            let manifest: DatasetManifest = store.get_json(&key).await.map_err(store_failed)?;
+            for given in manifest.episodes {
+                let row = yield_row(&mut data.yields, given.episode.to_string());
+                row.repeats = u64::from(given.repeats);
+                row.sheet = Some(sheet_url(store.url(), &season, &given.sheet));
             }
         }
         TaskResult::Train(train) => {

@@ -6,7 +6,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::chart;
 use super::compare::{Comparison, Crop};
-use super::gather::{ModelRow, ReportData, Training};
+use super::gather::{ModelRow, ReportData, Training, YieldRow};
 use crate::models::card_rows;
 use crate::output::size;
 
@@ -108,15 +108,28 @@ fn yields(data: &ReportData) -> Markup {
         @if !data.yields.is_empty() {
             h2 { "Pairs, and frames turned away by each gate" }
             table {
-                tr { th { "Episode" } th { "Kept" } @for gate in &gates { th { (gate) } } }
+                tr { th { "Episode" } th { "Kept" } th { "Repeats" } @for gate in &gates { th { (gate) } } th { "To look at" } }
                 @for row in &data.yields {
                     tr {
                         td { (row.episode) }
-                        td.n { (row.kept) }
+                        td.n { (row.kept.saturating_sub(row.repeats)) }
+                        td.n { (row.repeats) }
                         @for gate in &gates { td.n { (row.rejected.get(*gate).copied().unwrap_or(0)) } }
+                        td { (sheet(row)) }
                     }
                 }
             }
+        }
+    }
+}
+
+/// A link where a browser can follow it, else the name of the object.
+fn sheet(row: &YieldRow) -> Markup {
+    html! {
+        @match &row.sheet {
+            Some(url) if url.starts_with("file://") => a href=(url) { "pairs of " (row.episode) },
+            Some(url) => code { (url) },
+            None => {}
         }
     }
 }
@@ -156,7 +169,7 @@ mod tests {
 
     use super::*;
     use crate::report::compare::Method;
-    use crate::report::gather::{KindRow, LossPoint, OutputRow, YieldRow};
+    use crate::report::gather::{KindRow, LossPoint, OutputRow};
 
     fn data() -> ReportData {
         let point = |step, value| LossPoint {
@@ -195,6 +208,8 @@ mod tests {
                 episode: "ep1".to_owned(),
                 kept: 90,
                 rejected: BTreeMap::from([("flat".to_owned(), 4)]),
+                repeats: 7,
+                sheet: Some("file:///store/datasets/demo/ab.html".to_owned()),
             }],
             training: Some(Training {
                 steps: 40,
@@ -230,7 +245,8 @@ mod tests {
             "outputs/demo/ep1.mkv",
             "perceptual loss off",
             "l1: l_pix",
-            "<td class=\"n\">90</td>",
+            "<td class=\"n\">83</td><td class=\"n\">7</td>",
+            "<a href=\"file:///store/datasets/demo/ab.html\">pairs of ep1</a>",
         ] {
             assert!(page.contains(words), "{words}");
         }

@@ -32,7 +32,7 @@ pub use index::{
 };
 pub use job::{FailureClass, Job, JobAction, JobSpec, JobState, Stage, TaskState};
 pub use lease::{Lease, LeaseProgress, Verdict};
-pub use manifest::{DatasetManifest, MANIFEST_VERSION, ShardRef};
+pub use manifest::{CurateEpisode, DatasetManifest, EpisodeYield, MANIFEST_VERSION, ShardRef};
 pub use output::{
     Container, FieldChoice, Geometry, OutputFrame, OutputList, PixelShape, TELECINE_CYCLE_FRAMES,
 };

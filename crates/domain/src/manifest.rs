@@ -1,8 +1,10 @@
 //! Manifests: immutable, numbered lists of what counts. Readers follow them, never a listing of the store.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::{ContentHash, EpisodeId, Lattice, SeasonId};
+use crate::{Alignment, ContentHash, EpisodeId, EpisodeSpan, Lattice, SeasonId};
 
 /// Version written into every manifest.
 pub const MANIFEST_VERSION: u32 = 1;
@@ -33,6 +35,37 @@ pub struct DatasetManifest {
     pub scale: u32,
     /// Shards in episode order, then shard order.
     pub shards: Vec<ShardRef>,
+    /// What became of each episode, in order; empty in older manifests.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub episodes: Vec<EpisodeYield>,
+}
+
+/// What an episode gave to a dataset, for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EpisodeYield {
+    /// Episode.
+    pub episode: EpisodeId,
+    /// Pairs that count.
+    pub kept: u32,
+    /// Pairs that show what another episode shows too, in a better copy.
+    pub repeats: u32,
+    /// Frames turned away, by gate.
+    pub rejected: BTreeMap<String, u32>,
+    /// sha256 of the page to look at (`datasets/<season>/<sha256>.html`).
+    pub sheet: ContentHash,
+}
+
+/// What `curate` is told of an episode beside its shards.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CurateEpisode {
+    /// Episode.
+    pub episode: EpisodeId,
+    /// Both copies.
+    pub span: EpisodeSpan,
+    /// How they relate.
+    pub alignment: Alignment,
+    /// Frames turned away, by gate.
+    pub rejected: BTreeMap<String, u32>,
 }
 
 impl DatasetManifest {

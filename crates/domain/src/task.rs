@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Alignment, ContentHash, EpisodeId, EpisodeSpan, FrameRange, IndexedSource, Lattice, PairChoice, RunId,
-    SeasonId, SegmentRef, ShardRef, SourceRef, StageMetrics, UpscaleSettings,
+    Alignment, ContentHash, CurateEpisode, EpisodeId, EpisodeSpan, FrameRange, IndexedSource, Lattice,
+    PairChoice, RunId, SeasonId, SegmentRef, ShardRef, SourceRef, StageMetrics, UpscaleSettings,
 };
 
 /// Largest result that travels in a commit and is kept in the database.
@@ -186,7 +186,7 @@ pub struct ExtractSpec {
 }
 
 /// Input of `curate`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CurateSpec {
     /// Season.
     pub season: SeasonId,
@@ -196,6 +196,9 @@ pub struct CurateSpec {
     pub scale: u32,
     /// Every committed shard, in episode order, then shard order.
     pub shards: Vec<ShardRef>,
+    /// What is known of the episodes, in order; older tasks do not say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub episodes: Vec<CurateEpisode>,
 }
 
 /// Input of `train`.

@@ -108,6 +108,16 @@ impl Thumbs {
         (across.sum::<u64>() + down.sum::<u64>()) as f64 / pixels.len() as f64
     }
 
+    /// Width and height of what is compared.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        (self.width, self.height)
+    }
+
+    /// The pixels of a frame, row by row.
+    pub(crate) fn pixels_of(&self, frame: usize) -> &[u8] {
+        self.frame(frame)
+    }
+
     /// Every `step`-th frame, sixteen times smaller: enough for finding where to look.
     pub(crate) fn coarse(&self, step: usize) -> Self {
         let (width, height) = (self.width / COARSE_PX, self.height / COARSE_PX);

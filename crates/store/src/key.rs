@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use remaster_domain::{ContentHash, EpisodeId, SeasonId};
+use remaster_domain::{ContentHash, EpisodeId, RunId, SeasonId};
 
 use crate::StoreError;
 
@@ -48,10 +48,22 @@ impl Key {
         Self(format!("datasets/{season}/{manifest}.json"))
     }
 
+    /// `datasets/<season>/<sha256>.html`: the page that shows an episode's pairs.
+    #[must_use]
+    pub fn dataset_sheet(season: &SeasonId, sheet: &ContentHash) -> Self {
+        Self(format!("datasets/{season}/{sheet}.html"))
+    }
+
     /// `datasets/<season>/manifest-<n>.json`.
     #[must_use]
     pub fn dataset_manifest(season: &SeasonId, number: u32) -> Self {
         Self(format!("datasets/{season}/manifest-{number}.json"))
+    }
+
+    /// `runs/<run>/manifest-<n>.json`.
+    #[must_use]
+    pub fn run_manifest(run: &RunId, number: u32) -> Self {
+        Self(format!("runs/{run}/manifest-{number}.json"))
     }
 
     /// `checkpoints/<sha256>/state.safetensors`.

@@ -34,6 +34,7 @@ impl Season {
             lattice: Lattice::SdNative,
             scale: 2,
             shards: vec![],
+            episodes: vec![],
         };
         for range in [0..pairs / 2, pairs / 2..pairs] {
             manifest
@@ -163,7 +164,8 @@ fn record(frame: u32) -> PairRecord {
             block_zncc_p5: 1.0,
             neighbour_block_zncc_p5: 0.5,
             luma_sd: 20.0,
-            colour_residual: 0.0,
+            ..PairScores::default()
+            ..PairScores::default()
         },
         pict_type: PictType::P,
         sd_hash: ContentHash::of(b"sd"),

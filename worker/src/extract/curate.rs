@@ -1,16 +1,21 @@
-//! Curates a season: a manifest that names the pairs that count. It rewrites no shard.
+//! Curates a season: a manifest that names the pairs that count, and a page for each episode to look at. It rewrites no shard.
 //!
-//! A pair counts once: the same key, or the same HR picture to the byte, is dropped after its first appearance. Finding
-//! repeats that only look alike (intros, credits) is not done here yet.
+//! A pair counts once: the same key, or the same HR picture to the byte, is dropped after its first appearance, and of scenes
+//! that several episodes show (openings, credits, recaps) the best copy stays.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use remaster_domain::{
-    ContentHash, CurateResult, CurateSpec, DatasetManifest, MANIFEST_VERSION, ShardRef, TaskResult,
+    ContentHash, CurateEpisode, CurateResult, CurateSpec, DatasetManifest, EpisodeYield, MANIFEST_VERSION,
+    OutputObject, PairRecord, ShardRef, TaskResult,
 };
+use remaster_pairs::{Prints, Thumbs};
 use remaster_proto::Completion;
 use remaster_store::{Key, ShardIndex};
 
+use super::records::read_records;
+use super::repeats::{Copy, repeated_pairs};
+use super::sheet::{SheetInput, sheet_of};
 use crate::context::Context;
 use crate::error::WorkError;
 use crate::monitor::Monitor;
@@ -22,12 +27,19 @@ pub(crate) async fn run(
     monitor: &Monitor,
 ) -> Result<Completion, WorkError> {
     let mut sidecars = Vec::with_capacity(spec.shards.len());
+    let mut records = BTreeMap::new();
     for shard in &spec.shards {
         monitor.check()?;
-        sidecars.push(context.store.shard_index(&shard.sha256).await?);
+        let sidecar = context.store.shard_index(&shard.sha256).await?;
+        if !spec.episodes.is_empty() {
+            let read = read_records(&context.store, shard, &sidecar).await?;
+            records.extend(shard.keys.iter().cloned().zip(read));
+        }
+        sidecars.push(sidecar);
         monitor.report(sidecars.len() as u64, spec.shards.len() as u64, "shards");
     }
-    let manifest = manifest_of(&spec, &sidecars);
+    let repeats = find_repeats(context, &spec, &records, monitor).await?;
+    let mut manifest = manifest_of(&spec, &sidecars, &repeats);
     let pair_count = manifest.pair_count() as u64;
     if pair_count == 0 {
         return Err(WorkError::BadInput(format!(
@@ -35,26 +47,125 @@ pub(crate) async fn run(
             spec.season
         )));
     }
+    let mut objects = Vec::new();
+    for episode in &spec.episodes {
+        monitor.check()?;
+        let (summary, page) = describe(context, &spec, episode, &manifest, &sidecars, &records).await?;
+        manifest.episodes.push(summary);
+        objects.push(page);
+        monitor.report(
+            objects.len() as u64,
+            spec.episodes.len() as u64,
+            "pages to look at",
+        );
+    }
     let key_of = |hash: &ContentHash| Key::dataset_object(&spec.season, hash);
     let (hash, object) = context.store.put_json(&manifest, key_of).await?;
+    objects.push(object);
     let result = CurateResult {
         manifest: hash,
         pair_count,
     };
     Ok(Completion {
         result: TaskResult::Curate(result),
-        objects: vec![object],
+        objects,
     })
 }
 
-/// The manifest of the shards, `sidecars` in the same order.
-pub(super) fn manifest_of(spec: &CurateSpec, sidecars: &[ShardIndex]) -> DatasetManifest {
+/// Pairs that show what another episode shows better.
+async fn find_repeats(
+    context: &Context,
+    spec: &CurateSpec,
+    records: &BTreeMap<String, PairRecord>,
+    monitor: &Monitor,
+) -> Result<BTreeSet<String>, WorkError> {
+    if spec.episodes.len() < 2 {
+        return Ok(BTreeSet::new());
+    }
+    let mut prints = Vec::with_capacity(spec.episodes.len());
+    for episode in &spec.episodes {
+        monitor.check()?;
+        let name = episode.span.hd.source.name.clone();
+        let thumbs = context.thumbs(&episode.span.hd).await?;
+        let print = move || {
+            let broken = |refusal| WorkError::Retryable(format!("{name}: {refusal}"));
+            Ok(Prints::of(&Thumbs::prepare(&thumbs).map_err(broken)?))
+        };
+        prints.push(monitor.blocking(print).await?);
+        monitor.report(
+            prints.len() as u64,
+            spec.episodes.len() as u64,
+            "episodes compared",
+        );
+    }
+    let (episodes, records) = (spec.episodes.clone(), records.clone());
+    let compare = move || {
+        let copy = |(episode, prints): (&CurateEpisode, Prints)| Copy {
+            prints,
+            pairs: records
+                .iter()
+                .filter(|(_, record)| record.episode == episode.episode)
+                .map(|(key, record)| (key.as_str(), record))
+                .collect(),
+        };
+        let copies: Vec<Copy<'_>> = episodes.iter().zip(prints).map(copy).collect();
+        Ok(repeated_pairs(&copies))
+    };
+    monitor.blocking(compare).await
+}
+
+/// What an episode gave, and its page in the store.
+async fn describe(
+    context: &Context,
+    spec: &CurateSpec,
+    episode: &CurateEpisode,
+    manifest: &DatasetManifest,
+    sidecars: &[ShardIndex],
+    records: &BTreeMap<String, PairRecord>,
+) -> Result<(EpisodeYield, OutputObject), WorkError> {
+    let of_episode = |shards: &[ShardRef]| -> usize {
+        let own = shards.iter().filter(|shard| shard.episode == episode.episode);
+        own.map(|shard| shard.keys.len()).sum()
+    };
+    let (made, kept) = (of_episode(&spec.shards), of_episode(&manifest.shards));
+    let repeats = (made - kept) as u32;
+    let input = SheetInput {
+        episode: &episode.episode,
+        alignment: &episode.alignment,
+        rejected: &episode.rejected,
+        repeats,
+        sd_frames: episode.span.sd.frame_count,
+        shards: &manifest.shards,
+        sidecars,
+        records,
+    };
+    let page = sheet_of(&context.store, input).await?;
+    let sheet = ContentHash::of(page.as_bytes());
+    let key = Key::dataset_sheet(&spec.season, &sheet);
+    let object = context.store.put_bytes(&key, page.into()).await?;
+    let summary = EpisodeYield {
+        episode: episode.episode.clone(),
+        kept: kept as u32,
+        repeats,
+        rejected: episode.rejected.clone(),
+        sheet,
+    };
+    Ok((summary, object))
+}
+
+/// The manifest of the shards without the pairs in `left_out`, `sidecars` in the order of the shards.
+pub(super) fn manifest_of(
+    spec: &CurateSpec,
+    sidecars: &[ShardIndex],
+    left_out: &BTreeSet<String>,
+) -> DatasetManifest {
     let mut keys_seen = BTreeSet::new();
     let mut pictures_seen = BTreeSet::new();
     let mut shards = Vec::with_capacity(spec.shards.len());
     for (shard, sidecar) in spec.shards.iter().zip(sidecars) {
         let wanted: BTreeSet<&String> = shard.keys.iter().collect();
-        let offered = sidecar.entries.iter().filter(|entry| wanted.contains(&entry.key));
+        let offered = sidecar.entries.iter();
+        let offered = offered.filter(|entry| wanted.contains(&entry.key) && !left_out.contains(&entry.key));
         let kept: Vec<String> = offered
             .filter(|entry| {
                 keys_seen.insert(entry.key.clone()) && pictures_seen.insert(entry.hr.sha256.clone())
@@ -74,6 +185,7 @@ pub(super) fn manifest_of(spec: &CurateSpec, sidecars: &[ShardIndex]) -> Dataset
         lattice: spec.lattice,
         scale: spec.scale,
         shards,
+        episodes: Vec::new(),
     }
 }
 
@@ -128,8 +240,10 @@ mod tests {
             lattice: Lattice::SdNative,
             scale: 2,
             shards: vec![first, second, third],
+            episodes: Vec::new(),
         };
-        let manifest = manifest_of(&spec, &[first_index, second_index, third_index]);
+        let indexes = [first_index, second_index, third_index];
+        let manifest = manifest_of(&spec, &indexes, &BTreeSet::new());
         let keys: Vec<_> = manifest.shards.iter().map(|shard| shard.keys.clone()).collect();
         assert_eq!(
             keys,
@@ -139,5 +253,10 @@ mod tests {
             ]
         );
         assert_eq!(manifest.pair_count(), 3);
+
+        let repeated = BTreeSet::from(["E2-000009".to_owned(), "E1-000002".to_owned()]);
+        let manifest = manifest_of(&spec, &indexes, &repeated);
+        assert_eq!(manifest.shards.len(), 1);
+        assert_eq!(manifest.shards[0].keys, ["E1-000001"]);
     }
 }

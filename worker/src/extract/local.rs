@@ -1,17 +1,22 @@
 //! `remaster-worker extract`: one episode, no cluster, the same steps and the same bytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use remaster_domain::{AlignResult, CurateSpec, EpisodeId, Lattice, SeasonId};
-use remaster_store::Store;
+use remaster_domain::{
+    AlignResult, Alignment, CurateSpec, EpisodeId, Lattice, PairChoice, SeasonId, ShardFrames, ShardRef,
+};
+use remaster_pairs::{PAIRS_PER_SHARD, hd_frame, is_safe};
+use remaster_store::{ShardIndex, Store};
 use tokio_util::sync::CancellationToken;
 
 use super::align::{AlignSettings, align};
 use super::curate::manifest_of;
 use super::pair::PairMaker;
+use super::records::read_records;
 use super::shard::{make_shard, shard_ref};
+use super::sheet::{SheetInput, sheet_of};
 use crate::context::Disc;
 use crate::error::WorkError;
 use crate::local::{folder_url, open_disc, write_whole};
@@ -29,18 +34,29 @@ pub(crate) struct ExtractArgs {
     /// The Blu-ray's file
     #[arg(long, env = "REMASTER_HD", value_name = "FILE")]
     hd: PathBuf,
-    /// Folder for shards/ and manifest.json
+    /// Folder for shards/, manifest.json and sheet.html, the page to look at
     #[arg(long, env = "REMASTER_OUT", value_name = "DIR")]
     out: PathBuf,
     /// Most pairs to choose
     #[arg(long, env = "REMASTER_MAX_PAIRS", value_name = "N", default_value_t = 600)]
     max_pairs: u32,
+    /// Take every frame that passes the gates, not the ones most worth learning from
+    #[arg(long, env = "REMASTER_ALL", conflicts_with = "max_pairs")]
+    all: bool,
     /// Episode id for keys [default: made from the name of the SD file]
     #[arg(long, env = "REMASTER_EPISODE", value_name = "ID")]
     episode: Option<EpisodeId>,
     /// HR pixels per LR pixel
     #[arg(long, env = "REMASTER_SCALE", value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=4))]
     scale: u32,
+}
+
+/// Shards of the episode as they lie in the store.
+#[derive(Debug, Default)]
+struct Made {
+    shards: Vec<ShardRef>,
+    sidecars: Vec<ShardIndex>,
+    rejected: BTreeMap<String, u32>,
 }
 
 /// Runs the command; counts go to stderr.
@@ -58,15 +74,69 @@ pub(crate) async fn extract(args: ExtractArgs, stop: CancellationToken) -> Resul
     let (out, url) = folder_url(&args.out)?;
     let store = Store::open(&url)?;
     let scratch = tempfile::tempdir_in(&out).map_err(|error| WorkError::of_file(&out, &error))?;
-    let mut rejected = BTreeMap::<String, u32>::new();
-    let (mut shards, mut sidecars) = (Vec::new(), Vec::new());
+    let made = make_shards(
+        &store,
+        &settings.episode,
+        &aligned,
+        (&sd, &hd),
+        scratch.path(),
+        &monitor,
+    )
+    .await?;
+    let season: SeasonId = LOCAL_SEASON.parse().expect("a valid name");
+    let spec = CurateSpec {
+        season,
+        lattice: settings.lattice,
+        scale: settings.scale,
+        shards: made.shards.clone(),
+        episodes: Vec::new(),
+    };
+    let manifest = manifest_of(&spec, &made.sidecars, &BTreeSet::new());
+    eprintln!("{}", yield_text(manifest.pair_count(), &made.rejected));
+    if manifest.pair_count() == 0 {
+        return Err(WorkError::BadInput(format!(
+            "{}: no pair passed the gates",
+            settings.episode
+        )));
+    }
+    let mut records = BTreeMap::new();
+    for (shard, sidecar) in made.shards.iter().zip(&made.sidecars) {
+        let read = read_records(&store, shard, sidecar).await?;
+        records.extend(shard.keys.iter().cloned().zip(read));
+    }
+    let input = SheetInput {
+        episode: &settings.episode,
+        alignment: &aligned.alignment,
+        rejected: &made.rejected,
+        repeats: 0,
+        sd_frames: sd.index.frames.len() as u32,
+        shards: &manifest.shards,
+        sidecars: &made.sidecars,
+        records: &records,
+    };
+    let page = sheet_of(&store, input).await?;
+    write_whole(&out.join("sheet.html"), page.as_bytes())?;
+    let text = serde_json::to_vec_pretty(&manifest).expect("a manifest is plain data");
+    write_whole(&out.join("manifest.json"), &text)
+}
+
+/// Makes every shard and puts it into the store.
+async fn make_shards(
+    store: &Store,
+    episode: &EpisodeId,
+    aligned: &AlignResult,
+    (sd, hd): (&Disc, &Disc),
+    scratch: &Path,
+    monitor: &Monitor,
+) -> Result<Made, WorkError> {
+    let mut made = Made::default();
     for shard in &aligned.shards {
         let (sd, hd, alignment) = (sd.clone(), hd.clone(), aligned.alignment.clone());
-        let (episode, shard, own) = (settings.episode.clone(), shard.clone(), monitor.clone());
-        let folder = scratch.path().to_owned();
+        let (own_episode, shard, own) = (episode.clone(), shard.clone(), monitor.clone());
+        let folder = scratch.to_owned();
         let make = move || {
             let maker = PairMaker {
-                episode: &episode,
+                episode: &own_episode,
                 alignment: &alignment,
                 sd: &sd,
                 hd: &hd,
@@ -75,31 +145,15 @@ pub(crate) async fn extract(args: ExtractArgs, stop: CancellationToken) -> Resul
         };
         let outcome = monitor.blocking(make).await?;
         for (gate, count) in outcome.rejected {
-            *rejected.entry(gate).or_default() += count;
+            *made.rejected.entry(gate).or_default() += count;
         }
         if let Some(finished) = outcome.shard {
             store.put_shard(&finished).await?;
-            shards.push(shard_ref(&finished, &settings.episode));
-            sidecars.push(finished.index);
+            made.shards.push(shard_ref(&finished, episode));
+            made.sidecars.push(finished.index);
         }
     }
-    let season: SeasonId = LOCAL_SEASON.parse().expect("a valid name");
-    let spec = CurateSpec {
-        season,
-        lattice: settings.lattice,
-        scale: settings.scale,
-        shards,
-    };
-    let manifest = manifest_of(&spec, &sidecars);
-    eprintln!("{}", yield_text(manifest.pair_count(), &rejected));
-    if manifest.pair_count() == 0 {
-        return Err(WorkError::BadInput(format!(
-            "{}: no pair passed the gates",
-            settings.episode
-        )));
-    }
-    let text = serde_json::to_vec_pretty(&manifest).expect("a manifest is plain data");
-    write_whole(&out.join("manifest.json"), &text)
+    Ok(made)
 }
 
 /// Everything before the first byte is written.
@@ -112,8 +166,34 @@ fn prepare(
     let index = |path: &Path, what| open_disc(path, &Monitor::on_stderr(stop.clone(), what));
     let (sd, sd_thumbs) = index(&args.sd, "index sd")?;
     let (hd, hd_thumbs) = index(&args.hd, "index hd")?;
-    let aligned = align(&sd, &hd, &[sd_thumbs, hd_thumbs], settings, monitor)?;
+    let mut aligned = align(&sd, &hd, &[sd_thumbs, hd_thumbs], settings, monitor)?;
+    if args.all {
+        aligned.shards = every_frame(&aligned.alignment, sd.index.frames.len() as u32, &sd.index.cuts);
+    }
     Ok((sd, hd, aligned))
+}
+
+/// All frames whose partner is beyond doubt, whether they add anything or not.
+fn every_frame(alignment: &Alignment, sd_frames: u32, sd_cuts: &[u32]) -> Vec<ShardFrames> {
+    let segments = &alignment.segments;
+    let safe = (0..sd_frames).filter(|&sd| is_safe(segments, sd));
+    let choice = |sd: u32| {
+        let (segment, hd) = hd_frame(segments, sd)?;
+        Some(PairChoice {
+            sd,
+            hd,
+            shot: sd_cuts.partition_point(|&cut| cut <= sd) as u32,
+            segment: segment as u32,
+        })
+    };
+    let frames: Vec<PairChoice> = safe.filter_map(choice).collect();
+    let shards = (0..).zip(frames.chunks(PAIRS_PER_SHARD));
+    shards
+        .map(|(number, frames)| ShardFrames {
+            number,
+            frames: frames.to_vec(),
+        })
+        .collect()
 }
 
 /// An id from a file name: what an id may not hold becomes `-`.

@@ -9,8 +9,11 @@ mod index;
 mod local;
 mod pair;
 mod reader;
+mod records;
 mod registration;
+mod repeats;
 mod shard;
+mod sheet;
 
 pub(crate) use align::run as run_align;
 #[cfg(feature = "upscale")]
