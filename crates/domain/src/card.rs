@@ -82,3 +82,31 @@ pub struct ModelCard {
     /// What may be done with it.
     pub licence_note: String,
 }
+
+impl ModelCard {
+    /// What weights without a card are taken for: trained on frames as they lie on a DVD, BT.601 made RGB, and keeping
+    /// their input's colours.
+    #[must_use]
+    pub fn assumed(arch: ModelArch, scale: u32) -> Self {
+        Self {
+            version: 1,
+            arch,
+            scale,
+            lattice: Lattice::SdNative,
+            sar: None,
+            input_colour: InputColour {
+                matrix: "bt601".to_owned(),
+                range: "tv".to_owned(),
+            },
+            chroma_filter: "bilinear-left".to_owned(),
+            colour_target: "sd".to_owned(),
+            colour_cube: None,
+            run: None,
+            dataset: None,
+            recipe: None,
+            metrics: Vec::new(),
+            parent: None,
+            licence_note: "unknown: the model came without a card".to_owned(),
+        }
+    }
+}

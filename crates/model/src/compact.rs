@@ -12,6 +12,9 @@ use crate::{Conv, ConvConfig, ModelError, Seeded};
 /// PyTorch's first slope of a PReLU.
 const FIRST_SLOPE: f32 = 0.25;
 
+/// Shuffled, its base, their sum, and the copy that leaves libtorch.
+const PICTURES_AT_END: usize = 4;
+
 /// Size of a [`Compact`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CompactConfig {
@@ -82,6 +85,24 @@ impl Compact {
             .iter()
             .fold(x, |features, layer| layer.forward(features));
         pixel_shuffle(features, self.scale) + base
+    }
+
+    /// One pixel for each 3x3 convolution.
+    pub(crate) fn reach_px(&self) -> usize {
+        self.convolutions().count()
+    }
+
+    /// Two layers of features are alive at a time, and at the end a few pictures of the output's size.
+    pub(crate) fn bytes_per_pixel(&self) -> usize {
+        let features = self.convolutions().map(Conv::channels_out).max().unwrap_or(0);
+        size_of::<f32>() * (3 * features + PICTURES_AT_END * 3 * self.scale * self.scale)
+    }
+
+    fn convolutions(&self) -> impl Iterator<Item = &Conv> {
+        self.body.iter().filter_map(|layer| match layer {
+            Layer::Conv(conv) => Some(conv),
+            Layer::Prelu(_) => None,
+        })
     }
 }
 

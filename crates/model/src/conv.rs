@@ -120,6 +120,11 @@ impl Conv {
         }
     }
 
+    /// Channels that come out.
+    pub(crate) fn channels_out(&self) -> usize {
+        self.weight.dims()[0]
+    }
+
     /// # Shapes
     /// `[n, in, h, w]` -> `[n, out, h / stride, w / stride]`
     #[must_use]

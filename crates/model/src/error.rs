@@ -7,9 +7,23 @@ pub enum ModelError {
     /// A network that cannot exist.
     #[error("the network cannot be built: {0}")]
     Arch(String),
-    /// Bytes that are not a safetensors file.
-    #[error("the weights are not a readable safetensors file: {0}")]
+    /// A file that cannot be read.
+    #[error("{}: {reason}", path.display())]
+    File {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What the system says.
+        reason: String,
+    },
+    /// Bytes that are no file of weights, or a damaged one.
+    #[error("the weights cannot be read: {0}")]
     Format(String),
+    /// A file that wants more than tensors: reading it as Python does could run anything.
+    #[error(
+        "the weights ask for `{0}`, which no tensor needs: refused, nothing of it was run. Save only the network's \
+         tensors (`torch.save(net.state_dict(), ...)`) or take a .safetensors file"
+    )]
+    Code(String),
     /// Weights of another network.
     #[error(
         "the weights do not fit the network: {}",
@@ -24,7 +38,7 @@ pub enum ModelError {
         wrong_shape: Vec<String>,
     },
     /// Weights that say of no known network.
-    #[error("the weights are of no network known here: {0}")]
+    #[error("the weights are of no network known here (RRDBNet in its three namings, Compact): {0}")]
     Unknown(String),
     /// A picture the network cannot take.
     #[error("the picture does not fit the network: {0}")]

@@ -70,4 +70,22 @@ impl Generator {
             Self::Compact(_) => 1,
         }
     }
+
+    /// How far a pixel of the input is felt, in input pixels: an output pixel depends on nothing further away.
+    #[must_use]
+    pub fn reach_px(&self) -> usize {
+        match self {
+            Self::RrdbNet(net) => net.reach_px(),
+            Self::Compact(net) => net.reach_px(),
+        }
+    }
+
+    /// About how much memory a pass takes for each input pixel, in bytes, beyond the weights.
+    #[must_use]
+    pub fn bytes_per_pixel(&self) -> usize {
+        match self {
+            Self::RrdbNet(net) => net.bytes_per_pixel(),
+            Self::Compact(net) => net.bytes_per_pixel(),
+        }
+    }
 }

@@ -18,6 +18,13 @@ const RESIDUAL_SCALE: f64 = 0.2;
 /// ESRGAN's smaller initialisation of the dense blocks.
 const DENSE_INIT_SCALE: f32 = 0.1;
 
+/// Three dense blocks of five.
+const CONVOLUTIONS_PER_BLOCK: usize = 15;
+/// 1/2 + 1/4 + 1/8 and twice the last of them, rounded up.
+const REACH_OF_UPSAMPLING: usize = 2;
+/// Input and output of a convolution and of the activation after it.
+const LAYERS_AT_END: usize = 4;
+
 /// Size of an [`RrdbNet`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RrdbNetConfig {
@@ -138,6 +145,22 @@ impl RrdbNet {
         });
         self.conv_last
             .forward(leaky_relu(self.conv_hr.forward(features), LEAK))
+    }
+
+    /// One folded pixel for each 3x3 convolution before the upsampling; those after it reach less than two more.
+    pub(crate) fn reach_px(&self) -> usize {
+        let convolutions = 1 + CONVOLUTIONS_PER_BLOCK * self.body.len() + 1;
+        (convolutions + REACH_OF_UPSAMPLING) * self.unshuffle
+    }
+
+    /// Most are needed at the end, where a few layers of features have the output's size.
+    pub(crate) fn bytes_per_pixel(&self) -> usize {
+        let doublings = [&self.conv_up1, &self.conv_up2, &self.conv_up3]
+            .into_iter()
+            .flatten()
+            .count();
+        let upsampled = (1 << (2 * doublings)) / (self.unshuffle * self.unshuffle).max(1);
+        size_of::<f32>() * LAYERS_AT_END * self.conv_hr.channels_out() * upsampled.max(1)
     }
 
     /// Factor by which pixels are folded into channels first.

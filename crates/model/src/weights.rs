@@ -33,7 +33,8 @@ pub fn encode_safetensors(state: &StateDict) -> Vec<u8> {
 /// # Errors
 /// [`ModelError::Format`] for anything but safetensors with floats in it.
 pub fn decode_safetensors(bytes: &[u8]) -> Result<StateDict, ModelError> {
-    let file = SafeTensors::deserialize(bytes).map_err(|error| ModelError::Format(error.to_string()))?;
+    let file = SafeTensors::deserialize(bytes)
+        .map_err(|error| ModelError::Format(format!("no readable safetensors file: {error}")))?;
     file.iter()
         .map(|(key, view)| Ok((key.to_owned(), widen(key, &view)?)))
         .collect()
@@ -44,9 +45,64 @@ pub fn decode_safetensors(bytes: &[u8]) -> Result<StateDict, ModelError> {
 /// # Errors
 /// [`ModelError`] when the card names no network or the weights are of another one.
 pub fn load_model(weights: &[u8], card: &ModelCard, device: &Device) -> Result<Generator, ModelError> {
-    let state = decode_safetensors(weights)?;
-    let empty = Generator::new(&card.arch, card.scale, 0, device)?;
-    write_state(empty, &state)
+    fill_model(&decode_safetensors(weights)?, &card.arch, card.scale, device)
+}
+
+/// Builds a network and fills it with parameters.
+///
+/// # Errors
+/// [`ModelError`] when there is no such network, or [`ModelError::Mismatch`] with every key that does not fit.
+pub fn fill_model(
+    state: &StateDict,
+    arch: &ModelArch,
+    scale: u32,
+    device: &Device,
+) -> Result<Generator, ModelError> {
+    check_size(arch, scale, state)?;
+    write_state(Generator::new(arch, scale, 0, device)?, state)
+}
+
+/// Refuses a network far larger than its weights, before memory is asked for it: the numbers of blocks and features
+/// come from a file, and a name such as `body.999999999.weight` costs its author nothing.
+///
+/// # Errors
+/// [`ModelError::Unknown`] with both sizes.
+pub(crate) fn check_size(arch: &ModelArch, scale: u32, state: &StateDict) -> Result<(), ModelError> {
+    let found: u64 = state.values().map(|tensor| tensor.values.len() as u64).sum();
+    let expected = weight_count(arch, scale);
+    if expected > found.saturating_mul(2) {
+        let text = format!("their shapes promise {expected} values and there are {found}");
+        return Err(ModelError::Unknown(text));
+    }
+    Ok(())
+}
+
+/// Values of all convolutions but the few at the ends.
+fn weight_count(arch: &ModelArch, scale: u32) -> u64 {
+    let product = |factors: &[u64]| {
+        factors
+            .iter()
+            .fold(1u64, |product, &factor| product.saturating_mul(factor))
+    };
+    match *arch {
+        ModelArch::RrdbNet {
+            num_feat,
+            num_block,
+            num_grow_ch,
+            ..
+        } => {
+            let (nf, gc) = (u64::from(num_feat), u64::from(num_grow_ch));
+            let growing = (0..4u64).map(|known| product(&[nf.saturating_add(known * gc), gc]));
+            let joining = product(&[nf.saturating_add(4 * gc), nf]);
+            let dense = growing.fold(joining, u64::saturating_add);
+            product(&[3, 9, u64::from(num_block), dense])
+        }
+        ModelArch::Compact { num_feat, num_conv } => {
+            let (nf, scale) = (u64::from(num_feat), u64::from(scale));
+            let middle = product(&[9, u64::from(num_conv), nf, nf]);
+            middle.saturating_add(product(&[27, nf, scale, scale]))
+        }
+    }
 }
 
 /// The network that parameters belong to, and its scale.
@@ -73,7 +129,7 @@ fn infer_rrdbnet(state: &StateDict) -> Result<(ModelArch, u32), ModelError> {
         48 => 4,
         other => return Err(ModelError::Unknown(format!("conv_first takes {other} channels"))),
     };
-    let num_block = 1 + highest_index(state, "body.").unwrap_or(0);
+    let num_block = highest_index(state, "body.").unwrap_or(0).saturating_add(1);
     let doublings = (1..=3)
         .filter(|n| state.contains_key(&format!("conv_up{n}.weight")))
         .count();
@@ -85,7 +141,7 @@ fn infer_rrdbnet(state: &StateDict) -> Result<(ModelArch, u32), ModelError> {
     }
     let arch = ModelArch::RrdbNet {
         num_feat: first[0] as u32,
-        num_block: num_block as u32,
+        num_block: u32::try_from(num_block).unwrap_or(u32::MAX),
         num_grow_ch: grown[0] as u32,
         unshuffle,
     };
@@ -102,7 +158,7 @@ fn infer_compact(state: &StateDict) -> Result<(ModelArch, u32), ModelError> {
     };
     let arch = ModelArch::Compact {
         num_feat: first[0] as u32,
-        num_conv: ((last - 2) / 2) as u32,
+        num_conv: u32::try_from((last - 2) / 2).unwrap_or(u32::MAX),
     };
     Ok((arch, scale as u32))
 }

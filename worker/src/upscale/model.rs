@@ -6,8 +6,10 @@ use std::path::Path;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use remaster_domain::{ContentHash, InputColour, Lattice, ModelCard};
-use remaster_model::{DeviceKind, Generator, decode_safetensors, device, infer_arch, load_model};
+use remaster_domain::{ContentHash, ModelCard};
+use remaster_model::{
+    DeviceKind, Generator, ImportedWeights, ModelError, device, fill_model, load_model, read_weights,
+};
 use remaster_store::{Key, Store};
 
 use crate::error::WorkError;
@@ -15,9 +17,6 @@ use crate::monitor::Monitor;
 
 /// Networks kept in memory: a job has one, and a second while two jobs overlap.
 const MODELS_KEPT_MAX: usize = 2;
-const CARD_VERSION: u32 = 1;
-/// Larger files are no super-resolution weights and must not be read into memory.
-const WEIGHTS_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
 
 /// A network filled with its weights.
 #[derive(Debug)]
@@ -94,8 +93,8 @@ impl Models {
 }
 
 impl LoadedModel {
-    /// Reads a weights file, or the folder that holds `model.safetensors`; `card.json` beside it is used where it is
-    /// there, and defaults are logged where it is not.
+    /// Reads a weights file of any kind that `remaster-model` knows, or the folder that holds `model.safetensors`;
+    /// `card.json` beside it is used where it is there, and defaults are logged where it is not.
     pub(crate) fn open(path: &Path, device: DeviceChoice) -> Result<Self, WorkError> {
         let file = if path.is_dir() {
             path.join("model.safetensors")
@@ -103,20 +102,20 @@ impl LoadedModel {
             path.to_owned()
         };
         let bad = |reason: String| WorkError::BadInput(format!("model {}: {reason}", file.display()));
-        let size = std::fs::metadata(&file)
-            .map_err(|error| bad(error.to_string()))?
-            .len();
-        if size > WEIGHTS_BYTES_MAX {
-            return Err(bad(format!("{size} bytes are too many for a model")));
-        }
-        let weights = std::fs::read(&file).map_err(|error| bad(error.to_string()))?;
+        let weights = read_weights(&file).map_err(|error| match error {
+            ModelError::File { path, reason } if path == file => bad(reason),
+            other => bad(other.to_string()),
+        })?;
         let card_file = file.with_file_name("card.json");
-        let card = match std::fs::read(&card_file) {
+        let card: ModelCard = match std::fs::read(&card_file) {
             Ok(bytes) => serde_json::from_slice(&bytes)
                 .map_err(|error| bad(format!("card {} cannot be read: {error}", card_file.display())))?,
-            Err(_) => default_card(&weights, &file).map_err(|error| bad(error.to_string()))?,
+            Err(_) => assumed_card(&weights, &file),
         };
-        load(&weights, card, device).map_err(|error| bad(error.to_string()))
+        let generator = remaster_model::device(device.0)
+            .and_then(|device| fill_model(&weights.state, &card.arch, card.scale, &device))
+            .map_err(|error| bad(error.to_string()))?;
+        Ok(Self { generator, card })
     }
 }
 
@@ -127,34 +126,15 @@ fn load(weights: &[u8], card: ModelCard, choice: DeviceChoice) -> Result<LoadedM
 }
 
 /// What a file of weights alone lets one assume.
-pub(crate) fn default_card(weights: &[u8], file: &Path) -> Result<ModelCard, WorkError> {
-    let (arch, scale) = infer_arch(&decode_safetensors(weights)?)?;
+fn assumed_card(weights: &ImportedWeights, file: &Path) -> ModelCard {
     tracing::warn!(
         model = %file.display(),
-        ?arch,
-        scale,
+        format = ?weights.format,
+        arch = ?weights.arch,
+        scale = weights.scale,
         "no card.json beside the model: taken for one trained on BT.601 RGB that keeps its input's colours"
     );
-    Ok(ModelCard {
-        version: CARD_VERSION,
-        arch,
-        scale,
-        lattice: Lattice::SdNative,
-        sar: None,
-        input_colour: InputColour {
-            matrix: "bt601".to_owned(),
-            range: "tv".to_owned(),
-        },
-        chroma_filter: "bilinear-left".to_owned(),
-        colour_target: "sd".to_owned(),
-        colour_cube: None,
-        run: None,
-        dataset: None,
-        recipe: None,
-        metrics: Vec::new(),
-        parent: None,
-        licence_note: "unknown: the model came without a card".to_owned(),
-    })
+    ModelCard::assumed(weights.arch.clone(), weights.scale)
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 //! again.
 #![allow(clippy::unwrap_used)]
 
+mod foreign;
+
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use remaster_domain::{InputColour, Lattice, ModelArch, ModelCard};
@@ -299,5 +301,63 @@ fn card(arch: ModelArch, scale: u32) -> ModelCard {
         metrics: vec![],
         parent: None,
         licence_note: String::new(),
+    }
+}
+
+/// A part of a picture with the network's whole reach around it, cut out of what comes of it.
+fn through_a_part(generator: &Generator, picture: &RgbBatch, x: usize, y: usize, side_px: usize) -> Vec<f32> {
+    let reach_px = generator.reach_px();
+    let (left, top) = (x.saturating_sub(reach_px), y.saturating_sub(reach_px));
+    let right = (x + side_px + reach_px).min(picture.width_px);
+    let bottom = (y + side_px + reach_px).min(picture.height_px);
+    let part = RgbBatch {
+        count: 1,
+        height_px: bottom - top,
+        width_px: right - left,
+        samples: cut(picture, left, top, right - left, bottom - top),
+    };
+    let made = upscale_rgb(generator, part).unwrap();
+    cut(&made, 2 * (x - left), 2 * (y - top), 2 * side_px, 2 * side_px)
+}
+
+fn cut(picture: &RgbBatch, x: usize, y: usize, width_px: usize, height_px: usize) -> Vec<f32> {
+    let planes = picture.samples.chunks_exact(picture.width_px * picture.height_px);
+    planes
+        .flat_map(|plane| plane.chunks_exact(picture.width_px).skip(y).take(height_px))
+        .flat_map(|line| &line[x..x + width_px])
+        .copied()
+        .collect()
+}
+
+#[test]
+fn a_part_with_the_networks_reach_around_it_comes_out_as_within_the_whole() {
+    let compact = ModelArch::Compact {
+        num_feat: 24,
+        num_conv: 3,
+    };
+    let rrdbnet = |unshuffle| ModelArch::RrdbNet {
+        num_feat: 16,
+        num_block: 1,
+        num_grow_ch: 8,
+        unshuffle,
+    };
+    let samples = (0..3 * 88 * 96_u32).map(|i| ((i * 7919) % 256) as f32 / 255.0);
+    let picture = RgbBatch {
+        count: 1,
+        height_px: 88,
+        width_px: 96,
+        samples: samples.collect(),
+    };
+    for arch in [compact, rrdbnet(1), rrdbnet(2)] {
+        let generator = Generator::new(&arch, 2, 3, &cpu()).unwrap();
+        let whole = upscale_rgb(&generator, picture.clone()).unwrap();
+        let side_px = 24 * generator.size_multiple_px() + 8;
+        for (x, y) in [(40, 32), (0, 0), (96 - side_px, 88 - side_px)] {
+            let expected = cut(&whole, 2 * x, 2 * y, 2 * side_px, 2 * side_px);
+            assert!(
+                through_a_part(&generator, &picture, x, y, side_px) == expected,
+                "{arch:?} at {x}, {y}"
+            );
+        }
     }
 }
