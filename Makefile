@@ -5,9 +5,11 @@
 #   make test    every test
 #   make check   format, lints, layering, unused dependencies
 #   make bench   the figures, side by side with peers
+#   make bench-pairs   wrong pairs, lost shots, misplaced corners on discs whose truth is known: half an hour on two cores
+#   make bench-trainer   the trainer beside PyTorch, which is fetched: losses, steps a second
 NETWORK ?= compact
 
-.PHONY: setup build demo test check bench
+.PHONY: setup build demo test check bench bench-pairs bench-trainer
 
 setup:
 	@bash deploy/setup.sh
@@ -28,3 +30,9 @@ check: setup
 
 bench: build
 	cargo run -p remaster-bench --
+
+bench-pairs: build
+	cargo run -p remaster-bench -- pairs
+
+bench-trainer: build
+	cargo run -p remaster-bench -- trainer

@@ -2,7 +2,9 @@
 
 mod coordinator;
 mod extract;
+mod pairs;
 mod train;
+mod train_peer;
 mod upscale;
 
 use clap::{Parser, ValueEnum};
@@ -10,8 +12,11 @@ use clap::{Parser, ValueEnum};
 /// Measures Remaster on this machine.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// What to measure; everything when left out.
+    /// What to measure; all speeds when left out.
     parts: Vec<Part>,
+    /// Only the cases of `pairs` whose name holds this; may be given again
+    #[arg(long, value_name = "TEXT")]
+    case: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -24,13 +29,18 @@ enum Part {
     Upscale,
     /// Lease + commit per second.
     Coordinator,
+    /// Wrong pairs, lost shots, misplaced corners, on discs whose truth is known.
+    Pairs,
+    /// Losses and steps per second of the trainer beside PyTorch's.
+    Trainer,
 }
 
 #[expect(clippy::print_stdout, reason = "the figures are the output")]
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let parts = if arguments.parts.is_empty() {
-        Part::value_variants().to_vec()
+        let is_speed = |part: &Part| !matches!(part, Part::Pairs | Part::Trainer);
+        Part::value_variants().iter().copied().filter(is_speed).collect()
     } else {
         arguments.parts
     };
@@ -40,6 +50,8 @@ fn main() -> anyhow::Result<()> {
             Part::Train => train::run()?,
             Part::Upscale => upscale::run()?,
             Part::Coordinator => coordinator::run()?,
+            Part::Pairs => pairs::run(&arguments.case)?,
+            Part::Trainer => train_peer::run()?,
         };
         println!("{figure}");
     }

@@ -10,6 +10,8 @@ use crate::{ActiveArea, ColourTransform, ContentHash, EpisodeId, Lattice, PictTy
 pub enum FieldAction {
     /// Both fields used as they are.
     Weave,
+    /// One field put together with the other one of the frame before or after: the disc carries them shifted.
+    ReWeave,
 }
 
 /// A rectangle of LR pixels that must not be learnt from.
@@ -26,7 +28,7 @@ pub struct MaskRect {
 }
 
 /// What the gates measured on the finished pair.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct PairScores {
     /// Global correlation of LR luma and reduced HR luma.
     pub zncc: f64,
@@ -38,6 +40,24 @@ pub struct PairScores {
     pub luma_sd: f64,
     /// Median absolute colour difference of block means after the fit, in 8-bit levels.
     pub colour_residual: f64,
+    /// How far this frame lies off the episode's transform, in LR pixels.
+    #[serde(default)]
+    pub shift_px: f64,
+    /// The same of the ninth of the picture that lies off furthest.
+    #[serde(default)]
+    pub tile_shift_px: f64,
+    /// Largest share of a neighbouring HD frame in one field that the other field lacks, 0 to 1.
+    #[serde(default)]
+    pub field_share: f64,
+    /// Largest share of a neighbouring HD frame in both fields, 0 to 1.
+    #[serde(default)]
+    pub blend_share: f64,
+    /// Gradient energy of LR luma over that of reduced HR luma.
+    #[serde(default)]
+    pub sharpness: f64,
+    /// Share of the LR picture under `mask`.
+    #[serde(default)]
+    pub masked_share: f64,
 }
 
 /// Where a pair came from and what was done to it.

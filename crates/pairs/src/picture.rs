@@ -3,6 +3,8 @@
 //! Luma planes are in 8-bit levels (0..255) because every threshold of this crate is known in levels; RGB is 0..1 as
 //! networks want it. Decoding and YUV belong to media.
 
+use remaster_domain::ColourTransform;
+
 use crate::resample::{Axis, Kernel, resample};
 
 /// One channel, row by row.
@@ -125,6 +127,20 @@ impl Rgb {
             .map(|i| 255.0 * (0.299 * red[i] + 0.587 * green[i] + 0.114 * blue[i]))
             .collect();
         Plane::new(self.width, self.height, data)
+    }
+
+    /// [`Self::luma`] as it would be after a colour transform, without making that picture.
+    #[must_use]
+    pub fn luma_after(&self, transform: &ColourTransform) -> Plane {
+        let rows = &transform.0;
+        let weigh = |column: usize| {
+            (255.0 * (0.299 * rows[0][column] + 0.587 * rows[1][column] + 0.114 * rows[2][column])) as f32
+        };
+        let [from_red, from_green, from_blue, lift] = [0, 1, 2, 3].map(weigh);
+        let (red, green, blue) = (self.channel(0), self.channel(1), self.channel(2));
+        let data = red.iter().zip(green).zip(blue);
+        let data = data.map(|((r, g), b)| from_red * r + from_green * g + from_blue * b + lift);
+        Plane::new(self.width, self.height, data.collect())
     }
 
     /// A rectangle of it.

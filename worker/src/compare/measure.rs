@@ -131,7 +131,7 @@ impl<'a> Bench<'a> {
     }
 
     fn on_hd_grid(&self, method: &Method, frame: &PairFrames) -> Result<Rgb, WorkError> {
-        let sd = rgb_of(&frame.sd, self.sd.colour);
+        let sd = rgb_of(frame.sd_frame(), self.sd.colour);
         let scale = method.scale as usize;
         let mut larger = match &method.model {
             None => resize_lanczos(&sd, sd.width * scale, sd.height * scale),

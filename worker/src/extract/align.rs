@@ -129,7 +129,7 @@ fn decode(
 fn register(frames: &[PairFrames], sd: &Disc, hd: &Disc) -> Result<Registration, Refusal> {
     let luma = |pair: &PairFrames| {
         (
-            rgb_of(&pair.sd, sd.colour).luma(),
+            rgb_of(pair.sd_frame(), sd.colour).luma(),
             rgb_of(pair.hd_frame(), hd.colour).luma(),
         )
     };
@@ -156,7 +156,7 @@ fn colour_between(
     let samples: Vec<_> = frames
         .iter()
         .flat_map(|pair| {
-            let sd_picture = active_part(&rgb_of(&pair.sd, sd.colour), active);
+            let sd_picture = active_part(&rgb_of(pair.sd_frame(), sd.colour), active);
             let hd_picture = rgb_of(pair.hd_frame(), hd.colour);
             let warped = warp_hd_to_sd_lattice(&hd_picture, &registration.transform, active, 1);
             colour_samples(&warped, &sd_picture)

@@ -1,7 +1,11 @@
 //! Makes one pair from its frames: SD pixels untouched, HD warped once onto their lattice and moved to their colours.
 
 use remaster_domain::{Alignment, EpisodeId, FieldAction, PairRecord, PairScores};
-use remaster_pairs::{Gate, GateLimits, Rgb, Verdict, apply_colour, judge_pair, warp_hd_to_sd_lattice};
+use remaster_media::YuvFrame;
+use remaster_pairs::{
+    Candidate, Gate, GateLimits, Plane, Reweave, Rgb, Verdict, apply_colour, field_shares, judge_pair,
+    warp_hd_to_sd_lattice, warp_luma_to_sd_lattice,
+};
 use remaster_store::PairFiles;
 
 use super::align::active_part;
@@ -23,22 +27,30 @@ pub(super) struct PairMaker<'a> {
 impl PairMaker<'_> {
     /// The files of a pair, or the gate that turned it away.
     pub(super) fn make(&self, frames: &PairFrames) -> Result<PairFiles, Gate> {
-        let lr = active_part(&rgb_of(&frames.sd, self.sd.colour), self.alignment.active);
-        // Neighbours are warped as the frame itself is: another filter would fit better or worse by itself.
-        let warped: Vec<Rgb> = frames
-            .hd
-            .iter()
-            .map(|hd| self.on_sd_lattice(&rgb_of(hd, self.hd.colour)))
-            .collect();
-        let middle = warped.len() / 2;
-        let beside: Vec<&Rgb> = warped
-            .iter()
-            .enumerate()
-            .filter(|&(i, _)| i != middle)
-            .map(|(_, p)| p)
-            .collect();
-        let hr = &warped[middle];
-        match judge_pair(&lr, hr, &beside, &GateLimits::default()) {
+        let Alignment {
+            transform,
+            colour,
+            active,
+            scale,
+            ..
+        } = self.alignment;
+        let hd: Vec<Rgb> = frames.hd.iter().map(|hd| rgb_of(hd, self.hd.colour)).collect();
+        let luma = |hd: &Rgb| warp_luma_to_sd_lattice(&hd.luma_after(colour), transform, *active);
+        let hd_luma: Vec<Plane> = hd.iter().map(luma).collect();
+        let [before, own, after] = hd_luma.as_slice() else {
+            unreachable!("a pair is read with one neighbour on either side");
+        };
+        let hd_luma = [before, own, after];
+        let (lr, field_action) = self.lr_in_field_order(frames, hd_luma);
+        let warped = warp_hd_to_sd_lattice(&hd[1], transform, *active, *scale);
+        let hr = apply_colour(colour, &warped);
+        let candidate = Candidate {
+            lr: &lr,
+            hr: &hr,
+            hd_luma,
+            first_line: active.y,
+        };
+        match judge_pair(&candidate, &GateLimits::default()) {
             Verdict::Rejected(gate, scores) => {
                 tracing::debug!(
                     sd = frames.choice.sd,
@@ -48,26 +60,38 @@ impl PairMaker<'_> {
                 );
                 Err(gate)
             }
-            Verdict::Accepted(scores) => Ok(PairFiles {
-                key: format!("{}-{:06}", self.episode, frames.choice.sd),
-                lr_png: png_of(&lr).into(),
-                hr_png: png_of(hr).into(),
-                json: serde_json::to_vec(&self.record(frames, scores))
-                    .expect("a record is plain data")
-                    .into(),
-            }),
+            Verdict::Accepted(scores, mask) => {
+                let record = PairRecord {
+                    mask,
+                    field_action,
+                    ..self.record(frames, scores)
+                };
+                Ok(PairFiles {
+                    key: format!("{}-{:06}", self.episode, frames.choice.sd),
+                    lr_png: png_of(&lr).into(),
+                    hr_png: png_of(&hr).into(),
+                    json: serde_json::to_vec(&record)
+                        .expect("a record is plain data")
+                        .into(),
+                })
+            }
         }
     }
 
-    fn on_sd_lattice(&self, hd: &Rgb) -> Rgb {
-        let Alignment {
-            transform,
-            colour,
-            active,
-            scale,
-            ..
-        } = self.alignment;
-        apply_colour(colour, &warp_hd_to_sd_lattice(hd, transform, *active, *scale))
+    /// The SD pixels, untouched unless one field belongs to another frame and the disc has the right one next to it.
+    fn lr_in_field_order(&self, frames: &PairFrames, hd_luma: [&Plane; 3]) -> (Rgb, FieldAction) {
+        let active = self.alignment.active;
+        let picture = |frame: &YuvFrame| active_part(&rgb_of(frame, self.sd.colour), active);
+        let plain = picture(frames.sd_frame());
+        let shares = field_shares(&plain.luma(), hd_luma, active.y, |_, _| false);
+        let Some(reweave) = shares.reweave() else {
+            return (plain, FieldAction::Weave);
+        };
+        let other = &frames.sd[if reweave.from_next { 2 } else { 0 }];
+        (
+            picture(&rewoven(frames.sd_frame(), other, reweave)),
+            FieldAction::ReWeave,
+        )
     }
 
     fn record(&self, frames: &PairFrames, scores: PairScores) -> PairRecord {
@@ -99,4 +123,17 @@ impl PairMaker<'_> {
             synthetic: false,
         }
     }
+}
+
+/// A frame with one of its fields taken from another. Lines of chroma alternate between the fields as those of luma do.
+fn rewoven(frame: &YuvFrame, other: &YuvFrame, reweave: Reweave) -> YuvFrame {
+    let mut made = frame.clone();
+    let widths = [frame.width as usize, frame.chroma_size().0, frame.chroma_size().0];
+    for ((plane, source), width) in made.planes.iter_mut().zip(&other.planes).zip(widths) {
+        let lines = plane.chunks_exact_mut(width).zip(source.chunks_exact(width));
+        for (line, source) in lines.skip(usize::from(reweave.odd)).step_by(2) {
+            line.copy_from_slice(source);
+        }
+    }
+    made
 }

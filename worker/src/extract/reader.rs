@@ -16,12 +16,18 @@ use crate::error::WorkError;
 #[derive(Debug, Clone)]
 pub(crate) struct PairFrames {
     pub(crate) choice: PairChoice,
-    pub(crate) sd: YuvFrame,
+    /// The SD frame in the middle, with those before and after it.
+    pub(crate) sd: Vec<Arc<YuvFrame>>,
     /// The HD frame in the middle, with those before and after it.
     pub(crate) hd: Vec<Arc<YuvFrame>>,
 }
 
 impl PairFrames {
+    /// The SD frame itself.
+    pub(crate) fn sd_frame(&self) -> &YuvFrame {
+        &self.sd[self.sd.len() / 2]
+    }
+
     /// The HD frame that the SD frame is paired with.
     pub(crate) fn hd_frame(&self) -> &YuvFrame {
         &self.hd[self.hd.len() / 2]
@@ -41,10 +47,14 @@ pub(crate) struct PairReader {
 
 struct Pass {
     choices: VecDeque<PairChoice>,
-    sd: ScatteredFrames,
-    hd: ScatteredFrames,
-    /// HD frames that were read and may still be needed.
-    window: VecDeque<Arc<YuvFrame>>,
+    sd: Window,
+    hd: Window,
+}
+
+/// Frames of one disc, those kept that may still be needed.
+struct Window {
+    frames: ScatteredFrames,
+    kept: VecDeque<Arc<YuvFrame>>,
 }
 
 impl std::fmt::Debug for Pass {
@@ -55,7 +65,7 @@ impl std::fmt::Debug for Pass {
     }
 }
 
-/// Reads `choices` with `reach` HD frames on either side of each.
+/// Reads `choices` with `reach` frames of both discs on either side of each.
 pub(crate) fn read_pairs(
     sd: &Disc,
     hd: &Disc,
@@ -63,8 +73,8 @@ pub(crate) fn read_pairs(
     reach: u32,
 ) -> Result<PairReader, WorkError> {
     let (sd_frames, hd_frames) = (sd.index.frames.len(), hd.index.frames.len());
-    let outside =
-        |c: &&PairChoice| c.sd as usize >= sd_frames || c.hd < reach || (c.hd + reach) as usize >= hd_frames;
+    let is_inside = |frame: u32, count: usize| frame >= reach && ((frame + reach) as usize) < count;
+    let outside = |c: &&PairChoice| !is_inside(c.sd, sd_frames) || !is_inside(c.hd, hd_frames);
     if let Some(choice) = choices.iter().find(outside) {
         return Err(WorkError::BadInput(format!(
             "pair of frames {} and {} lies outside the sources ({sd_frames} and {hd_frames} frames)",
@@ -89,42 +99,44 @@ fn forward_stretches(choices: &[PairChoice]) -> Vec<Vec<PairChoice>> {
 
 impl PairReader {
     fn begin(&self, choices: Vec<PairChoice>) -> Result<Pass, WorkError> {
-        let sd: Vec<u32> = choices.iter().map(|c| c.sd).collect();
-        let hd: Vec<u32> = choices
-            .iter()
-            .flat_map(|c| c.hd - self.reach..=c.hd + self.reach)
-            .collect();
-        let read = |disc: &Disc, frames: &[u32]| {
-            read_frames(disc.file.path(), &disc.index, frames).map_err(|error| disc.error(&error))
-        };
+        let around = |frame: u32| frame - self.reach..=frame + self.reach;
+        let sd: Vec<u32> = choices.iter().flat_map(|c| around(c.sd)).collect();
+        let hd: Vec<u32> = choices.iter().flat_map(|c| around(c.hd)).collect();
         Ok(Pass {
-            sd: read(&self.sd_disc, &sd)?,
-            hd: read(&self.hd_disc, &hd)?,
+            sd: Window::open(&self.sd_disc, &sd)?,
+            hd: Window::open(&self.hd_disc, &hd)?,
             choices: choices.into(),
-            window: VecDeque::new(),
         })
     }
 
     fn pair(&self, pass: &mut Pass, choice: PairChoice) -> Result<PairFrames, WorkError> {
-        let sd = next_frame(&self.sd_disc, &mut pass.sd, choice.sd)?;
-        let (first, last) = (choice.hd - self.reach, choice.hd + self.reach);
-        pass.window.retain(|frame| frame.index >= first);
-        while pass.window.back().is_none_or(|frame| frame.index < last) {
-            let wanted = pass
-                .window
-                .back()
-                .map_or(first, |frame| frame.index + 1)
-                .max(first);
-            pass.window
-                .push_back(Arc::new(next_frame(&self.hd_disc, &mut pass.hd, wanted)?));
-        }
-        let hd = pass
-            .window
-            .iter()
-            .take_while(|frame| frame.index <= last)
-            .cloned()
-            .collect();
+        let sd = pass.sd.around(&self.sd_disc, choice.sd, self.reach)?;
+        let hd = pass.hd.around(&self.hd_disc, choice.hd, self.reach)?;
         Ok(PairFrames { choice, sd, hd })
+    }
+}
+
+impl Window {
+    fn open(disc: &Disc, wanted: &[u32]) -> Result<Self, WorkError> {
+        let frames =
+            read_frames(disc.file.path(), &disc.index, wanted).map_err(|error| disc.error(&error))?;
+        Ok(Self {
+            frames,
+            kept: VecDeque::new(),
+        })
+    }
+
+    /// A frame with `reach` others on either side; frames must be asked for in ascending order.
+    fn around(&mut self, disc: &Disc, frame: u32, reach: u32) -> Result<Vec<Arc<YuvFrame>>, WorkError> {
+        let (first, last) = (frame - reach, frame + reach);
+        self.kept.retain(|frame| frame.index >= first);
+        while self.kept.back().is_none_or(|frame| frame.index < last) {
+            let wanted = self.kept.back().map_or(first, |frame| frame.index + 1).max(first);
+            self.kept
+                .push_back(Arc::new(next_frame(disc, &mut self.frames, wanted)?));
+        }
+        let wanted = self.kept.iter().take_while(|frame| frame.index <= last);
+        Ok(wanted.cloned().collect())
     }
 }
 

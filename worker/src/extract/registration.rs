@@ -4,9 +4,12 @@ use remaster_domain::{PairChoice, PathSegment, THUMB_HEIGHT_PX, THUMB_WIDTH_PX};
 use remaster_pairs::{hd_frame, is_safe};
 
 const THUMB_BYTES: usize = THUMB_WIDTH_PX * THUMB_HEIGHT_PX;
+/// Movement, in mean levels from the frame before, that halves the worth of a frame: fields that are shifted against each
+/// other, and exposures that are not quite the same, move the fit where the picture moves.
+const HALVING_MOTION_LEVELS: u64 = 4;
 
 /// At most `count` frames: the safe ones are cut into that many stretches of equal length and each gives its most
-/// detailed one, so neither a busy shot nor a still one can speak for the episode alone.
+/// detailed one that hardly moves, so neither a busy shot nor a still one can speak for the episode alone.
 pub(super) fn registration_frames(
     segments: &[PathSegment],
     sd_thumbs: &[u8],
@@ -15,12 +18,16 @@ pub(super) fn registration_frames(
     let frames = (sd_thumbs.len() / THUMB_BYTES) as u32;
     let safe: Vec<u32> = (0..frames).filter(|&sd| is_safe(segments, sd)).collect();
     let stretch = safe.len().div_ceil(count.max(1)).max(1);
-    let detail_of = |sd: u32| detail(&sd_thumbs[sd as usize * THUMB_BYTES..][..THUMB_BYTES]);
+    let thumb = |sd: u32| &sd_thumbs[sd as usize * THUMB_BYTES..][..THUMB_BYTES];
+    let worth = |sd: u32| {
+        let motion = motion_levels(thumb(sd.saturating_sub(1)), thumb(sd));
+        u64::from(detail(thumb(sd))) * HALVING_MOTION_LEVELS / (HALVING_MOTION_LEVELS + motion)
+    };
     let best = |stretch: &[u32]| {
         stretch
             .iter()
             .copied()
-            .max_by_key(|&sd| (detail_of(sd), std::cmp::Reverse(sd)))
+            .max_by_key(|&sd| (worth(sd), std::cmp::Reverse(sd)))
     };
     let choice = |sd: u32| {
         let (segment, hd) = hd_frame(segments, sd)?;
@@ -48,6 +55,12 @@ fn detail(thumb: &[u8]) -> u32 {
         .map(|(&a, &b)| difference(a, b))
         .sum();
     across.min(down)
+}
+
+/// Mean difference of two thumbnails.
+fn motion_levels(before: &[u8], after: &[u8]) -> u64 {
+    let difference = |(a, b): (&u8, &u8)| u64::from(a.abs_diff(*b));
+    before.iter().zip(after).map(difference).sum::<u64>() / THUMB_BYTES as u64
 }
 
 #[cfg(test)]

@@ -1,0 +1,212 @@
+//! What came of a case, measured against its truth: by our extraction, and by the two recipes that people use.
+//!
+//! Extraction is run as a user runs it and judged by the records in its shards alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Context;
+use remaster_domain::{FieldAction, MaskRect, PairRecord, Transform};
+use remaster_testkit::binary;
+
+use super::cases::Case;
+use super::disc::{Overlay, Shown};
+use super::film::Film;
+
+/// A shot that is shorter than this on the DVD, or less than half of it on both discs, is not asked for.
+const USABLE_SHOT_FRAMES: usize = 24;
+/// Fewest frames of it on both discs.
+const COMMON_FRAMES: usize = 12;
+/// A flatter shot is not asked for.
+const USABLE_LUMA_SD_LEVELS: f64 = 10.0;
+/// Share of an overlay that a mask must cover to count.
+const MASKED_SHARE: f64 = 0.9;
+
+/// What our extraction made of a case.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Outcome {
+    /// Pairs written.
+    pub(super) pairs: usize,
+    /// Those whose two pictures are not the same.
+    pub(super) wrong: usize,
+    /// Those that show an overlay no mask covers.
+    pub(super) unmasked: usize,
+    /// Shots that could give a pair, and those that did.
+    pub(super) shots: (usize, usize),
+    /// 95th percentile and greatest error of the corners in SD pixels.
+    pub(super) corner_px: Option<(f64, f64)>,
+    /// Median over pairs of the colour residual in levels; pairs of the fit are few among them.
+    pub(super) colour_levels: Option<f64>,
+    /// What the worker said last: its counts, or why it refused.
+    pub(super) said: String,
+    /// Whether it ended well.
+    pub(super) succeeded: bool,
+}
+
+/// Runs our extraction over two files and judges what it wrote.
+pub(super) fn ours(case: &Case, film: &Film, sd: &Path, hd: &Path, out: &Path) -> anyhow::Result<Outcome> {
+    let output = Command::new(binary("remaster-worker")?)
+        .args([
+            "extract",
+            "--episode",
+            "case",
+            "--max-pairs",
+            &case.pairs_max.to_string(),
+        ])
+        .arg("--sd")
+        .arg(sd)
+        .arg("--hd")
+        .arg(hd)
+        .arg("--out")
+        .arg(out)
+        .output()
+        .context("cannot run remaster-worker")?;
+    let records = if output.status.success() {
+        records(out)?
+    } else {
+        Vec::new()
+    };
+    let mut outcome = judged(case, film, &records);
+    outcome.said = last_word(&String::from_utf8_lossy(&output.stderr));
+    outcome.succeeded = output.status.success();
+    Ok(outcome)
+}
+
+/// The line that counts the pairs, or the one that says what went wrong.
+fn last_word(stderr: &str) -> String {
+    let is_it = |line: &&str| line.starts_with("error") || line.contains("turned away");
+    let mut lines = stderr.lines().rev().filter(|line| !line.trim().is_empty());
+    let last = lines.clone().next().unwrap_or_default();
+    lines.find(is_it).unwrap_or(last).to_owned()
+}
+
+/// All records of the shards in a folder.
+fn records(out: &Path) -> anyhow::Result<Vec<PairRecord>> {
+    let mut records = Vec::new();
+    for file in std::fs::read_dir(out.join("shards"))? {
+        let file = file?.path();
+        if file.extension().is_none_or(|extension| extension != "tar") {
+            continue;
+        }
+        for entry in tar::Archive::new(File::open(file)?).entries()? {
+            let mut entry = entry?;
+            if entry
+                .path()?
+                .extension()
+                .is_some_and(|extension| extension == "json")
+            {
+                let mut text = String::new();
+                entry.read_to_string(&mut text)?;
+                records.push(serde_json::from_str(&text)?);
+            }
+        }
+    }
+    Ok(records)
+}
+
+fn judged(case: &Case, film: &Film, records: &[PairRecord]) -> Outcome {
+    let mut outcome = Outcome {
+        pairs: records.len(),
+        ..Outcome::default()
+    };
+    let mut found = BTreeSet::new();
+    let mut residuals = Vec::new();
+    let mut corners = Vec::new();
+    for record in records {
+        let shown = (
+            case.dvd.frames[record.sd_index as usize],
+            case.bluray[record.hd_index as usize],
+        );
+        let is_right = is_right(film, shown.0, shown.1, record.field_action);
+        outcome.wrong += usize::from(!is_right);
+        if let (true, Shown::Film(frame)) = (is_right, shown.1) {
+            found.insert(film.shot(frame));
+        }
+        outcome.unmasked += usize::from(case.dvd.overlay.is_some_and(|o| !is_masked(&o, record)));
+        residuals.push(record.scores.colour_residual);
+        corners.extend(corner_errors(case, &record.transform));
+    }
+    let usable = usable_shots(case, film);
+    outcome.shots = (usable.len(), usable.intersection(&found).count());
+    residuals.sort_by(f64::total_cmp);
+    corners.sort_by(f64::total_cmp);
+    outcome.colour_levels = residuals.get(residuals.len() / 2).copied();
+    outcome.corner_px = corners
+        .last()
+        .map(|&most| (corners[(corners.len() - 1) * 95 / 100], most));
+    outcome
+}
+
+/// Whether a pair of frames is a right pair. Woven frames are right only when their fields were put in order.
+pub(super) fn is_right(film: &Film, sd: Shown, hd: Shown, action: FieldAction) -> bool {
+    let Shown::Film(target) = hd else {
+        return false;
+    };
+    match sd {
+        Shown::Film(frame) => film.is_same_picture(frame, target),
+        Shown::Black => false,
+        Shown::Blend(a, b, _) => film.is_same_picture(a, target) && film.is_same_picture(b, target),
+        Shown::Woven(even, odd) if action == FieldAction::Weave => {
+            film.is_same_picture(even, target) && film.is_same_picture(odd, target)
+        }
+        Shown::Woven(even, odd) => [even, odd].into_iter().any(|f| film.is_same_picture(f, target)),
+    }
+}
+
+/// Whether an overlay, where the frame has one, lies under the masks.
+fn is_masked(overlay: &Overlay, record: &PairRecord) -> bool {
+    if record.sd_index as usize % overlay.period >= overlay.on {
+        return true;
+    }
+    let covers = |x: u32, y: u32| {
+        let (x, y) = (x.wrapping_sub(record.active.x), y.wrapping_sub(record.active.y));
+        let inside = |m: &MaskRect| x.wrapping_sub(m.x) < m.width && y.wrapping_sub(m.y) < m.height;
+        let outside = x >= record.active.width || y >= record.active.height;
+        outside || record.mask.iter().any(inside)
+    };
+    let place = overlay.place;
+    let pixels =
+        (place.y..place.y + place.height).flat_map(|y| (place.x..place.x + place.width).map(move |x| (x, y)));
+    let covered = pixels.filter(|&(x, y)| covers(x, y)).count();
+    covered as f64 >= MASKED_SHARE * f64::from(place.width * place.height)
+}
+
+/// How far the corners of the picture are from where they are, in SD pixels.
+fn corner_errors(case: &Case, found: &Transform) -> [f64; 4] {
+    let (truth, area) = (&case.dvd.transform, case.dvd.active);
+    let (left, top) = (f64::from(area.x), f64::from(area.y));
+    let (right, bottom) = (left + f64::from(area.width), top + f64::from(area.height));
+    let error = |x: f64, y: f64| {
+        let dx = ((found.sx - truth.sx) * x + found.tx - truth.tx) / truth.sx;
+        let dy = ((found.sy - truth.sy) * y + found.ty - truth.ty) / truth.sy;
+        dx.hypot(dy)
+    };
+    [
+        error(left, top),
+        error(right, top),
+        error(left, bottom),
+        error(right, bottom),
+    ]
+}
+
+/// Shots of which a pair could be made.
+fn usable_shots(case: &Case, film: &Film) -> BTreeSet<usize> {
+    let on_bluray: BTreeSet<usize> = case.bluray.iter().filter_map(|shown| shown.film()).collect();
+    let mut shots: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for frame in case.dvd.frames.iter().filter_map(|shown| shown.film()) {
+        shots.entry(film.shot(frame)).or_default().push(frame);
+    }
+    let is_usable = |frames: &Vec<usize>| {
+        frames.len() >= USABLE_SHOT_FRAMES
+            && frames.iter().filter(|frame| on_bluray.contains(frame)).count() >= COMMON_FRAMES
+            && film.luma_sd(frames[frames.len() / 2]) >= USABLE_LUMA_SD_LEVELS
+    };
+    shots
+        .into_iter()
+        .filter(|(_, frames)| is_usable(frames))
+        .map(|(shot, _)| shot)
+        .collect()
+}
