@@ -4,6 +4,8 @@
 //! Every frame of the index goes out at its own time (variable rates, late starts and soft telecine as they are), but
 //! for the repeats that hard telecine made: the four film frames of a cycle of five share the cycle's time evenly.
 
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{FieldFilter, FrameRange, Rational, SourceIndex, VideoInfo};
@@ -24,6 +26,19 @@ pub enum FieldChoice {
     Deinterlace,
 }
 
+impl FromStr for FieldChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "progressive" => Ok(Self::Progressive),
+            "deinterlace" => Ok(Self::Deinterlace),
+            _ => Err("expected auto, progressive or deinterlace".to_owned()),
+        }
+    }
+}
+
 /// Shape of the output's pixels.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -33,6 +48,29 @@ pub enum PixelShape {
     Square,
     /// As the source has them: nothing is resampled after the model.
     Source,
+}
+
+impl FromStr for PixelShape {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "square" => Ok(Self::Square),
+            "source" => Ok(Self::Source),
+            _ => Err("expected square or source".to_owned()),
+        }
+    }
+}
+
+impl PixelShape {
+    /// Pixel aspect of an output made of such a source.
+    #[must_use]
+    pub fn sar(self, source: &VideoInfo) -> Rational {
+        match self {
+            Self::Square => Rational { num: 1, den: 1 },
+            Self::Source => source.sar,
+        }
+    }
 }
 
 /// Kind of output file.
@@ -104,11 +142,11 @@ impl Geometry {
             (PixelShape::Source, Some(height)) => scaled(height.into(), width / lines),
             (PixelShape::Source, None) => (even(made_width), even(made_lines)),
         };
-        let sar = match pixels {
-            PixelShape::Square => Rational { num: 1, den: 1 },
-            PixelShape::Source => video.sar,
-        };
-        Self { input, output, sar }
+        Self {
+            input,
+            output,
+            sar: pixels.sar(video),
+        }
     }
 }
 

@@ -252,6 +252,13 @@ impl SeasonFile {
         if let Some(height) = self.upscale.height {
             check_range("upscale.height", height, HEIGHT_LINES, "144 to 4320")?;
         }
+        let encoder = self.upscale.encoder;
+        if self.upscale.container == crate::Container::Mp4 && !encoder.fits_mp4() {
+            return Err(SeasonError::Value {
+                key: "upscale.container",
+                reason: format!("mp4 does not hold {}: use mkv", encoder.name()),
+            });
+        }
         parse_model(&self.upscale.model)?;
         if self.episodes.is_empty() {
             return Err(SeasonError::NoEpisodes);

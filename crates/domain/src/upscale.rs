@@ -35,14 +35,69 @@ impl FrameRange {
     }
 }
 
-/// Video encoder of the output; both write 10-bit 4:2:0.
+/// Video encoder of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Encoder {
-    /// H.265 by libx265.
+    /// H.265 Main 10 by libx265.
     X265,
     /// H.264 High 10 by libx264.
     X264,
+    /// AV1 10 bit by SVT-AV1.
+    SvtAv1,
+    /// Lossless FFV1, 10 bit.
+    Ffv1,
+    /// ProRes 422, 10 bit: for cutting programs.
+    Prores,
+    /// H.265 Main 10 by an NVIDIA card.
+    HevcNvenc,
+    /// H.265 Main 10 by an Intel processor.
+    HevcQsv,
+}
+
+impl Encoder {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::X265,
+        Self::X264,
+        Self::SvtAv1,
+        Self::Ffv1,
+        Self::Prores,
+        Self::HevcNvenc,
+        Self::HevcQsv,
+    ];
+
+    /// The name in season files, on the command line and in messages.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::X265 => "x265",
+            Self::X264 => "x264",
+            Self::SvtAv1 => "svt-av1",
+            Self::Ffv1 => "ffv1",
+            Self::Prores => "prores",
+            Self::HevcNvenc => "hevc-nvenc",
+            Self::HevcQsv => "hevc-qsv",
+        }
+    }
+
+    /// Whether MP4 holds what it makes.
+    #[must_use]
+    pub const fn fits_mp4(self) -> bool {
+        !matches!(self, Self::Ffv1 | Self::Prores)
+    }
+}
+
+impl FromStr for Encoder {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let named = |encoder: &Self| encoder.name() == text;
+        Self::ALL.into_iter().find(named).ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            format!("expected one of {names}")
+        })
+    }
 }
 
 /// How segments are made. Part of the work key: other settings are other work.
@@ -51,9 +106,9 @@ pub enum Encoder {
 pub struct UpscaleSettings {
     /// Encoder.
     pub encoder: Encoder,
-    /// Constant rate factor, 0 (best) to 51.
+    /// Constant quality, 0 (best) to 51; ffv1 and prores have none.
     pub crf: u32,
-    /// Encoder preset by its own name.
+    /// Encoder preset by its own name; `medium` is the middle of every encoder.
     pub preset: String,
     /// Longest segment in frames: a lost worker costs no more than this.
     pub segment_frames_max: u32,

@@ -1,16 +1,16 @@
 //! Assembles an episode: segments in, one verified file with the source's sound out.
 //!
 //! Within a segment only the order of pictures is believed. The n-th picture in presentation order gets the n-th
-//! timestamp of the index, so rounding, B-frames and variable frame rates come out as they were. The result is written
+//! timestamp of the output list, so rounding, B-frames and variable frame rates come out as they were. The result is written
 //! beside its name, verified, made durable and renamed; the source is only read.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use remaster_domain::{FrameRange, Rational, SourceIndex};
+use remaster_domain::{Container, FrameRange, OutputList, Rational, SourceIndex};
 
 use crate::matroska::{Packet, PacketFile, Track, TrackWriter};
-use crate::mux::{ClockShift, mux, plan_streams};
+use crate::mux::{ClockShift, Mux, plan_streams};
 use crate::verify::verify;
 use crate::{MediaError, probe};
 
@@ -21,40 +21,64 @@ const CONSTANT_RATE_MS: f64 = 1.0;
 /// What came of an assembly.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Assembled {
-    /// Video frames in the file: as many as in the index.
+    /// Video frames in the file: as many as in the output list.
     pub frame_count: u32,
     /// What of the source was left out, for the user.
     pub warnings: Vec<String>,
 }
 
-/// Joins segments that cover all frames of the index, in order, and adds the source's other streams, chapters and tags.
-/// `sar` is the sample aspect ratio of the segments.
+/// What is assembled.
+#[derive(Debug, Clone, Copy)]
+pub struct Assembly<'a> {
+    /// Segments in order, each with the frames of the source that it is made of.
+    pub segments: &'a [(PathBuf, FrameRange)],
+    /// The source, for all its other streams.
+    pub source: &'a Path,
+    /// Its index.
+    pub index: &'a SourceIndex,
+    /// The frames that the segments show, and when.
+    pub outputs: &'a OutputList,
+    /// Sample aspect ratio of the segments.
+    pub sar: Rational,
+    /// Kind of output file.
+    pub container: Container,
+}
+
+/// Joins segments that show all frames of the output list, in order, and adds the source's other streams, chapters and
+/// tags. `stop` is asked several times a second.
 ///
 /// # Errors
-/// Gaps between segments, segments of different settings, a stream that Matroska cannot hold, or an output that fails
-/// its verification. `out` is then as it was before.
+/// Gaps between segments, segments of different settings, a stream that the container cannot hold, an output that fails
+/// its verification, or [`MediaError::Stopped`]. `out` is then as it was before.
 pub fn assemble(
-    segments: &[(PathBuf, FrameRange)],
-    source: &Path,
-    index: &SourceIndex,
+    assembly: &Assembly<'_>,
     out: &Path,
-    sar: Rational,
+    stop: &dyn Fn() -> bool,
 ) -> Result<Assembled, MediaError> {
-    check_cover(segments, index)?;
-    let probed = probe(source)?;
-    let plan = plan_streams(source, &probed)?;
-    let pts_ms = index_ms(index);
+    check_cover(assembly)?;
+    let probed = probe(assembly.source)?;
+    let plan = plan_streams(assembly.source, &probed, assembly.container)?;
+    let pts_ms = output_ms(assembly);
     let shift = ClockShift {
         video_ms: pts_ms[0].min(0),
     };
+    remove_stale(out);
     let video = Partial::beside(out, "video")?;
-    join(segments, index, &pts_ms, shift, &video.0, sar)?;
+    join(assembly, &pts_ms, shift, &video.0, stop)?;
     let whole = Partial::beside(out, "whole")?;
-    mux(&video.0, shift, source, &probed, &plan, &whole.0)?;
-    verify(&whole.0, source, &plan, &pts_ms)?;
+    let mux = Mux {
+        video: &video.0,
+        shift,
+        source: assembly.source,
+        probed: &probed,
+        plan: &plan,
+        container: assembly.container,
+    };
+    mux.write(&whole.0, stop)?;
+    verify(&whole.0, assembly.source, &plan, &pts_ms, stop)?;
     publish(&whole.0, out)?;
     for warning in &plan.warnings {
-        tracing::warn!(source = %source.display(), warning, "part of the source was left out");
+        tracing::warn!(source = %assembly.source.display(), warning, "part of the source was left out");
     }
     Ok(Assembled {
         frame_count: pts_ms.len() as u32,
@@ -62,14 +86,24 @@ pub fn assemble(
     })
 }
 
+/// Whether all sound and subtitles of a source can go into the container; to be asked before any frame is made. Gives
+/// what will be left out, in words.
+///
+/// # Errors
+/// All of [`probe`]'s, and [`MediaError::UnsupportedStream`].
+pub fn check_streams(source: &Path, container: Container) -> Result<Vec<String>, MediaError> {
+    let probed = probe(source)?;
+    Ok(plan_streams(source, &probed, container)?.warnings)
+}
+
 /// The segments must show every frame of the index once, in order.
-fn check_cover(segments: &[(PathBuf, FrameRange)], index: &SourceIndex) -> Result<(), MediaError> {
+fn check_cover(assembly: &Assembly<'_>) -> Result<(), MediaError> {
     let gap = |detail: String| MediaError::Usage {
         what: "segments",
         detail,
     };
     let mut next = 0;
-    for (path, range) in segments {
+    for (path, range) in assembly.segments {
         if range.start != next || range.is_empty() {
             return Err(gap(format!(
                 "{} starts at {} and not at {next}",
@@ -79,24 +113,23 @@ fn check_cover(segments: &[(PathBuf, FrameRange)], index: &SourceIndex) -> Resul
         }
         next = range.end;
     }
-    if next as usize != index.frames.len() || next == 0 {
-        return Err(gap(format!(
-            "they end at {next} and the index at {}",
-            index.frames.len()
-        )));
+    let count = assembly.index.frames.len();
+    if next as usize != count || assembly.outputs.frames.is_empty() {
+        return Err(gap(format!("they end at {next} and the index at {count}")));
     }
     Ok(())
 }
 
-/// The index's timestamps on Matroska's clock.
-fn index_ms(index: &SourceIndex) -> Vec<i64> {
-    let Rational { num, den } = index.video.time_base;
+/// The output list's timestamps on Matroska's clock.
+fn output_ms(assembly: &Assembly<'_>) -> Vec<i64> {
+    let Rational { num, den } = assembly.index.video.time_base;
     let to_ms = |pts: i64| {
         let scaled = i128::from(pts) * i128::from(num) * 1000;
         let den = i128::from(den);
         (2 * scaled + den).div_euclid(2 * den) as i64
     };
-    index.frames.iter().map(|frame| to_ms(frame.pts)).collect()
+    let frames = assembly.outputs.frames.iter();
+    frames.map(|frame| to_ms(frame.pts)).collect()
 }
 
 /// Nanoseconds per frame when all frames are evenly spaced.
@@ -112,33 +145,33 @@ fn constant_frame_ns(pts_ms: &[i64], frame_rate: Rational) -> Option<u64> {
         .then(|| (frame_ms * 1e6).round() as u64)
 }
 
-/// Writes the packets of all segments with the timestamps of the index.
+/// Writes the packets of all segments with the timestamps of the output list.
 fn join(
-    segments: &[(PathBuf, FrameRange)],
-    index: &SourceIndex,
+    assembly: &Assembly<'_>,
     pts_ms: &[i64],
     shift: ClockShift,
     video: &Path,
-    sar: Rational,
+    stop: &dyn Fn() -> bool,
 ) -> Result<(), MediaError> {
     let mut writer: Option<(TrackWriter, Track)> = None;
-    for (path, range) in segments {
+    let mut shown = 0;
+    for (path, range) in assembly.segments {
+        if stop() {
+            return Err(MediaError::Stopped);
+        }
         let verify = |detail: String| MediaError::Verify {
             path: path.clone(),
             detail,
         };
         let mut segment = PacketFile::open(path).map_err(MediaError::io(path))?;
         let ranks = presentation_ranks(&segment.packets);
-        if ranks.len() != range.len() as usize || !segment.packets.first().is_some_and(|packet| packet.key) {
-            return Err(verify(format!(
-                "{} packets for {} frames",
-                ranks.len(),
-                range.len()
-            )));
+        let expected = assembly.outputs.within(*range).len();
+        if ranks.len() != expected || !segment.packets.first().is_some_and(|packet| packet.key) {
+            return Err(verify(format!("{} packets for {expected} frames", ranks.len())));
         }
         if writer.is_none() {
-            let frame_ns = constant_frame_ns(pts_ms, index.video.frame_rate);
-            let display = display_size(&segment.track, sar);
+            let frame_ns = constant_frame_ns(pts_ms, assembly.outputs.frame_rate);
+            let display = display_size(&segment.track, assembly.sar);
             let created = TrackWriter::create(video, &segment.track, display, frame_ns);
             writer = Some((created.map_err(MediaError::io(video))?, segment.track.clone()));
         }
@@ -150,12 +183,12 @@ fn join(
         }
         for (number, rank) in ranks.into_iter().enumerate() {
             let data = segment.data(number).map_err(MediaError::io(path))?;
-            let frame = range.start as usize + rank;
-            let pts_ms = pts_ms[frame] - shift.video_ms;
+            let pts_ms = pts_ms[shown + rank] - shift.video_ms;
             writer
                 .packet(pts_ms, segment.packets[number].key, &data)
                 .map_err(MediaError::io(video))?;
         }
+        shown += expected;
     }
     let (writer, _) = writer.expect("at least one segment, checked before");
     writer.finish().map_err(MediaError::io(video))
@@ -205,12 +238,30 @@ impl Partial {
             what: "output path",
             detail: format!("{} names no file", out.display()),
         })?;
-        let partial = format!(
-            ".{}.{part}.{}.partial",
-            name.to_string_lossy(),
-            std::process::id()
-        );
+        let name = name.to_string_lossy();
+        let partial = format!(".{name}.{part}.{}.partial", std::process::id());
         Ok(Self(folder_of(out).join(partial)))
+    }
+}
+
+/// Removes what an assembly of the same output left that was killed. One that still runs keeps its files: they carry
+/// the id of a process that is there.
+fn remove_stale(out: &Path) {
+    let Some(name) = out.file_name() else { return };
+    let prefix = format!(".{}.", name.to_string_lossy());
+    let is_stale = |file: &str| -> bool {
+        let id = file
+            .strip_prefix(&prefix)
+            .and_then(|rest| rest.strip_suffix(".partial"))
+            .and_then(|rest| rest.strip_prefix("video.").or(rest.strip_prefix("whole.")));
+        id.is_some_and(|id| id.parse::<u32>().is_ok() && !Path::new("/proc").join(id).exists())
+    };
+    // What cannot be listed or removed is only in the way of nobody.
+    let entries = std::fs::read_dir(folder_of(out)).into_iter().flatten().flatten();
+    for entry in entries {
+        if is_stale(&entry.file_name().to_string_lossy()) {
+            let _ = std::fs::remove_file(entry.path());
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use std::io::Read;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::MediaError;
 
@@ -144,17 +145,41 @@ pub(crate) struct Finished {
     pub(crate) messages: String,
 }
 
+/// Between two looks at whether the child shall end.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
 /// Runs to the end, keeping all of stdout: only for calls whose output is small.
 pub(crate) fn run(program: Program, args: &Args) -> Result<Finished, MediaError> {
+    run_until(program, args, &|| false)
+}
+
+/// As [`run`]; when `stop` becomes true the child is killed and the error is [`MediaError::Stopped`].
+pub(crate) fn run_until(
+    program: Program,
+    args: &Args,
+    stop: &dyn Fn() -> bool,
+) -> Result<Finished, MediaError> {
     let failed = |source: std::io::Error| MediaError::Failed {
         what: program.name().to_owned(),
         detail: source.to_string(),
     };
     let mut running = Running::start(program, args, Stdio::null(), Stdio::piped(), |_| false)?;
-    let mut stdout = Vec::new();
     let mut pipe = running.child.stdout.take().expect("stdout was piped above");
-    pipe.read_to_end(&mut stdout).map_err(failed)?;
+    let reading = std::thread::spawn(move || {
+        let mut stdout = Vec::new();
+        pipe.read_to_end(&mut stdout).map(|_| stdout)
+    });
+    while !reading.is_finished() || running.child.try_wait().map_err(failed)?.is_none() {
+        if stop() {
+            return Err(MediaError::Stopped);
+        }
+        std::thread::sleep(LOOK_INTERVAL);
+    }
     let (status, messages) = running.wait().map_err(failed)?;
+    let stdout = reading
+        .join()
+        .expect("reading a pipe into memory does not panic")
+        .map_err(failed)?;
     Ok(Finished {
         stdout,
         success: status.success(),

@@ -11,7 +11,7 @@ use std::process::{ChildStdin, Stdio};
 
 use remaster_domain::{Encoder, Rational, UpscaleSettings};
 
-use crate::child::{Args, Program, Running};
+use crate::child::{Args, Program, Running, run};
 use crate::matroska::PacketFile;
 use crate::{Chroma, MediaError, YuvFrame};
 
@@ -20,7 +20,9 @@ const X264_THREADS: u32 = 4;
 /// libx265's output depends on its pool as well, contrary to what one reads (measured: 2 threads and 4 give different
 /// bytes), so all machines use this many. Larger machines encode several segments at a time.
 const X265_THREADS: u32 = 4;
-/// Highest constant rate factor that both encoders take at 10 bits.
+/// SVT-AV1's as well.
+const SVT_AV1_THREADS: u32 = 4;
+/// Highest constant quality that all encoders take at 10 bits.
 const CRF_MAX: u32 = 51;
 
 /// Shape of the frames of a segment.
@@ -53,27 +55,12 @@ impl SegmentEncoder {
     /// # Errors
     /// Odd sizes, settings no encoder takes, or ffmpeg that cannot be started.
     pub fn open(out: &Path, format: SegmentFormat, settings: &UpscaleSettings) -> Result<Self, MediaError> {
-        let usage = |detail: String| MediaError::Usage {
-            what: "encoder settings",
-            detail,
-        };
         let is_even = |side: u32| side > 0 && side.is_multiple_of(2);
         if !is_even(format.width) || !is_even(format.height) {
-            return Err(usage(format!(
-                "{}x{} has an odd or empty side",
-                format.width, format.height
-            )));
+            let detail = format!("{}x{} has an odd or empty side", format.width, format.height);
+            return Err(usage(detail));
         }
-        if settings.crf > CRF_MAX {
-            return Err(usage(format!("crf {} is above {CRF_MAX}", settings.crf)));
-        }
-        let plain_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-        if settings.preset.is_empty() || !settings.preset.chars().all(plain_word) {
-            return Err(usage(format!(
-                "preset `{}` is not a preset's name",
-                settings.preset
-            )));
-        }
+        check_settings(settings)?;
         let args = encoder_args(out, format, settings);
         let mut running = Running::start(Program::Ffmpeg, &args, Stdio::piped(), Stdio::null(), |_| false)?;
         let pipe = running.child.stdin.take();
@@ -148,10 +135,7 @@ impl SegmentEncoder {
     }
 
     fn failed(&self, detail: String) -> MediaError {
-        MediaError::Failed {
-            what: format!("encoding {}", self.out.display()),
-            detail,
-        }
+        MediaError::writing("encoding", &self.out, detail)
     }
 }
 
@@ -163,6 +147,55 @@ impl Drop for SegmentEncoder {
             let _ = std::fs::remove_file(&self.out);
         }
     }
+}
+
+/// Encodes two grey frames and throws them away: whether this ffmpeg, this hardware and these settings go together is
+/// known before anything else is done.
+///
+/// # Errors
+/// [`MediaError::Encoder`] with what ffmpeg said.
+pub fn try_encoder(settings: &UpscaleSettings) -> Result<(), MediaError> {
+    check_settings(settings)?;
+    let mut args = Args::new(Program::Ffmpeg, "error");
+    args.add(&[
+        "-f",
+        "lavfi",
+        "-i",
+        "color=gray:s=256x256:r=25,format=yuv420p10le",
+    ]);
+    args.add(&["-frames:v", "2"]);
+    add_encoder(&mut args, settings);
+    args.add(&["-f", "null", "-"]);
+    let finished = run(Program::Ffmpeg, &args)?;
+    if finished.success {
+        return Ok(());
+    }
+    Err(MediaError::Encoder {
+        encoder: settings.encoder.name(),
+        detail: finished.messages,
+    })
+}
+
+fn usage(detail: String) -> MediaError {
+    MediaError::Usage {
+        what: "encoder settings",
+        detail,
+    }
+}
+
+/// What is no setting of any encoder, or would be taken for an option.
+fn check_settings(settings: &UpscaleSettings) -> Result<(), MediaError> {
+    if settings.crf > CRF_MAX {
+        return Err(usage(format!("crf {} is above {CRF_MAX}", settings.crf)));
+    }
+    let plain_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    if settings.preset.is_empty() || !settings.preset.chars().all(plain_word) {
+        return Err(usage(format!(
+            "preset `{}` is not a preset's name",
+            settings.preset
+        )));
+    }
+    Ok(())
 }
 
 fn encoder_args(out: &Path, format: SegmentFormat, settings: &UpscaleSettings) -> Args {
@@ -197,27 +230,7 @@ fn encoder_args(out: &Path, format: SegmentFormat, settings: &UpscaleSettings) -
         "bt709",
     ]);
     args.add(&["-color_range", "tv", "-chroma_sample_location", "left"]);
-    args.add(&["-preset", &settings.preset, "-crf", &settings.crf.to_string()]);
-    match settings.encoder {
-        // One frame thread: frame-parallel encoding lets timing into the motion search. Rows still run in parallel.
-        Encoder::X265 => args.add(&[
-            "-c:v",
-            "libx265",
-            "-profile:v",
-            "main10",
-            "-x265-params",
-            &format!(
-                "log-level=error:pools={X265_THREADS}:frame-threads=1:wpp=1:lookahead-slices=0:open-gop=0:info=0:\
-                 repeat-headers=0:colorprim=bt709:transfer=bt709:colormatrix=bt709:range=limited:chromaloc=0"
-            ),
-        ]),
-        Encoder::X264 => args.add(&["-c:v", "libx264", "-profile:v", "high10"]).add(&[
-            "-threads",
-            &X264_THREADS.to_string(),
-            "-x264-params",
-            "open-gop=0:sliced-threads=0:stitchable=1",
-        ]),
-    };
+    add_encoder(&mut args, settings);
     args.add(&[
         "-fflags",
         "+bitexact",
@@ -229,4 +242,76 @@ fn encoder_args(out: &Path, format: SegmentFormat, settings: &UpscaleSettings) -
     ])
     .file(out);
     args
+}
+
+/// The encoder with its own options. Closed groups of pictures everywhere; software is bound to a number of threads, hardware
+/// gives equal bytes on equal hardware at most.
+fn add_encoder(args: &mut Args, settings: &UpscaleSettings) {
+    let crf = settings.crf.to_string();
+    let preset = settings.preset.as_str();
+    match settings.encoder {
+        // One frame thread: frame-parallel encoding lets timing into the motion search. Rows still run in parallel.
+        Encoder::X265 => args.add(&["-c:v", "libx265", "-profile:v", "main10"]).add(&[
+            "-preset",
+            preset,
+            "-crf",
+            &crf,
+            "-x265-params",
+            &format!(
+                "log-level=error:pools={X265_THREADS}:frame-threads=1:wpp=1:lookahead-slices=0:open-gop=0:info=0:\
+                 repeat-headers=0:colorprim=bt709:transfer=bt709:colormatrix=bt709:range=limited:chromaloc=0"
+            ),
+        ]),
+        Encoder::X264 => args.add(&["-c:v", "libx264", "-profile:v", "high10"]).add(&[
+            "-preset",
+            preset,
+            "-crf",
+            &crf,
+            "-threads",
+            &X264_THREADS.to_string(),
+            "-x264-params",
+            "open-gop=0:sliced-threads=0:stitchable=1",
+        ]),
+        Encoder::SvtAv1 => args.add(&["-c:v", "libsvtav1", "-crf", &crf]).add(&[
+            "-preset",
+            if preset == "medium" { "6" } else { preset },
+            "-svtav1-params",
+            &format!("lp={SVT_AV1_THREADS}:irefresh-type=2"),
+        ]),
+        // Intra only, with a checksum in every slice.
+        Encoder::Ffv1 => args.add(&["-c:v", "ffv1", "-level", "3", "-g", "1", "-slices", "4"]).add(&[
+            "-slicecrc",
+            "1",
+            "-threads",
+            "1",
+        ]),
+        Encoder::Prores => args.add(&["-c:v", "prores_ks", "-pix_fmt", "yuv422p10le"]).add(&[
+            "-profile:v",
+            if preset == "medium" { "hq" } else { preset },
+            "-vendor",
+            "apl0",
+        ]),
+        Encoder::HevcNvenc => args.add(&["-c:v", "hevc_nvenc", "-pix_fmt", "p010le"]).add(&[
+            "-profile:v",
+            "main10",
+            "-preset",
+            preset,
+            "-rc",
+            "vbr",
+            "-cq",
+            &crf,
+            "-b:v",
+            "0",
+            "-strict_gop",
+            "1",
+        ]),
+        Encoder::HevcQsv => args.add(&["-c:v", "hevc_qsv", "-pix_fmt", "p010le"]).add(&[
+            "-profile:v",
+            "main10",
+            "-preset",
+            preset,
+            "-global_quality",
+            &crf,
+        ]),
+    };
 }

@@ -60,7 +60,7 @@ pub enum MediaError {
         frame: usize,
     },
     /// A stream that the output container cannot hold.
-    #[error("stream {stream} of {} ({codec}) cannot be put into MKV: remove or convert it first", .path.display())]
+    #[error("stream {stream} of {} ({codec}) cannot be put into {container}: {}remove or convert it first", .path.display(), if *container == "MP4" { "choose MKV, or " } else { "" })]
     UnsupportedStream {
         /// The file.
         path: PathBuf,
@@ -68,6 +68,8 @@ pub enum MediaError {
         stream: u32,
         /// Its codec.
         codec: String,
+        /// The container.
+        container: &'static str,
     },
     /// The decoder gave other frames than the index names: another file, or another decoder.
     #[error("frame {frame} of {} is not the one in its index: {detail}", .path.display())]
@@ -94,6 +96,22 @@ pub enum MediaError {
         path: PathBuf,
         /// What differs.
         detail: String,
+    },
+    /// An encoder that this ffmpeg lacks, that has no hardware here, or that does not take the settings.
+    #[error(
+        "encoder {encoder} cannot be used here: {detail}; choose another encoder or preset, or an ffmpeg that has it"
+    )]
+    Encoder {
+        /// Its name.
+        encoder: &'static str,
+        /// What ffmpeg said.
+        detail: String,
+    },
+    /// The disc that a file is written to is full.
+    #[error("no room for {}: free some space on its disc", .path.display())]
+    DiscFull {
+        /// The file.
+        path: PathBuf,
     },
     /// The caller ended it.
     #[error("stopped")]
@@ -145,14 +163,40 @@ impl MediaError {
     /// Whether the same call may succeed later or on another machine.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Tool { .. } | Self::Failed { .. } | Self::Io { .. })
+        matches!(
+            self,
+            Self::Tool { .. }
+                | Self::Failed { .. }
+                | Self::Io { .. }
+                | Self::DiscFull { .. }
+                | Self::Encoder { .. }
+        )
     }
 
     /// Wraps an IO error with the file it befell.
     pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
-        move |source| Self::Io {
-            path: path.to_owned(),
-            source,
+        move |source| match source.kind() {
+            std::io::ErrorKind::StorageFull => Self::DiscFull {
+                path: path.to_owned(),
+            },
+            _ => Self::Io {
+                path: path.to_owned(),
+                source,
+            },
+        }
+    }
+
+    /// What ffmpeg's last words mean when it failed to write a file.
+    pub(crate) fn writing(what: &str, path: &Path, detail: String) -> Self {
+        if detail.contains("No space left on device") {
+            Self::DiscFull {
+                path: path.to_owned(),
+            }
+        } else {
+            Self::Failed {
+                what: format!("{what} {}", path.display()),
+                detail,
+            }
         }
     }
 }

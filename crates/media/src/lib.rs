@@ -25,9 +25,9 @@ mod thumbnail;
 mod verify;
 mod yuv;
 
-pub use assemble::{Assembled, assemble};
+pub use assemble::{Assembled, Assembly, assemble, check_streams};
 pub use cuts::find_cuts;
-pub use encode::{SegmentEncoder, SegmentFormat};
+pub use encode::{SegmentEncoder, SegmentFormat, try_encoder};
 pub use error::MediaError;
 pub use frame::{Chroma, YuvFrame};
 pub use index::index;

@@ -6,27 +6,28 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use crate::child::{Args, Program, run};
+use crate::child::{Args, Program, run_until};
 use crate::mux::StreamPlan;
 use crate::{MediaError, StreamKind};
 
-/// Matroska's clock ticks in milliseconds.
+/// Matroska's clock ticks in milliseconds, and MP4's tracks are written from it.
 const PTS_TOLERANCE_MS: i64 = 1;
 /// Sound packets that a muxer may drop at the ends (one that is cut in half, one before time zero).
 const AUDIO_PACKETS_SLACK: u64 = 2;
 
-/// Checks the file against the index's timestamps and the streams that were to go along.
+/// Checks the file against the output list's timestamps and the streams that were to go along.
 pub(crate) fn verify(
     out: &Path,
     source: &Path,
     plan: &StreamPlan,
-    index_pts_ms: &[i64],
+    expected_pts_ms: &[i64],
+    stop: &dyn Fn() -> bool,
 ) -> Result<(), MediaError> {
     let fail = |detail: String| MediaError::Verify {
         path: out.to_owned(),
         detail,
     };
-    let made = count_packets(out)?;
+    let made = count_packets(out, stop)?;
     if made.len() != plan.kept.len() + 1 {
         return Err(fail(format!(
             "{} streams instead of {}",
@@ -36,7 +37,7 @@ pub(crate) fn verify(
     }
     let has_audio = plan.kept.iter().any(|kept| kept.kind == StreamKind::Audio);
     let original = if has_audio {
-        count_packets(source)?
+        count_packets(source, stop)?
     } else {
         Vec::new()
     };
@@ -59,7 +60,7 @@ pub(crate) fn verify(
             )));
         }
     }
-    check_timestamps(&video_pts_ms(out)?, index_pts_ms).map_err(fail)
+    check_timestamps(&video_pts_ms(out, stop)?, expected_pts_ms).map_err(fail)
 }
 
 /// Every frame once, each at its time. When the source has sound from before time zero, Matroska, which knows no
@@ -118,7 +119,7 @@ impl RawCount {
     }
 }
 
-fn count_packets(path: &Path) -> Result<Vec<RawCount>, MediaError> {
+fn count_packets(path: &Path, stop: &dyn Fn() -> bool) -> Result<Vec<RawCount>, MediaError> {
     let mut args = Args::new(Program::Ffprobe, "error");
     args.add(&[
         "-count_packets",
@@ -127,7 +128,7 @@ fn count_packets(path: &Path) -> Result<Vec<RawCount>, MediaError> {
         "-of",
         "json",
     ]);
-    let answer = ask(args.input(path), path)?;
+    let answer = ask(args.input(path), path, stop)?;
     let counts: Counts = serde_json::from_slice(&answer).map_err(|error| MediaError::Failed {
         what: format!("reading ffprobe's answer on {}", path.display()),
         detail: error.to_string(),
@@ -135,26 +136,27 @@ fn count_packets(path: &Path) -> Result<Vec<RawCount>, MediaError> {
     Ok(counts.streams)
 }
 
-fn video_pts_ms(path: &Path) -> Result<Vec<i64>, MediaError> {
+fn video_pts_ms(path: &Path, stop: &dyn Fn() -> bool) -> Result<Vec<i64>, MediaError> {
     let mut args = Args::new(Program::Ffprobe, "error");
     args.add(&[
         "-select_streams",
         "0",
         "-show_entries",
-        "packet=pts",
+        "packet=pts_time",
         "-of",
         "csv=p=0",
     ]);
-    let answer = ask(args.input(path), path)?;
+    let answer = ask(args.input(path), path, stop)?;
     let text = String::from_utf8_lossy(&answer);
     Ok(text
         .lines()
-        .filter_map(|line| line.trim_end_matches(',').parse().ok())
+        .filter_map(|line| line.trim_end_matches(',').parse::<f64>().ok())
+        .map(|seconds| (seconds * 1000.0).round() as i64)
         .collect())
 }
 
-fn ask(args: &Args, path: &Path) -> Result<Vec<u8>, MediaError> {
-    let finished = run(Program::Ffprobe, args)?;
+fn ask(args: &Args, path: &Path, stop: &dyn Fn() -> bool) -> Result<Vec<u8>, MediaError> {
+    let finished = run_until(Program::Ffprobe, args, stop)?;
     if finished.success {
         return Ok(finished.stdout);
     }

@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use remaster_domain::{Encoder, FrameRange, Rational, SourceIndex, UpscaleSettings};
+use remaster_domain::{
+    Container, Encoder, FieldChoice, FrameRange, OutputList, Rational, SourceIndex, UpscaleSettings,
+};
 use remaster_media::{
-    ColourSpec, FrameReader, MediaError, SegmentEncoder, SegmentFormat, StreamKind, assemble, probe,
-    rgb_to_yuv420p10, yuv_to_rgb,
+    Assembled, Assembly, ColourSpec, FrameReader, MediaError, SegmentEncoder, SegmentFormat, StreamKind,
+    assemble, check_streams, probe, rgb_to_yuv420p10, yuv_to_rgb,
 };
 
 use crate::fixture::{Clip, DVD, clip, ffmpeg, index_of};
@@ -20,17 +22,19 @@ fn segments(
     folder: &Path,
 ) -> Vec<(PathBuf, FrameRange)> {
     let video = &index.video;
+    let outputs = OutputList::of(index, FieldChoice::Auto);
     let format = SegmentFormat {
         width: video.width,
         height: video.height,
         sar: video.sar,
-        frame_rate: video.frame_rate,
+        frame_rate: outputs.frame_rate,
     };
     // The fastest of each that still reorders pictures.
-    let preset = if encoder == Encoder::X264 {
-        "veryfast"
-    } else {
-        "ultrafast"
+    let preset = match encoder {
+        Encoder::X264 => "veryfast",
+        Encoder::X265 => "ultrafast",
+        Encoder::SvtAv1 => "12",
+        _ => "medium",
     };
     let settings = UpscaleSettings {
         encoder,
@@ -44,8 +48,12 @@ fn segments(
         let range = FrameRange { start, end };
         let path = folder.join(format!("segment-{start}-{end}.mkv"));
         let mut segment = SegmentEncoder::open(&path, format, &settings).unwrap();
-        for frame in FrameReader::open(source, index, range).unwrap() {
+        let shown = outputs.within(range);
+        for frame in FrameReader::filtered(source, index, range, outputs.filter).unwrap() {
             let frame = frame.unwrap();
+            if !shown.iter().any(|output| output.source == frame.index) {
+                continue;
+            }
             let rgb = yuv_to_rgb(&frame, ColourSpec::guess(video));
             segment
                 .push(&rgb_to_yuv420p10(&rgb, ColourSpec::HD, frame.index))
@@ -58,14 +66,39 @@ fn segments(
     made
 }
 
+/// Assembles what [`segments`] made.
+fn join(
+    made: &[(PathBuf, FrameRange)],
+    source: &Path,
+    index: &SourceIndex,
+    out: &Path,
+) -> Result<Assembled, MediaError> {
+    let assembly = Assembly {
+        segments: made,
+        source,
+        index,
+        outputs: &OutputList::of(index, FieldChoice::Auto),
+        sar: index.video.sar,
+        container: match out.extension() {
+            Some(ending) if ending == "mp4" => Container::Mp4,
+            _ => Container::Mkv,
+        },
+    };
+    assemble(&assembly, out, &|| false)
+}
+
 /// Assembles and reads back: same count, same times, every frame at its place, sound still there.
 fn assemble_and_compare(clip: &Clip, encoder: Encoder, pieces: u32) -> PathBuf {
+    assemble_as(clip, encoder, pieces, "out.mkv")
+}
+
+fn assemble_as(clip: &Clip, encoder: Encoder, pieces: u32, name: &str) -> PathBuf {
     let (index, thumbs) = index_of(&clip.path);
     let count = index.frames.len() as u32;
     let ends: Vec<u32> = (1..=pieces).map(|piece| count * piece / pieces).collect();
     let made = segments(&clip.path, &index, encoder, &ends, clip.folder.path());
-    let out = clip.folder.path().join("out.mkv");
-    let assembled = assemble(&made, &clip.path, &index, &out, index.video.sar).unwrap();
+    let out = clip.folder.path().join(name);
+    let assembled = join(&made, &clip.path, &index, &out).unwrap();
     assert_eq!(assembled.frame_count, count);
     let (after, after_thumbs) = index_of(&out);
     assert_eq!(after.frames.len(), index.frames.len());
@@ -261,11 +294,10 @@ fn gaps_and_foreign_segments_are_refused_and_leave_the_old_output() {
     let mut made = segments(&dvd.path, &index, Encoder::X264, &[30, count], dvd.folder.path());
     let out = dvd.folder.path().join("out.mkv");
     std::fs::write(&out, b"old").unwrap();
-    let sar = index.video.sar;
-    let gap = assemble(&made[1..], &dvd.path, &index, &out, sar);
+    let gap = join(&made[1..], &dvd.path, &index, &out);
     assert!(matches!(gap, Err(MediaError::Usage { .. })));
     made[1].1.start = 31;
-    assert!(assemble(&made, &dvd.path, &index, &out, sar).is_err());
+    assert!(join(&made, &dvd.path, &index, &out).is_err());
     made[1] = (
         dvd.path.clone(),
         FrameRange {
@@ -273,6 +305,99 @@ fn gaps_and_foreign_segments_are_refused_and_leave_the_old_output() {
             end: count,
         },
     );
-    assert!(assemble(&made, &dvd.path, &index, &out, sar).is_err());
+    assert!(join(&made, &dvd.path, &index, &out).is_err());
     assert_eq!(std::fs::read(&out).unwrap(), b"old");
+}
+
+#[test]
+fn mp4_holds_the_same_frames_and_sound() {
+    let dvd = clip("dvd.mkv", DVD);
+    let out = assemble_as(&dvd, Encoder::X265, 2, "out.mp4");
+    let probed = probe(&out).unwrap();
+    assert!(probed.format.contains("mp4"), "{}", probed.format);
+    assert!(probed.streams.iter().any(|stream| stream.codec == "ac3"));
+    assert!(check_streams(&dvd.path, Container::Mp4).unwrap().is_empty());
+}
+
+#[test]
+fn lossless_and_av1_segments_join_as_well() {
+    let dvd = clip("dvd.mkv", DVD);
+    for encoder in [Encoder::Ffv1, Encoder::SvtAv1, Encoder::Prores] {
+        assemble_and_compare(&dvd, encoder, 2);
+    }
+}
+
+#[test]
+fn telecined_film_is_assembled_at_film_rate_in_any_pieces() {
+    let encode = "-vf fps=24000/1001,scale=240:160,setsar=8/9,telecine=pattern=23 -r 30000/1001 -c:v mpeg2video \
+                  -b:v 3M -flags +ildct+ilme -top 1 -bf 2 -g 15 -c:a ac3";
+    let disc = clip("disc.mkv", encode);
+    let (index, _) = index_of(&disc.path);
+    let list = OutputList::of(&index, FieldChoice::Auto);
+    assert!(list.frames.len() < index.frames.len());
+    let count = index.frames.len() as u32;
+    let mut hashes = Vec::new();
+    for ends in [vec![count], vec![31, 58, count]] {
+        let made = segments(&disc.path, &index, Encoder::Ffv1, &ends, disc.folder.path());
+        let out = disc.folder.path().join("out.mkv");
+        assert_eq!(
+            join(&made, &disc.path, &index, &out).unwrap().frame_count as usize,
+            list.frames.len()
+        );
+        let (after, thumbs) = index_of(&out);
+        assert_eq!(
+            after.video.frame_rate,
+            Rational {
+                num: 24_000,
+                den: 1001
+            }
+        );
+        let times: Vec<f64> = after
+            .frames
+            .iter()
+            .map(|frame| frame.pts as f64 / 1000.0)
+            .collect();
+        let tick_s = index.video.time_base.as_f64();
+        for (found_s, output) in times.iter().zip(&list.frames) {
+            assert!((found_s - output.pts as f64 * tick_s).abs() < 0.0011);
+        }
+        hashes.push(thumbs);
+    }
+    assert!(hashes[0] == hashes[1], "frames depend on how the episode was cut");
+}
+
+#[test]
+fn a_stopped_assembly_leaves_nothing_and_the_next_removes_what_a_killed_one_left() {
+    let dvd = clip("dvd.mkv", DVD);
+    let (index, _) = index_of(&dvd.path);
+    let count = index.frames.len() as u32;
+    let made = segments(&dvd.path, &index, Encoder::X264, &[count], dvd.folder.path());
+    let out = dvd.folder.path().join("out.mkv");
+    let assembly = Assembly {
+        segments: &made,
+        source: &dvd.path,
+        index: &index,
+        outputs: &OutputList::of(&index, FieldChoice::Auto),
+        sar: index.video.sar,
+        container: Container::Mkv,
+    };
+    for looks in [0, 1, 2] {
+        let asked = std::cell::Cell::new(0);
+        let stop = || asked.replace(asked.get() + 1) >= looks;
+        let stopped = assemble(&assembly, &out, &stop);
+        assert!(matches!(stopped, Err(MediaError::Stopped)), "{stopped:?}");
+    }
+    // No process has this id, and another output's leftovers are not ours.
+    let stale = dvd.folder.path().join(".out.mkv.whole.4194999.partial");
+    let foreign = dvd.folder.path().join(".other.mkv.whole.4194999.partial");
+    for left in [&stale, &foreign] {
+        std::fs::write(left, b"half").unwrap();
+    }
+    assemble(&assembly, &out, &|| false).unwrap();
+    assert!(out.exists() && !stale.exists() && foreign.exists());
+    let names = std::fs::read_dir(dvd.folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name());
+    let partial = names.filter(|name| name.to_string_lossy().ends_with(".partial"));
+    assert_eq!(partial.count(), 1);
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 use remaster_domain::{ContentHash, Encoder, FrameRange, Rational, UpscaleSettings};
 use remaster_media::{
     ColourSpec, FrameReader, MediaError, RgbFrame, SegmentEncoder, SegmentFormat, YuvFrame, rgb_to_yuv420p10,
-    yuv_to_rgb,
+    try_encoder, yuv_to_rgb,
 };
 
 const SIZE: (u32, u32) = (256, 128);
@@ -119,6 +119,8 @@ fn settings_that_no_encoder_takes_are_an_error() {
         preset: "warp".to_owned(),
         ..settings(Encoder::X264)
     };
+    let tried = try_encoder(&unknown).unwrap_err();
+    assert!(tried.to_string().contains("x264"), "{tried}");
     let mut segment = SegmentEncoder::open(&path, format(), &unknown).unwrap();
     let pushed = (0..50).try_for_each(|number| segment.push(&bars(number)));
     assert!(matches!(
@@ -160,4 +162,27 @@ fn segments_start_with_a_closed_key_frame() {
         .collect();
     assert!(packets[0].1);
     assert!(packets.iter().all(|packet| packet.0 >= packets[0].0));
+}
+
+#[test]
+fn software_encoders_are_there_and_hardware_is_tried_before_it_is_believed() {
+    for encoder in Encoder::ALL {
+        let preset = if encoder == Encoder::HevcNvenc {
+            "p4"
+        } else {
+            "medium"
+        };
+        let settings = UpscaleSettings {
+            preset: preset.to_owned(),
+            ..settings(encoder)
+        };
+        let is_hardware = matches!(encoder, Encoder::HevcNvenc | Encoder::HevcQsv);
+        match try_encoder(&settings) {
+            Ok(()) => {}
+            Err(MediaError::Encoder { encoder: name, .. }) if is_hardware => {
+                assert_eq!(name, encoder.name());
+            }
+            Err(error) => panic!("{encoder:?}: {error}"),
+        }
+    }
 }
