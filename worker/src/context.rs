@@ -16,6 +16,10 @@ use crate::sources::Sources;
 /// Indexes kept in memory: both copies of a few episodes, at most 10 MB each.
 const INDEXES_KEPT_MAX: usize = 8;
 
+/// Enough for a frame of a DVD in one piece through all but the largest networks.
+#[cfg(feature = "upscale")]
+pub(crate) const NETWORK_MEMORY_MIB: u64 = 4096;
+
 /// Shared by all attempts of a worker.
 #[derive(Debug)]
 pub(crate) struct Context {
@@ -25,6 +29,9 @@ pub(crate) struct Context {
     pub(crate) scratch: PathBuf,
     #[cfg(feature = "upscale")]
     pub(crate) models: crate::upscale::Models,
+    /// Most that a network may take beside its weights.
+    #[cfg(feature = "upscale")]
+    pub(crate) network_memory_bytes: u64,
     indexes: Mutex<Vec<(ContentHash, Arc<SourceIndex>)>>,
 }
 
@@ -65,15 +72,18 @@ impl Context {
             scratch,
             #[cfg(feature = "upscale")]
             models: crate::upscale::Models::default(),
+            #[cfg(feature = "upscale")]
+            network_memory_bytes: NETWORK_MEMORY_MIB << 20,
             indexes: Mutex::default(),
         }
     }
 
-    /// The same worker with its networks on `device`.
+    /// The same worker with its networks on `device`, none of which takes more than so much memory beside its weights.
     #[cfg(feature = "upscale")]
-    pub(crate) fn with_device(self, device: crate::upscale::DeviceChoice) -> Self {
+    pub(crate) fn with_device(self, device: crate::upscale::DeviceChoice, memory_mib: u64) -> Self {
         Self {
             models: crate::upscale::Models::on(device),
+            network_memory_bytes: memory_mib << 20,
             ..self
         }
     }

@@ -39,7 +39,7 @@ impl Runner {
             TaskSpec::Align(spec) => extract::run_align(context, spec, monitor).await,
             TaskSpec::Extract(spec) => extract::run_extract(context, spec, monitor).await,
             TaskSpec::Curate(spec) => extract::run_curate(context, spec, monitor).await,
-            TaskSpec::Plan(spec) => upscale::run_plan(context, spec).await,
+            TaskSpec::Plan(spec) => upscale::run_plan(context, spec, monitor).await,
             #[cfg(feature = "upscale")]
             TaskSpec::Upscale(spec) => upscale::run_upscale(context, spec, monitor).await,
             TaskSpec::Assemble(spec) => upscale::run_assemble(context, spec, monitor).await,

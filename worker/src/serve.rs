@@ -56,6 +56,10 @@ pub(crate) struct RunArgs {
     #[cfg(feature = "upscale")]
     #[arg(long, env = "REMASTER_DEVICE", value_name = "DEVICE", default_value = "cpu")]
     device: crate::upscale::DeviceChoice,
+    /// Most MiB that a network may take beside its weights; larger frames are made in parts, without seams
+    #[cfg(feature = "upscale")]
+    #[arg(long, env = "REMASTER_MEMORY", value_name = "MIB", default_value_t = crate::context::NETWORK_MEMORY_MIB, value_parser = clap::value_parser!(u64).range(64..))]
+    memory: u64,
     /// End when stdin closes: set by the process that started this one
     #[arg(long, hide = true)]
     exit_with_stdin: bool,
@@ -84,7 +88,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), CliError> {
     let sources = Sources::new(args.sources.clone(), &cache, cache_bytes_max, store.clone());
     let context = Context::new(store, sources, scratch.folder().to_owned());
     #[cfg(feature = "upscale")]
-    let context = context.with_device(args.device);
+    let context = context.with_device(args.device, args.memory);
     let config = SessionConfig {
         worker,
         name: format!("{}-{}", host_name(), std::process::id()),

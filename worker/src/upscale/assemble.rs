@@ -1,13 +1,13 @@
 //! Assembles an episode: its segments from the store, everything else from the source, one verified file back.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use remaster_domain::{AssembleResult, AssembleSpec, FrameRange, TaskResult};
-use remaster_media::assemble;
+use remaster_domain::{AssembleResult, AssembleSpec, FrameRange, OutputList, TaskResult, UpscaleSettings};
+use remaster_media::{Assembled, Assembly, assemble};
 use remaster_proto::Completion;
 use remaster_store::{Key, hash_file};
 
-use crate::context::Context;
+use crate::context::{Context, Disc};
 use crate::error::WorkError;
 use crate::monitor::Monitor;
 
@@ -30,13 +30,12 @@ pub(crate) async fn run(
         segments.push((file, segment.range));
         monitor.report(segments.len() as u64, spec.segments.len() as u64, "segments");
     }
-    let out = scratch.path().join("episode.mkv");
-    let (file, sar) = (out.clone(), disc.index.video.sar);
+    let extension = spec.settings.container.extension();
+    let out = scratch.path().join(format!("episode.{extension}"));
+    let (file, own, settings) = (out.clone(), monitor.clone(), spec.settings);
     let (frame_count, sha256) = monitor
         .blocking(move || {
-            // The output's scale is the same along both axes, so its pixels have the source's aspect.
-            let made = assemble(&segments, disc.file.path(), &disc.index, &file, sar)
-                .map_err(|error| disc.error(&error))?;
+            let made = join(&disc, &settings, &segments, &file, &own)?;
             let sha256 = hash_file(&file, |_| {}).map_err(|error| WorkError::of_file(&file, &error))?;
             Ok((made.frame_count, sha256))
         })
@@ -51,4 +50,23 @@ pub(crate) async fn run(
         result: TaskResult::Assemble(result),
         objects: vec![object],
     })
+}
+
+/// Makes the episode of segments that show all of a disc.
+pub(super) fn join(
+    disc: &Disc,
+    settings: &UpscaleSettings,
+    segments: &[(PathBuf, FrameRange)],
+    out: &Path,
+    monitor: &Monitor,
+) -> Result<Assembled, WorkError> {
+    let assembly = Assembly {
+        segments,
+        source: disc.file.path(),
+        index: &disc.index,
+        outputs: &OutputList::of(&disc.index, settings.fields),
+        sar: settings.pixels.sar(&disc.index.video),
+        container: settings.container,
+    };
+    assemble(&assembly, out, &|| monitor.check().is_err()).map_err(|error| disc.error(&error))
 }

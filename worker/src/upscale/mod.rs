@@ -9,18 +9,24 @@ mod frame;
 #[cfg(feature = "upscale")]
 mod local;
 #[cfg(feature = "upscale")]
+mod lock;
+#[cfg(feature = "upscale")]
 mod model;
+#[cfg(feature = "upscale")]
+mod noise;
 mod plan;
 #[cfg(feature = "upscale")]
+mod reuse;
+#[cfg(feature = "upscale")]
 mod segment;
+#[cfg(feature = "upscale")]
+mod tiles;
 
 pub(crate) use assemble::run as run_assemble;
 #[cfg(feature = "upscale")]
 pub(crate) use frame::upscale_picture;
 #[cfg(feature = "upscale")]
 pub(crate) use local::{UpscaleArgs, upscale};
-#[cfg(all(test, feature = "upscale"))]
-pub(crate) use model::default_card;
 #[cfg(feature = "upscale")]
 pub(crate) use model::{DeviceChoice, LoadedModel, Models};
 pub(crate) use plan::run as run_plan;

@@ -4,13 +4,16 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use remaster_domain::{FrameRange, SegmentRef, TaskResult, UpscaleResult, UpscaleSettings, UpscaleSpec};
+use remaster_domain::{
+    FrameRange, Geometry, OutputFrame, OutputList, SegmentRef, TaskResult, UpscaleResult, UpscaleSettings,
+    UpscaleSpec,
+};
 use remaster_media::{FrameReader, SegmentEncoder, SegmentFormat, YuvFrame};
 use remaster_proto::Completion;
 use remaster_store::{Key, hash_file};
 
-use super::frame::{FrameSettings, upscale_frame};
-use super::model::LoadedModel;
+use super::frame::{BoundedModel, FRAMES_MEASURED, FrameMaker};
+use super::reuse::Inferred;
 use crate::context::{Context, Disc};
 use crate::error::WorkError;
 use crate::monitor::Monitor;
@@ -25,9 +28,23 @@ const FRAMES_MADE_MAX: usize = 4;
 pub(super) struct SegmentJob<'a> {
     pub(super) disc: &'a Disc,
     pub(super) range: FrameRange,
-    pub(super) model: &'a LoadedModel,
+    pub(super) network: BoundedModel<'a>,
     pub(super) settings: &'a UpscaleSettings,
-    pub(super) frames: FrameSettings,
+    /// The output list of the whole disc.
+    pub(super) outputs: &'a OutputList,
+}
+
+impl SegmentJob<'_> {
+    /// The frames that the segment shows.
+    fn shown(&self) -> &[OutputFrame] {
+        self.outputs.within(self.range)
+    }
+
+    fn geometry(&self) -> Geometry {
+        let (card, settings) = (&self.network.model.card, self.settings);
+        let video = &self.disc.index.video;
+        Geometry::of(video, card.sar, card.scale, settings.pixels, settings.height)
+    }
 }
 
 /// Runs an `upscale` task.
@@ -40,19 +57,24 @@ pub(crate) async fn run(
     let model = context.models.get(&context.store, &spec.model, monitor).await?;
     let scratch = context.scratch()?;
     let own = monitor.clone();
+    let memory_bytes_max = context.network_memory_bytes;
     let UpscaleSpec { range, settings, .. } = spec;
     let (file, sha256, _scratch) = monitor
         .blocking(move || {
             let file = scratch.path().join("segment.mkv");
-            let frames = FrameSettings::default();
+            let network = BoundedModel {
+                model: &model,
+                memory_bytes_max,
+            };
             let job = SegmentJob {
                 disc: &disc,
                 range,
-                model: &model,
+                network,
                 settings: &settings,
-                frames,
+                outputs: &OutputList::of(&disc.index, settings.fields),
             };
-            make_segment(&job, &file, &own)?;
+            let inferred = make_segment(&job, &file, &own)?;
+            tracing::info!(share = inferred.share(), "pixels that the network was shown");
             let sha256 = hash_file(&file, |_| {}).map_err(|error| WorkError::of_file(&file, &error))?;
             Ok((file, sha256, scratch))
         })
@@ -70,7 +92,11 @@ pub(crate) async fn run(
 }
 
 /// Makes the segment in `out`; progress in frames. After an error there is no file.
-pub(super) fn make_segment(job: &SegmentJob<'_>, out: &Path, monitor: &Monitor) -> Result<(), WorkError> {
+pub(super) fn make_segment(
+    job: &SegmentJob<'_>,
+    out: &Path,
+    monitor: &Monitor,
+) -> Result<Inferred, WorkError> {
     let (decoded_in, decoded) = sync_channel(FRAMES_DECODED_MAX);
     let (made_in, made) = sync_channel(FRAMES_MADE_MAX);
     let complete = AtomicBool::new(false);
@@ -87,25 +113,35 @@ pub(super) fn make_segment(job: &SegmentJob<'_>, out: &Path, monitor: &Monitor) 
         });
         // An encoder that gave up is the reason why frames could not be handed over, so its error goes first.
         match (encoded, computed) {
-            (Err(error), Ok(()) | Err(None)) | (_, Err(Some(error))) => Err(error),
-            (Ok(frames), _) => Ok(frames),
+            (Err(error), Ok(_) | Err(None)) | (_, Err(Some(error))) => Err(error),
+            (Ok(frames), computed) => Ok((frames, computed.unwrap_or_default())),
         }
-    })?;
-    if outcome == job.range.len() {
-        Ok(())
+    });
+    let (frames, inferred) = outcome?;
+    let asked = job.shown().len();
+    if frames as usize == asked {
+        Ok(inferred)
     } else {
         Err(WorkError::Retryable(format!(
-            "{outcome} of {} frames were encoded",
-            job.range.len()
+            "{frames} of {asked} frames were encoded"
         )))
     }
 }
 
 fn decode(job: &SegmentJob<'_>, sender: &SyncSender<Result<YuvFrame, WorkError>>) {
     let named = |error| job.disc.error(&error);
-    match FrameReader::open(job.disc.file.path(), &job.disc.index, job.range) {
+    let (path, index) = (job.disc.file.path(), &job.disc.index);
+    let mut shown = job.shown().iter().map(|frame| frame.source).peekable();
+    match FrameReader::filtered(path, index, job.range, job.outputs.filter) {
         Ok(frames) => {
             for frame in frames {
+                // What hard telecine repeated does not go out.
+                if frame
+                    .as_ref()
+                    .is_ok_and(|frame| shown.next_if_eq(&frame.index).is_none())
+                {
+                    continue;
+                }
                 if sender.send(frame.map_err(named)).is_err() {
                     return;
                 }
@@ -122,18 +158,28 @@ fn compute(
     decoded: Receiver<Result<YuvFrame, WorkError>>,
     made: &SyncSender<YuvFrame>,
     monitor: &Monitor,
-) -> Result<(), Option<WorkError>> {
-    let total = u64::from(job.range.len());
+) -> Result<Inferred, Option<WorkError>> {
+    let total = job.shown().len() as u64;
+    let mut decoded = decoded.into_iter();
+    let first: Result<Vec<YuvFrame>, WorkError> = decoded.by_ref().take(FRAMES_MEASURED).collect();
+    let first = first?;
+    let mut maker = FrameMaker::start(job.network, job.disc.colour, job.geometry(), job.settings, &first)?;
     let mut done = 0;
-    for frame in decoded {
+    let mut before = job.range.start;
+    for frame in first.into_iter().map(Ok).chain(decoded) {
         monitor.check()?;
-        let hd = upscale_frame(&frame?, job.disc.colour, job.model, job.frames)?;
-        made.send(hd).map_err(|_| None)?;
+        let frame = frame?;
+        // The first frame of a shot may be one that does not go out.
+        let cuts = &job.disc.index.cuts;
+        let starts_shot =
+            cuts.partition_point(|&cut| cut <= before) < cuts.partition_point(|&cut| cut <= frame.index);
+        before = frame.index;
+        made.send(maker.make(&frame, starts_shot)?).map_err(|_| None)?;
         done += 1;
         monitor.report(done, total, "frames");
     }
     if done == total {
-        Ok(())
+        Ok(maker.inferred())
     } else {
         Err(Some(WorkError::Retryable(format!(
             "{done} of {total} frames were decoded"
@@ -148,13 +194,13 @@ fn encode(
     made: Receiver<YuvFrame>,
     complete: &AtomicBool,
 ) -> Result<u32, WorkError> {
-    let video = &job.disc.index.video;
-    let scale = job.model.card.scale;
+    let geometry = job.geometry();
+    let (width, height) = geometry.output;
     let format = SegmentFormat {
-        width: video.width * scale,
-        height: video.height * scale,
-        sar: video.sar,
-        frame_rate: video.frame_rate,
+        width,
+        height,
+        sar: geometry.sar,
+        frame_rate: job.outputs.frame_rate,
     };
     let mut encoder = SegmentEncoder::open(&out, format, job.settings)?;
     for frame in made {
