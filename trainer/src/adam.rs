@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use burn::module::{Module, ModuleMapper, Param};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::{Adam as Rule, AdamConfig, AdamState, AdaptiveMomentumState, GradientsParams, Optimizer};
 use burn::tensor::{Device, Tensor, TensorData};
 use remaster_model::{HostTensor, ParamPath, StateDict};
@@ -14,6 +14,17 @@ const EPSILON: f32 = 1e-8;
 /// Names of the two moments in a checkpoint, as PyTorch has them.
 const FIRST: &str = "exp_avg";
 const SECOND: &str = "exp_avg_sq";
+
+/// How far a step may go.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pace {
+    /// Learning rate.
+    pub rate: f64,
+    /// Share of every weight taken off, times the rate: AdamW's decay.
+    pub weight_decay: f64,
+    /// Gradients longer than this over all parameters are scaled down to it.
+    pub norm_max: Option<f64>,
+}
 
 /// Optimiser state of one network.
 #[derive(Clone)]
@@ -56,12 +67,17 @@ impl Adam {
     }
 
     /// Moves every parameter that has a gradient.
-    pub fn step<M: Module>(&mut self, rate: f64, module: M, gradients: GradientsParams) -> M {
+    pub fn step<M: Module>(&mut self, pace: Pace, module: M, gradients: GradientsParams) -> M {
+        let shrink = pace.norm_max.and_then(|norm_max| {
+            let norm = gradient_norm(&module, &gradients);
+            (norm > norm_max).then_some(norm_max / norm)
+        });
         let mut mapper = Stepping {
             path: ParamPath::default(),
             adam: self,
             gradients,
-            rate,
+            pace,
+            shrink,
         };
         let module = module.map(&mut mapper);
         self.steps += 1;
@@ -125,7 +141,8 @@ struct Stepping<'a> {
     path: ParamPath,
     adam: &'a mut Adam,
     gradients: GradientsParams,
-    rate: f64,
+    pace: Pace,
+    shrink: Option<f64>,
 }
 
 impl ModuleMapper for Stepping<'_> {
@@ -141,6 +158,10 @@ impl ModuleMapper for Stepping<'_> {
         let Some(gradient) = self.gradients.remove::<D>(param.id) else {
             return param;
         };
+        let gradient = match self.shrink {
+            Some(factor) => gradient * factor,
+            None => gradient,
+        };
         let key = self.path.key();
         let steps = self.adam.steps;
         let shape = param.dims();
@@ -149,7 +170,13 @@ impl ModuleMapper for Stepping<'_> {
             AdamState::new(AdaptiveMomentumState::new(steps, first, second))
         });
         param.map(|old| {
-            let (new, state) = self.adam.rule.step(self.rate, old.inner(), gradient, state);
+            let kept = 1.0 - self.pace.rate * self.pace.weight_decay;
+            let old = if kept < 1.0 {
+                old.inner() * kept
+            } else {
+                old.inner()
+            };
+            let (new, state) = self.adam.rule.step(self.pace.rate, old, gradient, state);
             if let Some(AdamState { momentum }) = state {
                 let count = shape.iter().product::<usize>();
                 let (first, second) = (
@@ -160,5 +187,27 @@ impl ModuleMapper for Stepping<'_> {
             }
             new.autodiff().require_grad()
         })
+    }
+}
+
+fn gradient_norm<M: Module>(module: &M, gradients: &GradientsParams) -> f64 {
+    let mut squares = Squares { gradients, sum: None };
+    module.visit(&mut squares);
+    squares
+        .sum
+        .map_or(0.0, |sum| f64::from(sum.into_scalar::<f32>()).sqrt())
+}
+
+struct Squares<'a> {
+    gradients: &'a GradientsParams,
+    sum: Option<Tensor<1>>,
+}
+
+impl ModuleVisitor for Squares<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(gradient) = self.gradients.get::<D>(param.id) {
+            let square = gradient.square().sum();
+            self.sum = Some(self.sum.take().map_or(square.clone(), |sum| sum + square));
+        }
     }
 }

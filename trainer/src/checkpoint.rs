@@ -14,8 +14,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
 use crate::adam::Adam;
+use crate::guard::Health;
 use crate::recipe::Recipe;
-use crate::step::{Networks, betas, new_discriminator};
+use crate::step::{Networks, new_discriminator};
+use crate::validate::Scores;
 
 /// Version written into every checkpoint.
 const CHECKPOINT_VERSION: u32 = 1;
@@ -48,6 +50,19 @@ pub struct LossPoint {
     pub losses: BTreeMap<String, f32>,
 }
 
+/// What a validation found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ValidationPoint {
+    /// Steps done over all stages.
+    pub step: u64,
+    /// Stage or mixture.
+    pub stage: String,
+    /// The average's scores.
+    pub scores: Scores,
+    /// Bicubic's Y-PSNR on the same pairs.
+    pub bicubic_psnr_y: f64,
+}
+
 /// How far a run is and what it has seen.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunRecord {
@@ -63,6 +78,15 @@ pub struct RunRecord {
     pub stages: Vec<StageMetrics>,
     /// What people should know, such as a loss that was off.
     pub notes: Vec<String>,
+    /// Validations, in order.
+    #[serde(default)]
+    pub validations: Vec<ValidationPoint>,
+    /// How often the run went back to a checkpoint because a loss was no number or the pictures were flat.
+    #[serde(default)]
+    pub rollbacks: u32,
+    /// What has been seen of the generator's pictures.
+    #[serde(default)]
+    pub health: Health,
 }
 
 /// `state.json`.
@@ -181,17 +205,17 @@ pub async fn resume(
             .map(|d| write_state(d, &part(&tensors, "discriminator/")))
             .transpose()?,
         optim_g: Adam::restore(
-            betas(stage.optim_g),
+            stage.optim_g.betas,
             state.optim_steps[0],
             "optim_g/",
             &tensors,
             device,
         ),
-        optim_d: Adam::restore(betas(of_d), state.optim_steps[1], "optim_d/", &tensors, device),
+        optim_d: Adam::restore(of_d.betas, state.optim_steps[1], "optim_d/", &tensors, device),
     };
-    let ended = recipe.stages[..state.record.stage].iter().map(|stage| {
-        let prefix = ended_prefix(&stage.name);
-        (stage.name.clone(), part(&tensors, &prefix))
+    let ended = state.record.stages.iter().map(|ended| {
+        let prefix = ended_prefix(&ended.stage);
+        (ended.stage.clone(), part(&tensors, &prefix))
     });
     Ok(Snapshot {
         networks,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::Tensor;
-use remaster_model::ParamPath;
+use remaster_model::{HostTensor, ParamPath, StateDict};
 
 /// Share of the old average kept at a step of a stage, counted from 0. Rises to `decay`: a short run would
 /// otherwise still carry the weights it began with.
@@ -26,6 +26,24 @@ pub fn follow<M: Module>(average: M, live: &M, decay: f64) -> M {
         live: reader.live,
         decay,
     })
+}
+
+/// `(1 - alpha) * from + alpha * to`, parameter by parameter. Both are of one network.
+#[must_use]
+pub fn interpolate(from: &StateDict, to: &StateDict, alpha: f64) -> StateDict {
+    let mix = |(key, from): (&String, &HostTensor)| {
+        let to = to.get(key)?;
+        let between = |(a, b): (&f32, &f32)| ((1.0 - alpha) * f64::from(*a) + alpha * f64::from(*b)) as f32;
+        let values = from.values.iter().zip(&to.values).map(between).collect();
+        Some((
+            key.clone(),
+            HostTensor {
+                shape: from.shape.clone(),
+                values,
+            },
+        ))
+    };
+    from.iter().filter_map(mix).collect()
 }
 
 struct Reader {
@@ -82,5 +100,19 @@ mod tests {
         assert!((decay_at(0, 0.999) - 0.1).abs() < 1e-12);
         assert!(decay_at(100, 0.999) < decay_at(1000, 0.999));
         assert!((decay_at(1_000_000, 0.999) - 0.999).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_mixture_lies_between() {
+        let state = |value: f32| {
+            StateDict::from([(
+                "a".to_owned(),
+                HostTensor {
+                    shape: vec![2],
+                    values: vec![value, 2.0 * value],
+                },
+            )])
+        };
+        assert_eq!(interpolate(&state(1.0), &state(5.0), 0.25), state(2.0));
     }
 }

@@ -35,6 +35,36 @@ pub enum TrainError {
         /// Where.
         step: u64,
     },
+    /// Pictures that went flat.
+    #[error(
+        "the generator's pictures went flat by step {step}, with {loss} at {value}: the run has collapsed; lower the \
+         learning rate or that loss's weight"
+    )]
+    Collapsed {
+        /// Where.
+        step: u64,
+        /// The largest of the generator's losses.
+        loss: &'static str,
+        /// What it is.
+        value: f32,
+    },
+    /// Batches that memory cannot hold.
+    #[error(
+        "batch_size {batch_size} with LR crops of {lq_size_px} px needs about {needed_mib} MiB, but {budget_mib} MiB \
+         may be held: {advice}"
+    )]
+    TooLarge {
+        /// Crops in a batch.
+        batch_size: usize,
+        /// Side of an LR crop.
+        lq_size_px: u32,
+        /// What it would take.
+        needed_mib: u64,
+        /// What there is.
+        budget_mib: u64,
+        /// What would fit.
+        advice: String,
+    },
     /// A checkpoint that is not of this run.
     #[error("checkpoint {0}")]
     Checkpoint(String),

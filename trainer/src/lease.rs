@@ -25,6 +25,10 @@ pub struct RunnerConfig {
     pub store: Store,
     /// What computes, without gradients.
     pub device: Device,
+    /// Memory that may be held; unchecked where it is not known.
+    pub memory_mib: Option<u64>,
+    /// Folder with one folder a run, for what people look at.
+    pub logs: Option<PathBuf>,
     /// VGG19 weights on this machine.
     pub perceptual_weights: Option<PathBuf>,
     /// Cancelled when the process is asked to end: the run saves a checkpoint and gives its lease back.
@@ -68,6 +72,7 @@ impl Runner {
         recipe.lq_size_px(spec.scale)?;
         let store = &self.config.store;
         let dataset = Dataset::open(store, &spec.dataset_key, &spec.dataset, spec.scale).await?;
+        let run = spec.run.clone();
         let identity = RunIdentity {
             run: spec.run,
             dataset: spec.dataset,
@@ -84,6 +89,9 @@ impl Runner {
             checkpoints: store.clone(),
             device: self.config.device.clone(),
             perceptual_weights: self.config.perceptual_weights.clone(),
+            pretrained: None,
+            memory_mib: self.config.memory_mib,
+            look: self.config.logs.as_ref().map(|folder| folder.join(run.as_str())),
             resume,
         })
     }

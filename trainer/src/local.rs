@@ -34,6 +34,10 @@ pub struct LocalRun {
     pub store: Option<String>,
     /// VGG19 weights; go before the recipe's.
     pub perceptual_weights: Option<PathBuf>,
+    /// Weights to start from; go before the recipe's.
+    pub pretrained: Option<PathBuf>,
+    /// Memory that may be held; unchecked where it is not known.
+    pub memory_mib: Option<u64>,
     /// What computes, without gradients.
     pub device: Device,
     /// Cancelled when the process is asked to end.
@@ -118,6 +122,9 @@ async fn plan(local: &LocalRun) -> Result<RunPlan, TrainError> {
         checkpoints: Store::open(&folder_url(&local.out)?)?,
         device: local.device.clone(),
         perceptual_weights: local.perceptual_weights.clone(),
+        pretrained: local.pretrained.clone(),
+        memory_mib: local.memory_mib,
+        look: Some(local.out.clone()),
         resume: latest(&local.out.join(LATEST_FILE))?,
     })
 }

@@ -1,5 +1,7 @@
 //! `remaster-trainer`: leases training runs from a coordinator, or trains one recipe without a cluster.
 
+mod convert;
+
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -16,6 +18,7 @@ use remaster_store::Store;
 use remaster_trainer::TrainError;
 use remaster_trainer::lease::{Runner, RunnerConfig};
 use remaster_trainer::local::{LocalRun, train_locally};
+use remaster_trainer::memory::machine_mib;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -38,6 +41,10 @@ enum Command {
     Run(RunArgs),
     /// Train one recipe, no cluster; the same command again goes on where it was stopped
     Train(TrainArgs),
+    /// Put weights made elsewhere into the store as a model; its id goes to stdout
+    Import(convert::ImportArgs),
+    /// Write a model as .safetensors or .onnx
+    Export(convert::ExportArgs),
 }
 
 #[derive(Debug, Args)]
@@ -51,6 +58,9 @@ struct RunArgs {
     /// Name shown by `remaster workers`
     #[arg(long, env = "REMASTER_NAME", default_value = "trainer")]
     name: String,
+    /// Folder for TensorBoard files, grids and a page of every run
+    #[arg(long, env = "REMASTER_LOGS", value_name = "DIR")]
+    logs: Option<PathBuf>,
     /// End when stdin is closed: for a parent process that must not leave this one behind
     #[arg(long, env = "REMASTER_EXIT_WITH_STDIN")]
     exit_with_stdin: bool,
@@ -60,7 +70,8 @@ struct RunArgs {
 
 #[derive(Debug, Args)]
 struct TrainArgs {
-    /// Recipe file, or the name of a ready one: esrgan, esrgan-lite, compact, demo, demo-esrgan-lite
+    /// Recipe file, or the name of a ready one: esrgan, esrgan-lite, compact, real-esrgan-finetune, demo,
+    /// demo-esrgan-lite
     recipe: String,
     /// Folder for checkpoints and models
     #[arg(
@@ -76,6 +87,9 @@ struct TrainArgs {
     /// Store with the shards, instead of the recipe's; the manifest's folder where neither says
     #[arg(long, env = "REMASTER_STORE", value_name = "URL")]
     store: Option<String>,
+    /// Weights to start from, instead of the recipe's: .safetensors, .pth or ncnn
+    #[arg(long, env = "REMASTER_PRETRAINED", value_name = "FILE")]
+    pretrained: Option<PathBuf>,
     #[command(flatten)]
     compute: ComputeArgs,
 }
@@ -88,6 +102,9 @@ struct ComputeArgs {
     /// What computes: `cpu` or `cuda:N`
     #[arg(long, env = "REMASTER_DEVICE", default_value = "cpu", value_parser = parse_device)]
     device: DeviceKind,
+    /// Memory that training may hold, in MiB; what the machine has free where left out. Not checked on a GPU
+    #[arg(long, env = "REMASTER_MEMORY", value_name = "MIB")]
+    memory: Option<u64>,
     /// VGG19 weights as safetensors with torchvision's keys, for the perceptual loss
     #[arg(long, env = "REMASTER_PERCEPTUAL_WEIGHTS", value_name = "FILE")]
     perceptual_weights: Option<PathBuf>,
@@ -127,6 +144,8 @@ async fn start(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Run(args) => serve(args, shutdown).await,
         Command::Train(args) => train(args, shutdown).await,
+        Command::Import(args) => convert::import(args).await,
+        Command::Export(args) => convert::export(args).await,
     }
 }
 
@@ -155,6 +174,8 @@ async fn serve(args: RunArgs, shutdown: CancellationToken) -> anyhow::Result<()>
     let runner = Runner::new(RunnerConfig {
         store,
         device,
+        memory_mib: args.compute.memory_mib(),
+        logs: args.logs,
         perceptual_weights: args.compute.perceptual_weights,
         shutdown: shutdown.clone(),
     });
@@ -169,6 +190,8 @@ async fn train(args: TrainArgs, shutdown: CancellationToken) -> anyhow::Result<(
         out: args.out.clone(),
         manifest: args.manifest,
         store: args.store,
+        pretrained: args.pretrained,
+        memory_mib: args.compute.memory_mib(),
         device: args.compute.device()?,
         perceptual_weights: args.compute.perceptual_weights,
         shutdown,
@@ -177,7 +200,7 @@ async fn train(args: TrainArgs, shutdown: CancellationToken) -> anyhow::Result<(
         Ok(_) => Ok(()),
         // Asked to end and everything is saved: that is done, not failed.
         Err(TrainError::Stopped) => Ok(()),
-        Err(error @ (TrainError::Recipe(_) | TrainError::Dataset(_))) => {
+        Err(error @ (TrainError::Recipe(_) | TrainError::Dataset(_) | TrainError::TooLarge { .. })) => {
             Err(CliError::usage(error.to_string()).into())
         }
         Err(error @ TrainError::Checkpoint(_)) => Err(CliError::failed(error.to_string())
@@ -196,6 +219,12 @@ impl ComputeArgs {
             set_threads(threads);
         }
         Ok(device(self.device)?)
+    }
+
+    /// What the system counts is not a GPU's memory.
+    fn memory_mib(&self) -> Option<u64> {
+        let on_cpu = self.device == DeviceKind::LibtorchCpu;
+        on_cpu.then(|| self.memory.or_else(machine_mib)).flatten()
     }
 }
 

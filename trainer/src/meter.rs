@@ -80,6 +80,20 @@ impl Reading {
         )
     }
 
+    /// The same for a curve.
+    #[must_use]
+    pub fn scalars(&self) -> Vec<(String, f32)> {
+        let mut values: Vec<_> = self
+            .losses
+            .iter()
+            .map(|(name, value)| (format!("train/{name}"), *value))
+            .collect();
+        values.push(("speed/steps_per_second".to_owned(), self.steps_per_second as f32));
+        values.push(("speed/data_wait_share".to_owned(), self.data_wait_share as f32));
+        values.extend(peak_rss_mib().map(|mib| ("speed/peak_rss_mib".to_owned(), mib as f32)));
+        values
+    }
+
     /// Time that so many steps will take, as `h:mm:ss`.
     #[must_use]
     pub fn eta(&self, steps_left: u64) -> String {

@@ -1,28 +1,38 @@
 //! One training run from its first or next step to its end. Blocking: it belongs on a thread of its own. Who asked
 //! for the run, a coordinator or a person, is behind [`Observer`].
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use burn::tensor::Device;
 use remaster_domain::{Checkpoint, OutputObject, StageMetrics, TrainResult};
-use remaster_model::{Vgg19, decode_safetensors, read_state};
+use remaster_model::{StateDict, Vgg19, read_state, write_state};
 use remaster_store::Store;
 use tokio::runtime::Handle;
 use tracing::{info, warn};
 
 use crate::TrainError;
-use crate::checkpoint::{self, LossPoint, RunIdentity, RunRecord, Snapshot};
-use crate::data::{BatchStream, CropConfig, Dataset, StreamConfig};
+use crate::checkpoint::{self, LossPoint, RunIdentity, RunRecord, Snapshot, ValidationPoint};
+use crate::data::{BatchStream, Dataset};
+use crate::ema::interpolate;
+use crate::guard::{ROLLBACKS_MAX, rate_share};
+use crate::look::Look;
+use crate::memory::{self, Wanted};
 use crate::meter::{Meter, peak_rss_mib};
 use crate::recipe::{Recipe, Stage};
-use crate::step::{Networks, Objective};
-use crate::validate::psnr_y;
+use crate::start::{batches_from, first_snapshot, load_vgg, log_differences};
+use crate::step::Objective;
+use crate::validate::{Scores, has_stalled, validate};
 
 /// Points of the loss curve over a run: a picture shows no more, and a checkpoint stays small.
 const HISTORY_POINTS: u64 = 500;
+
+/// Metrics whose best weights are kept.
+const METRICS: [(&str, fn(&Scores) -> f64); 2] = [
+    ("psnr_y", |scores| scores.psnr_y),
+    ("ssim_y", |scores| scores.ssim_y),
+];
 
 /// What the one who asked for the run wants now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +75,12 @@ pub struct RunPlan {
     pub device: Device,
     /// VGG19 weights, which go before the recipe's.
     pub perceptual_weights: Option<PathBuf>,
+    /// Weights to start from, which go before the recipe's.
+    pub pretrained: Option<PathBuf>,
+    /// Memory that may be held; unchecked where it is not known.
+    pub memory_mib: Option<u64>,
+    /// Folder for what people look at.
+    pub look: Option<PathBuf>,
     /// Checkpoint to go on from.
     pub resume: Option<Checkpoint>,
 }
@@ -95,9 +111,13 @@ pub fn train(plan: RunPlan, runtime: &Handle, observer: &dyn Observer) -> Result
             }
             Wish::Stop => return Err(TrainError::Stopped),
         }
-        run.step(&stage)?;
+        if let Err(error) = run.step(&stage) {
+            run.roll_back(error)?;
+            continue;
+        }
         run.tell(&stage, observer);
-        if run.snapshot.record.stage_step == stage.total_iter {
+        let has_stalled = run.is_validation_due() && run.validate_now(&stage)?;
+        if has_stalled || run.snapshot.record.stage_step == stage.total_iter {
             run.end_stage(&stage)?;
             run.save(observer)?;
         } else if run.is_checkpoint_due() {
@@ -110,12 +130,14 @@ pub fn train(plan: RunPlan, runtime: &Handle, observer: &dyn Observer) -> Result
 struct Run<'a> {
     plan: RunPlan,
     runtime: &'a Handle,
+    lq_size_px: u32,
     snapshot: Snapshot,
     batches: BatchStream,
     vgg: Option<Vgg19>,
     meter: Meter,
     curve: Meter,
     line: String,
+    look: Look,
     saved: Option<(Instant, Checkpoint, Vec<OutputObject>)>,
     started: Instant,
 }
@@ -124,22 +146,27 @@ impl<'a> Run<'a> {
     fn start(plan: RunPlan, runtime: &'a Handle) -> Result<Self, TrainError> {
         let lq_size_px = plan.recipe.lq_size_px(plan.identity.scale)?;
         runtime.block_on(plan.dataset.check_first(&plan.pairs, lq_size_px))?;
-        let mut snapshot = runtime.block_on(first_snapshot(&plan))?;
+        log_differences(&plan.identity.recipe);
         let (vgg, note) = load_vgg(&plan)?;
+        if let Some(budget_mib) = plan.memory_mib {
+            let batch_size = plan.recipe.datasets.train.batch_size;
+            let wanted = Wanted {
+                batch_size,
+                lq_size_px,
+                budget_mib,
+            };
+            memory::check(&plan.identity, &plan.recipe, vgg.as_ref(), wanted, &plan.device)?;
+        }
+        let mut snapshot = runtime.block_on(first_snapshot(&plan, plan.resume.as_ref()))?;
         if let Some(note) = note {
             warn!("{note}");
             if !snapshot.record.notes.contains(&note) {
                 snapshot.record.notes.push(note);
             }
         }
-        let config = stream_config(&plan, lq_size_px);
         let _inside = runtime.enter();
-        let batches = BatchStream::start(
-            plan.pairs.clone(),
-            Arc::clone(&plan.dataset),
-            config,
-            snapshot.record.step,
-        );
+        let batches = batches_from(&plan, lq_size_px, snapshot.record.step);
+        let look = Look::into_folder(plan.look.clone());
         let now = Instant::now();
         info!(
             step = snapshot.record.step,
@@ -151,12 +178,14 @@ impl<'a> Run<'a> {
         Ok(Self {
             plan,
             runtime,
+            lq_size_px,
             snapshot,
             batches,
             vgg,
             meter: Meter::start(now),
             curve: Meter::start(now),
             line: String::new(),
+            look,
             saved: None,
             started: now,
         })
@@ -168,22 +197,69 @@ impl<'a> Run<'a> {
 
     fn step(&mut self, stage: &Stage) -> Result<(), TrainError> {
         let asked = Instant::now();
-        let batch = self.batches.next_blocking()?;
+        let count = self.plan.recipe.datasets.train.accum_iter;
+        let batches = (0..count).map(|_| self.batches.next_blocking());
+        let batches = batches.collect::<Result<Vec<_>, _>>()?;
         let waited = asked.elapsed();
         let record = &mut self.snapshot.record;
         let objective = Objective {
             stage,
             stage_step: record.stage_step,
             vgg: self.vgg.as_ref(),
+            rate_share: rate_share(record.rollbacks),
         };
-        let losses = self
+        let report = self
             .snapshot
             .networks
-            .step(&batch, objective, &self.plan.device)?;
+            .step(&batches, objective, &self.plan.device)?;
+        record.health = record.health.after(report.spread);
+        if record.health.has_collapsed() {
+            let largest = report.losses.iter().filter(|(name, _)| name.starts_with("l_g_"));
+            let (loss, value) = largest
+                .max_by(|a, b| a.1.total_cmp(&b.1))
+                .copied()
+                .unwrap_or(("l_g", 0.0));
+            return Err(TrainError::Collapsed {
+                step: record.step,
+                loss,
+                value,
+            });
+        }
         record.step += 1;
         record.stage_step += 1;
-        self.meter.add(waited, &losses);
-        self.curve.add(waited, &losses);
+        self.meter.add(waited, &report.losses);
+        self.curve.add(waited, &report.losses);
+        Ok(())
+    }
+
+    /// Goes on from the last checkpoint at half the learning rates, if that may help; otherwise gives the error back.
+    fn roll_back(&mut self, error: TrainError) -> Result<(), TrainError> {
+        let rollbacks = self.snapshot.record.rollbacks + 1;
+        let may_help = matches!(error, TrainError::Diverged { .. } | TrainError::Collapsed { .. });
+        if !may_help || rollbacks > ROLLBACKS_MAX {
+            return Err(error);
+        }
+        let last = self
+            .saved
+            .as_ref()
+            .map(|(_, checkpoint, _)| checkpoint)
+            .or(self.plan.resume.as_ref());
+        let mut snapshot = self.runtime.block_on(first_snapshot(&self.plan, last))?;
+        let step = snapshot.record.step;
+        let note = format!(
+            "{error}; went back to step {step} at {} of the learning rates",
+            rate_share(rollbacks)
+        );
+        warn!("{note}");
+        let notes = std::mem::take(&mut self.snapshot.record.notes);
+        snapshot.record.notes = notes;
+        snapshot.record.notes.push(note);
+        snapshot.record.rollbacks = rollbacks;
+        self.snapshot = snapshot;
+        let _inside = self.runtime.enter();
+        self.batches = batches_from(&self.plan, self.lq_size_px, step);
+        self.meter = Meter::start(Instant::now());
+        self.curve = Meter::start(Instant::now());
         Ok(())
     }
 
@@ -211,34 +287,116 @@ impl<'a> Run<'a> {
                 "{}",
                 self.line
             );
+            self.look.scalars(record.step, &reading.scalars());
         }
         observer.report(record.step, total, &self.line);
     }
 
-    /// Keeps the stage's average, judges it, and makes the networks of the next stage.
+    /// Keeps the stage's average, judges it, and makes the networks of the next stage; after the last stage, makes
+    /// the mixtures.
     fn end_stage(&mut self, stage: &Stage) -> Result<(), TrainError> {
+        let steps = self.snapshot.record.stage_step;
+        let weights = read_state(&self.snapshot.networks.ema);
+        self.keep_judged(&stage.name, steps, weights)?;
         let (plan, snapshot) = (&self.plan, &mut self.snapshot);
-        let psnr_y = self
-            .runtime
-            .block_on(psnr_y(&snapshot.networks.ema, &plan.pairs, &plan.dataset))?;
-        info!(stage = stage.name, psnr_y, "stage ended");
-        let steps = snapshot.record.stage_step;
-        snapshot.record.stages.push(StageMetrics {
-            stage: stage.name.clone(),
-            steps,
-            psnr_y,
-        });
-        snapshot
-            .ended
-            .insert(stage.name.clone(), read_state(&snapshot.networks.ema));
         snapshot.record.stage += 1;
         snapshot.record.stage_step = 0;
         if snapshot.record.stage < plan.recipe.stages.len() {
             let next = snapshot.record.stage;
             let networks = snapshot.networks.clone();
             snapshot.networks = networks.into_stage(&plan.recipe, next, plan.identity.seed, &plan.device)?;
+            return Ok(());
+        }
+        for mix in plan.recipe.interpolation.clone() {
+            let ended = &self.snapshot.ended;
+            let weights = interpolate(&ended[&mix.from], &ended[&mix.to], mix.alpha);
+            self.keep_judged(&mix.name, 0, weights)?;
         }
         Ok(())
+    }
+
+    fn keep_judged(&mut self, name: &str, steps: u64, weights: StateDict) -> Result<(), TrainError> {
+        let psnr_y = self.judge(name, &weights)?;
+        let stage = name.to_owned();
+        let record = &mut self.snapshot.record;
+        record.stages.push(StageMetrics {
+            stage: stage.clone(),
+            steps,
+            psnr_y,
+        });
+        self.snapshot.ended.insert(stage, weights);
+        Ok(())
+    }
+
+    /// Judges weights, keeps what was found, and gives the Y-PSNR back.
+    fn judge(&mut self, name: &str, weights: &StateDict) -> Result<Option<f64>, TrainError> {
+        let (plan, snapshot) = (&self.plan, &mut self.snapshot);
+        let judged = write_state(snapshot.networks.ema.clone(), weights)?;
+        let judging = validate(&judged, &plan.pairs, &plan.dataset);
+        let Some(validation) = self.runtime.block_on(judging)? else {
+            info!(stage = name, "nothing is held out to judge by");
+            return Ok(None);
+        };
+        let (scores, bicubic) = (validation.scores, validation.bicubic);
+        let (step, record) = (snapshot.record.step, &mut snapshot.record);
+        info!(
+            step,
+            stage = name,
+            psnr = scores.psnr,
+            ssim = scores.ssim,
+            psnr_y = scores.psnr_y,
+            ssim_y = scores.ssim_y,
+            bicubic_psnr_y = bicubic.psnr_y,
+            "judged"
+        );
+        for (metric, of) in METRICS {
+            let best = record
+                .validations
+                .iter()
+                .map(|point| of(&point.scores))
+                .max_by(f64::total_cmp);
+            if best.is_none_or(|best| of(&scores) > best) {
+                self.look.best(metric, weights);
+            }
+        }
+        self.look.validation(step, name, &validation);
+        record.validations.push(ValidationPoint {
+            step,
+            stage: name.to_owned(),
+            scores,
+            bicubic_psnr_y: bicubic.psnr_y,
+        });
+        Ok(Some(scores.psnr_y))
+    }
+
+    fn is_validation_due(&self) -> bool {
+        let (frequency, record) = (self.plan.recipe.val.val_freq, &self.snapshot.record);
+        frequency > 0 && record.step.is_multiple_of(frequency)
+    }
+
+    /// Judges the average; true when the stage should end early.
+    fn validate_now(&mut self, stage: &Stage) -> Result<bool, TrainError> {
+        // The end of a stage judges by itself.
+        if self.snapshot.record.stage_step == stage.total_iter {
+            return Ok(false);
+        }
+        let weights = read_state(&self.snapshot.networks.ema);
+        self.judge(&stage.name, &weights)?;
+        let record = &self.snapshot.record;
+        let of_stage = record
+            .validations
+            .iter()
+            .filter(|point| point.stage == stage.name);
+        let scores: Vec<f64> = of_stage.map(|point| point.scores.psnr_y).collect();
+        let stalled = stage.gan_opt.is_none() && has_stalled(&scores, self.plan.recipe.val.early_stop);
+        if stalled {
+            info!(
+                stage = stage.name,
+                step = record.step,
+                "no better for a while: the stage ends early"
+            );
+        }
+        Ok(stalled)
     }
 
     fn is_checkpoint_due(&self) -> bool {
@@ -268,6 +426,7 @@ impl<'a> Run<'a> {
             self.save(observer)?;
         }
         let (_, checkpoint, objects) = self.saved.ok_or(TrainError::Broken("the last checkpoint"))?;
+        self.look.report(&self.plan.identity, &self.snapshot.record);
         let record = self.snapshot.record;
         let result = TrainResult {
             checkpoint: checkpoint.sha256,
@@ -280,61 +439,4 @@ impl<'a> Run<'a> {
             record,
         })
     }
-}
-
-async fn first_snapshot(plan: &RunPlan) -> Result<Snapshot, TrainError> {
-    let (identity, recipe, device) = (&plan.identity, &plan.recipe, &plan.device);
-    if let Some(from) = &plan.resume {
-        info!(step = from.step, checkpoint = from.sha256.short(), "resuming");
-        return checkpoint::resume(&plan.checkpoints, &from.sha256, identity, recipe, device).await;
-    }
-    let networks = Networks::new(&identity.arch, identity.scale, recipe, identity.seed, device)?;
-    Ok(Snapshot {
-        networks,
-        ended: BTreeMap::new(),
-        record: RunRecord::default(),
-    })
-}
-
-fn stream_config(plan: &RunPlan, lq_size_px: u32) -> StreamConfig {
-    let train = &plan.recipe.datasets.train;
-    let crop = CropConfig {
-        lq_size_px,
-        scale: plan.identity.scale,
-        hflip: train.use_hflip,
-        rotate: train.use_rot,
-    };
-    StreamConfig {
-        seed: plan.identity.seed,
-        crop,
-        batch_size: train.batch_size,
-        crops_per_pair: train.crops_per_pair,
-        prefetch: train.prefetch,
-    }
-}
-
-/// VGG19 where some stage wants it and its weights are there; otherwise a note that says the loss is off.
-fn load_vgg(plan: &RunPlan) -> Result<(Option<Vgg19>, Option<String>), TrainError> {
-    if !plan
-        .recipe
-        .stages
-        .iter()
-        .any(|stage| stage.perceptual_opt.is_some())
-    {
-        return Ok((None, None));
-    }
-    let Some(path) = plan
-        .perceptual_weights
-        .as_ref()
-        .or(plan.recipe.path.perceptual_weights.as_ref())
-    else {
-        let note = "perceptual loss off: no VGG19 weights; give --perceptual-weights FILE.safetensors";
-        return Ok((None, Some(note.to_owned())));
-    };
-    let bytes = std::fs::read(path).map_err(|source| TrainError::File {
-        path: path.clone(),
-        source,
-    })?;
-    let vgg = Vgg19::from_state(&decode_safetensors(&bytes)?, &plan.device.clone().autodiff())?;
-    Ok((Some(vgg), None))
 }

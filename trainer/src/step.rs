@@ -1,7 +1,7 @@
 //! One optimiser step: the networks with their optimisers, and what the two kinds of stage do with a batch.
 
 use burn::module::Module;
-use burn::optim::GradientsParams;
+use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Tensor, TensorData};
 use remaster_domain::ModelArch;
 use remaster_model::{
@@ -9,11 +9,14 @@ use remaster_model::{
 };
 
 use crate::TrainError;
-use crate::adam::Adam;
+use crate::adam::{Adam, Pace};
 use crate::data::Batch;
 use crate::ema;
-use crate::loss::{l1, perceptual, relative, says_fake, says_real};
-use crate::recipe::{GanKind, NetworkD, Optim, PixelOpt, Recipe, Stage};
+use crate::loss::{
+    charbonnier, discriminator_losses, fft, generator_loss, l1, ldl, low_frequency_colour, ms_ssim,
+    perceptual,
+};
+use crate::recipe::{LossKind, NetworkD, Optim, PixelKind, Ramp, Recipe, Stage};
 
 /// Keeps the discriminator's first weights apart from the generator's.
 const DISCRIMINATOR_SEED: u64 = 0x5eed_d15c;
@@ -30,6 +33,52 @@ pub struct Objective<'a> {
     pub stage_step: u64,
     /// VGG19, where its weights are there.
     pub vgg: Option<&'a Vgg19>,
+    /// Part of the recipe's learning rates that is left after rollbacks.
+    pub rate_share: f64,
+}
+
+impl Objective<'_> {
+    fn pace(&self, optim: Optim) -> Pace {
+        let stage = self.stage;
+        let rate = stage
+            .scheduler
+            .rate(optim.lr, self.stage_step, stage.total_iter, stage.warmup_iter);
+        Pace {
+            rate: rate * self.rate_share,
+            weight_decay: optim.weight_decay,
+            norm_max: stage.grad_clip,
+        }
+    }
+}
+
+/// What a step found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepReport {
+    /// Losses.
+    pub losses: Losses,
+    /// Standard deviation of the generator's pictures over that of the wanted ones: near 1 when sound, near 0 when they
+    /// are flat.
+    pub spread: f32,
+}
+
+impl StepReport {
+    fn mean_of(reports: Vec<Self>) -> Self {
+        let count = reports.len().max(1) as f32;
+        let mut reports = reports.into_iter();
+        let mut sum = reports.next().unwrap_or(Self {
+            losses: vec![],
+            spread: 0.0,
+        });
+        for report in reports {
+            sum.spread += report.spread;
+            for (into, (_, value)) in sum.losses.iter_mut().zip(report.losses) {
+                into.1 += value;
+            }
+        }
+        sum.spread /= count;
+        sum.losses.iter_mut().for_each(|(_, value)| *value /= count);
+        sum
+    }
 }
 
 /// Everything that a step changes.
@@ -78,6 +127,20 @@ impl Networks {
         Self::of_stage(generator, recipe, stage, seed, device)
     }
 
+    /// The same with another generator, whose average starts at it.
+    ///
+    /// # Errors
+    /// Whatever making it gives.
+    pub fn with_generator<E>(self, make: impl FnOnce(Generator) -> Result<Generator, E>) -> Result<Self, E> {
+        let generator = make(self.generator)?;
+        let ema = generator.valid();
+        Ok(Self {
+            generator,
+            ema,
+            ..self
+        })
+    }
+
     fn of_stage(
         generator: Generator,
         recipe: &Recipe,
@@ -90,63 +153,164 @@ impl Networks {
             ema: generator.valid(),
             generator,
             discriminator: new_discriminator(recipe, stage, seed, device)?,
-            optim_g: Adam::new(betas(stage.optim_g)),
-            optim_d: Adam::new(betas(stage.optim_d.unwrap_or(stage.optim_g))),
+            optim_g: Adam::new(stage.optim_g.betas),
+            optim_d: Adam::new(stage.optim_d.unwrap_or(stage.optim_g).betas),
         })
     }
 
-    /// One step on a batch.
+    /// One step on the mean gradient of some batches.
     ///
     /// # Errors
-    /// [`TrainError::Diverged`] names the loss that is no number any more; nothing was changed by it.
+    /// [`TrainError::Diverged`] names the loss that is no number any more; the networks are to be thrown away then.
     pub fn step(
         &mut self,
-        batch: &Batch,
+        batches: &[Batch],
         objective: Objective<'_>,
         device: &Device,
-    ) -> Result<Losses, TrainError> {
+    ) -> Result<StepReport, TrainError> {
+        self.discriminator = self.discriminator.take().map(UnetDiscriminator::refresh);
+        let (mut of_g, mut of_d) = (GradientsAccumulator::new(), GradientsAccumulator::new());
+        let mut reports = Vec::with_capacity(batches.len());
+        for batch in batches {
+            let pass = self.pass(batch, objective, 1.0 / batches.len() as f64, device)?;
+            if let Some(gradients) = pass.of_g {
+                of_g.accumulate(&self.generator, gradients);
+            }
+            if let (Some(gradients), Some(discriminator)) = (pass.of_d, &self.discriminator) {
+                of_d.accumulate(discriminator, gradients);
+            }
+            reports.push(pass.report);
+        }
+        let stage = objective.stage;
+        if objective.stage_step >= stage.net_d_init_iters {
+            let pace = objective.pace(stage.optim_g);
+            let generator = self.generator.clone();
+            self.generator = self.optim_g.step(pace, generator, of_g.grads());
+            let decay = ema::decay_at(objective.stage_step, stage.ema_decay);
+            self.ema = ema::follow(self.ema.clone(), &self.generator.valid(), decay);
+        }
+        if let Some(discriminator) = self.discriminator.take() {
+            let pace = objective.pace(stage.optim_d.unwrap_or(stage.optim_g));
+            self.discriminator = Some(self.optim_d.step(pace, discriminator, of_d.grads()));
+        }
+        Ok(StepReport::mean_of(reports))
+    }
+
+    /// Losses and gradients of one batch; changes nothing.
+    fn pass(
+        &self,
+        batch: &Batch,
+        objective: Objective<'_>,
+        share: f64,
+        device: &Device,
+    ) -> Result<Pass, TrainError> {
         let (lr, hr) = tensors(batch, &device.clone().autodiff());
         let stage = objective.stage;
-        let rate = |optim: Optim| {
-            let Optim::Adam { lr, .. } = optim;
-            stage
-                .scheduler
-                .rate(lr, objective.stage_step, stage.total_iter, stage.warmup_iter)
-        };
-        let discriminator = self.discriminator.take().map(UnetDiscriminator::refresh);
-        let real_logits = discriminator.as_ref().map(|d| d.forward(hr.clone()));
-        let fake = self.generator.forward(lr);
+        let real_logits = self.discriminator.as_ref().map(|d| d.forward(hr.clone()));
+        let fake = self.generator.forward(lr.clone());
+        let spread = spread(&fake) / spread(&hr).max(f32::MIN_POSITIVE);
 
-        let frozen = discriminator.clone().map(UnetDiscriminator::no_grad);
-        let sums = generator_losses(&fake, &hr, objective, frozen.as_ref(), real_logits.as_ref());
-        let (total, mut losses) = add_up(sums, batch.number)?;
-        let gradients = GradientsParams::from_grads(total.backward(), &self.generator);
-        self.generator = self
-            .optim_g
-            .step(rate(stage.optim_g), self.generator.clone(), gradients);
-
+        let (mut losses, mut of_g) = (Losses::new(), None);
+        if objective.stage_step >= stage.net_d_init_iters {
+            let sums = self.generator_losses(&fake, &lr, &hr, objective, real_logits.as_ref());
+            let (total, found) = add_up(sums, batch.number)?;
+            of_g = Some(GradientsParams::from_grads(
+                (total * share).backward(),
+                &self.generator,
+            ));
+            losses = found;
+        }
+        let mut of_d = None;
         if let (Some(discriminator), Some(real_logits), Some(gan)) =
-            (discriminator, real_logits, stage.gan_opt)
+            (&self.discriminator, real_logits, stage.gan_opt)
         {
             let fake_logits = discriminator.forward(fake.detach());
-            let sums = discriminator_losses(real_logits, fake_logits, gan.kind);
-            let (total, of_d) = add_up(sums, batch.number)?;
-            let gradients = GradientsParams::from_grads(total.backward(), &discriminator);
-            let rate = rate(stage.optim_d.unwrap_or(stage.optim_g));
-            self.discriminator = Some(self.optim_d.step(rate, discriminator, gradients));
-            losses.extend(of_d);
+            let [of_real, of_fake] = discriminator_losses(gan.kind, real_logits, fake_logits);
+            let (total, found) = add_up(vec![("l_d_real", of_real), ("l_d_fake", of_fake)], batch.number)?;
+            of_d = Some(GradientsParams::from_grads(
+                (total * share).backward(),
+                discriminator,
+            ));
+            losses.extend(found);
         }
-        let decay = ema::decay_at(objective.stage_step, stage.ema_decay);
-        self.ema = ema::follow(self.ema.clone(), &self.generator.valid(), decay);
-        Ok(losses)
+        let report = StepReport { losses, spread };
+        Ok(Pass { of_g, of_d, report })
+    }
+
+    fn generator_losses(
+        &self,
+        fake: &Tensor<4>,
+        lr: &Tensor<4>,
+        hr: &Tensor<4>,
+        objective: Objective<'_>,
+        real_logits: Option<&Tensor<4>>,
+    ) -> Vec<(&'static str, Tensor<1>)> {
+        let (stage, step) = (objective.stage, objective.stage_step);
+        let both = || (fake.clone(), hr.clone());
+        let mut losses = Vec::new();
+        let mut add = |name, ramp: Ramp, loss: &dyn Fn() -> Tensor<1>| {
+            let weight = ramp.at(step);
+            if weight > 0.0 {
+                losses.push((name, loss() * weight));
+            }
+        };
+        if let Some(opt) = stage.pixel_opt {
+            let ((fake, hr), of) = (both(), opt.kind);
+            add("l_g_pix", opt.ramp(), &|| match of {
+                PixelKind::L1 => l1(fake.clone(), hr.clone()),
+                PixelKind::Charbonnier => charbonnier(fake.clone(), hr.clone()),
+            });
+        }
+        if let (Some(opt), Some(vgg)) = (stage.perceptual_opt, objective.vgg) {
+            add("l_g_percep", opt.ramp(), &|| {
+                perceptual(vgg, fake.clone(), hr.clone())
+            });
+        }
+        for loss in &stage.losses {
+            let (name, of) = further_loss(loss.kind);
+            add(name, loss.ramp(), &|| {
+                of(both(), &|| self.ema.forward(lr.clone().inner()).autodiff())
+            });
+        }
+        if let (Some(gan), Some(discriminator), Some(real)) =
+            (stage.gan_opt, &self.discriminator, real_logits)
+        {
+            add("l_g_gan", gan.ramp(), &|| {
+                let frozen = discriminator.clone().no_grad();
+                generator_loss(gan.kind, real.clone(), frozen.forward(fake.clone()))
+            });
+        }
+        losses
     }
 }
 
-/// The moments' decay of an optimiser.
-#[must_use]
-pub fn betas(optim: Optim) -> [f32; 2] {
-    let Optim::Adam { betas, .. } = optim;
-    betas
+type FurtherLoss = fn((Tensor<4>, Tensor<4>), &dyn Fn() -> Tensor<4>) -> Tensor<1>;
+
+/// Name and function of found, wanted, and whatever makes the average's picture.
+fn further_loss(kind: LossKind) -> (&'static str, FurtherLoss) {
+    match kind {
+        LossKind::MsSsim => ("l_g_msssim", |(fake, hr), _| ms_ssim(fake, hr)),
+        LossKind::Ldl => ("l_g_ldl", |(fake, hr), average| ldl(fake, hr, average())),
+        LossKind::Fft => ("l_g_fft", |(fake, hr), _| fft(fake, hr)),
+        LossKind::Colour => ("l_g_color", |(fake, hr), _| low_frequency_colour(fake, hr)),
+    }
+}
+
+/// Standard deviation over everything.
+fn spread(pictures: &Tensor<4>) -> f32 {
+    let pictures = pictures.clone().inner();
+    let mean = pictures.clone().mean();
+    (pictures - mean.reshape([1, 1, 1, 1]))
+        .square()
+        .mean()
+        .sqrt()
+        .into_scalar()
+}
+
+struct Pass {
+    of_g: Option<GradientsParams>,
+    of_d: Option<GradientsParams>,
+    report: StepReport,
 }
 
 /// A discriminator where the stage has one.
@@ -183,49 +347,6 @@ fn tensors(batch: &Batch, device: &Device) -> (Tensor<4>, Tensor<4>) {
         tensor(&batch.lr, batch.lq_size_px),
         tensor(&batch.hr, batch.gt_size_px),
     )
-}
-
-fn generator_losses(
-    fake: &Tensor<4>,
-    hr: &Tensor<4>,
-    objective: Objective<'_>,
-    frozen: Option<&UnetDiscriminator>,
-    real_logits: Option<&Tensor<4>>,
-) -> Vec<(&'static str, Tensor<1>)> {
-    let stage = objective.stage;
-    let mut losses = Vec::new();
-    if let Some(PixelOpt::L1 { loss_weight }) = stage.pixel_opt {
-        losses.push(("l_g_pix", l1(fake.clone(), hr.clone()) * loss_weight));
-    }
-    if let (Some(opt), Some(vgg)) = (stage.perceptual_opt, objective.vgg) {
-        losses.push((
-            "l_g_percep",
-            perceptual(vgg, fake.clone(), hr.clone()) * opt.loss_weight,
-        ));
-    }
-    if let (Some(gan), Some(frozen), Some(real_logits)) = (stage.gan_opt, frozen, real_logits) {
-        let (real, fake) = (real_logits.clone().detach(), frozen.forward(fake.clone()));
-        let loss = match gan.kind {
-            GanKind::Vanilla => says_real(fake),
-            GanKind::Ragan => {
-                (says_fake(relative(real.clone(), fake.clone())) + says_real(relative(fake, real))) / 2.0
-            }
-        };
-        losses.push(("l_g_gan", loss * gan.loss_weight));
-    }
-    losses
-}
-
-/// Each side is compared with the other one held fixed, as BasicSR's two backward passes do.
-fn discriminator_losses(real: Tensor<4>, fake: Tensor<4>, kind: GanKind) -> Vec<(&'static str, Tensor<1>)> {
-    match kind {
-        GanKind::Vanilla => vec![("l_d_real", says_real(real)), ("l_d_fake", says_fake(fake))],
-        GanKind::Ragan => {
-            let of_real = says_real(relative(real.clone(), fake.clone().detach()));
-            let of_fake = says_fake(relative(fake, real.detach()));
-            vec![("l_d_real", of_real / 2.0), ("l_d_fake", of_fake / 2.0)]
-        }
-    }
 }
 
 /// The sum to minimise, and each part on the host. Checked before anything moves.

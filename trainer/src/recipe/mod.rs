@@ -2,14 +2,19 @@
 //! unknown key is refused with the nearest known one, since a misspelt weight would otherwise cost a night of
 //! training.
 
+mod difference;
 mod resolve;
+mod stage;
 
 use std::path::PathBuf;
 
 use remaster_domain::ModelArch;
 use serde::Deserialize;
 
-use crate::schedule::Scheduler;
+pub use difference::differences;
+pub use stage::{
+    GanKind, GanOpt, Loss, LossKind, Optim, OptimKind, PerceptualOpt, PixelKind, PixelOpt, Ramp, Stage,
+};
 
 /// One run but for its data.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -33,6 +38,12 @@ pub struct Recipe {
     /// Stages in order; each starts from the EMA weights of the one before.
     #[serde(rename = "stage")]
     pub stages: Vec<Stage>,
+    /// Mixtures of two stages' weights, made and judged when the last stage has ended.
+    #[serde(default)]
+    pub interpolation: Vec<Interpolation>,
+    /// How it is judged on the way.
+    #[serde(default)]
+    pub val: Val,
     /// What is written.
     #[serde(default)]
     pub logger: Logger,
@@ -135,6 +146,9 @@ pub struct TrainData {
     /// Crops taken from a decoded pair before the next is read.
     #[serde(default = "default_crops_per_pair")]
     pub crops_per_pair: usize,
+    /// Batches whose gradients make one step.
+    #[serde(default = "default_accum_iter")]
+    pub accum_iter: usize,
     /// Batches made ahead.
     #[serde(default = "default_prefetch")]
     pub prefetch: usize,
@@ -144,6 +158,8 @@ pub struct TrainData {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Paths {
+    /// Weights to start the first stage from: .safetensors, .pth or ncnn, of the very network of `[network_g]`.
+    pub pretrain_network_g: Option<PathBuf>,
     /// VGG19 as safetensors with torchvision's keys.
     pub perceptual_weights: Option<PathBuf>,
 }
@@ -158,87 +174,30 @@ pub struct LocalDataset {
     pub store: Option<String>,
 }
 
-/// `[[stage]]`.
+/// `[[interpolation]]`: `(1 - alpha) * from + alpha * to`, parameter by parameter. ESRGAN's way to trade what a GAN
+/// invents for what is there.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Stage {
-    /// Name (`l1`, `gan`); becomes a channel of the season.
+pub struct Interpolation {
+    /// Name; becomes a channel of the season as a stage's does.
     pub name: String,
-    /// Steps.
-    pub total_iter: u64,
-    /// The generator's optimiser.
-    pub optim_g: Optim,
-    /// The discriminator's optimiser; as `optim_g` where left out.
-    pub optim_d: Option<Optim>,
-    /// Learning rate over the stage; constant where left out.
-    #[serde(default)]
-    pub scheduler: Scheduler,
-    /// Steps in which the learning rate rises from 0.
-    #[serde(default)]
-    pub warmup_iter: u64,
-    /// Share of the old weights that the moving average keeps at each step.
-    #[serde(default = "default_ema_decay")]
-    pub ema_decay: f64,
-    /// L1 on pixels.
-    pub pixel_opt: Option<PixelOpt>,
-    /// L1 on VGG19 features; off where there are no weights.
-    pub perceptual_opt: Option<PerceptualOpt>,
-    /// Adversarial loss.
-    pub gan_opt: Option<GanOpt>,
+    /// Stage at 0.
+    pub from: String,
+    /// Stage at 1.
+    pub to: String,
+    /// Where between them.
+    pub alpha: f64,
 }
 
-/// `optim_g`, `optim_d`.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-#[serde(tag = "type", deny_unknown_fields)]
-pub enum Optim {
-    /// Adam (arXiv 1412.6980).
-    Adam {
-        /// Learning rate before the scheduler.
-        lr: f64,
-        /// Decay of the first and second moment.
-        #[serde(default = "default_betas")]
-        betas: [f32; 2],
-    },
-}
-
-/// `pixel_opt`.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-#[serde(tag = "type", deny_unknown_fields)]
-pub enum PixelOpt {
-    /// Mean absolute difference.
-    L1 {
-        /// Weight.
-        loss_weight: f64,
-    },
-}
-
-/// `perceptual_opt`: VGG19's conv5_4 before its ReLU, as in the paper.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PerceptualOpt {
-    /// Weight.
-    pub loss_weight: f64,
-}
-
-/// `gan_opt`.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct GanOpt {
-    /// Which adversarial loss.
-    #[serde(rename = "type")]
-    pub kind: GanKind,
-    /// Weight in the generator's loss; the discriminator's own is 1.
-    pub loss_weight: f64,
-}
-
-/// Which adversarial loss.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum GanKind {
-    /// Relativistic average, ESRGAN's.
-    Ragan,
-    /// Plain cross-entropy, Real-ESRGAN's.
-    Vanilla,
+/// `[val]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Val {
+    /// Steps between validations; 0 validates at the end of each stage alone.
+    pub val_freq: u64,
+    /// Validations without a better Y-PSNR after which a stage ends early; 0 never does. For stages without `gan_opt`,
+    /// whose Y-PSNR falls while they get better to look at.
+    pub early_stop: u64,
 }
 
 /// `[logger]`.
@@ -278,9 +237,6 @@ fn default_crops_per_pair() -> usize {
 fn default_prefetch() -> usize {
     4
 }
-fn default_ema_decay() -> f64 {
-    0.999
-}
-fn default_betas() -> [f32; 2] {
-    [0.9, 0.99]
+fn default_accum_iter() -> usize {
+    1
 }

@@ -2,13 +2,17 @@
 //! data.
 
 use crate::TrainError;
-use crate::recipe::{Recipe, Stage};
+use crate::recipe::{Interpolation, Optim, OptimKind, Recipe, Stage};
 
 /// Ready recipes by name.
-const READY: [(&str, &str); 5] = [
+pub(super) const READY: [(&str, &str); 6] = [
     ("esrgan", include_str!("../../recipes/esrgan.toml")),
     ("esrgan-lite", include_str!("../../recipes/esrgan-lite.toml")),
     ("compact", include_str!("../../recipes/compact.toml")),
+    (
+        "real-esrgan-finetune",
+        include_str!("../../recipes/real-esrgan-finetune.toml"),
+    ),
     ("demo", include_str!("../../recipes/demo.toml")),
     (
         "demo-esrgan-lite",
@@ -93,8 +97,14 @@ impl Recipe {
 
     fn check(&self) -> Result<(), String> {
         let train = &self.datasets.train;
-        if train.batch_size == 0 || train.crops_per_pair == 0 || train.prefetch == 0 {
-            return Err("batch_size, crops_per_pair and prefetch must be at least 1".to_owned());
+        let counts = [
+            train.batch_size,
+            train.crops_per_pair,
+            train.prefetch,
+            train.accum_iter,
+        ];
+        if counts.contains(&0) {
+            return Err("batch_size, crops_per_pair, accum_iter and prefetch must be at least 1".to_owned());
         }
         if train.gt_size.is_some() && train.lq_size.is_some() {
             return Err("datasets.train takes gt_size or lq_size, not both".to_owned());
@@ -106,6 +116,13 @@ impl Recipe {
             self.check_stage(position, stage)
                 .map_err(|text| format!("stage `{}`: {text}", stage.name))?;
         }
+        for (position, mix) in self.interpolation.iter().enumerate() {
+            self.check_interpolation(position, mix)
+                .map_err(|text| format!("interpolation `{}`: {text}", mix.name))?;
+        }
+        if self.val.early_stop > 0 && self.val.val_freq == 0 {
+            return Err("val.early_stop needs val.val_freq".to_owned());
+        }
         let frequencies = [self.logger.print_freq, self.logger.save_checkpoint_freq];
         if frequencies.contains(&0) {
             Err("print_freq and save_checkpoint_freq must be at least 1".to_owned())
@@ -115,10 +132,7 @@ impl Recipe {
     }
 
     fn check_stage(&self, position: usize, stage: &Stage) -> Result<(), String> {
-        let plain = stage.name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-        if stage.name.is_empty() || !plain {
-            return Err("the name may have letters, digits and - only".to_owned());
-        }
+        check_name(&stage.name)?;
         if self.stages[..position]
             .iter()
             .any(|other| other.name == stage.name)
@@ -131,16 +145,83 @@ impl Recipe {
         if stage.gan_opt.is_some() && self.network_d.is_none() {
             return Err("gan_opt needs [network_d]".to_owned());
         }
-        if stage.pixel_opt.is_none() && stage.gan_opt.is_none() {
+        if stage.net_d_init_iters > 0 && stage.gan_opt.is_none() {
+            return Err("net_d_init_iters needs gan_opt".to_owned());
+        }
+        let lasting = [
+            stage.pixel_opt.map(|opt| opt.ramp()),
+            stage.gan_opt.map(|opt| opt.ramp()),
+        ];
+        if !lasting
+            .iter()
+            .flatten()
+            .any(|ramp| ramp.start_iter == 0 && ramp.weight > 0.0)
+        {
             return Err(
-                "needs pixel_opt or gan_opt: perceptual_opt alone is off without its weights".to_owned(),
+                "needs pixel_opt or gan_opt with a weight from its first step on: other losses are off without weights or steer \
+                 only part of a picture"
+                    .to_owned(),
             );
+        }
+        for (name, ramp) in stage.ramps() {
+            if !(ramp.weight.is_finite() && ramp.weight >= 0.0) {
+                return Err(format!(
+                    "loss_weight of {name} is {}, expected 0 or more",
+                    ramp.weight
+                ));
+            }
+        }
+        for optim in [Some(stage.optim_g), stage.optim_d].into_iter().flatten() {
+            check_optim(optim)?;
+        }
+        if stage
+            .grad_clip
+            .is_some_and(|norm| norm <= 0.0 || !norm.is_finite())
+        {
+            return Err("grad_clip must be above 0".to_owned());
         }
         if !(0.0..1.0).contains(&stage.ema_decay) {
             return Err(format!("ema_decay is {}, expected 0 to below 1", stage.ema_decay));
         }
         stage.scheduler.check()
     }
+
+    fn check_interpolation(&self, position: usize, mix: &Interpolation) -> Result<(), String> {
+        check_name(&mix.name)?;
+        let stages = || self.stages.iter().map(|stage| stage.name.as_str());
+        let mut others = stages().chain(self.interpolation[..position].iter().map(|mix| mix.name.as_str()));
+        if others.any(|name| name == mix.name) {
+            return Err("the name is used twice".to_owned());
+        }
+        if let Some(missing) = [&mix.from, &mix.to]
+            .into_iter()
+            .find(|name| !stages().any(|s| s == *name))
+        {
+            return Err(format!("there is no stage `{missing}`"));
+        }
+        if !(0.0..=1.0).contains(&mix.alpha) {
+            return Err(format!("alpha is {}, expected 0 to 1", mix.alpha));
+        }
+        Ok(())
+    }
+}
+
+fn check_name(name: &str) -> Result<(), String> {
+    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    if name.is_empty() || !plain {
+        return Err("the name may have letters, digits and - only".to_owned());
+    }
+    Ok(())
+}
+
+fn check_optim(optim: Optim) -> Result<(), String> {
+    if !(optim.lr.is_finite() && optim.lr >= 0.0) {
+        return Err(format!("lr is {}, expected 0 or more", optim.lr));
+    }
+    if optim.weight_decay != 0.0 && optim.kind == OptimKind::Adam {
+        return Err("weight_decay needs type = \"AdamW\"".to_owned());
+    }
+    Ok(())
 }
 
 fn is_name(text: &str) -> bool {
@@ -194,10 +275,7 @@ mod tests {
             let recipe = Recipe::resolve(name).unwrap();
             assert_eq!(recipe.name, name);
             recipe.lq_size_px(2).unwrap();
-            assert_eq!(
-                recipe.stages.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(),
-                ["l1", "gan"]
-            );
+            assert_eq!(recipe.stages.last().unwrap().name, "gan");
         }
     }
 

@@ -2,6 +2,7 @@
 //! published.
 #![allow(clippy::unwrap_used)]
 
+mod recipes;
 mod season;
 
 use std::collections::BTreeSet;
@@ -116,6 +117,9 @@ async fn plan(season: &Season, recipe_text: &str, resume: Option<Checkpoint>) ->
         checkpoints: season.store.clone(),
         device: device(DeviceKind::default()).unwrap(),
         perceptual_weights: None,
+        pretrained: None,
+        memory_mib: None,
+        look: None,
         resume,
     })
 }
@@ -127,11 +131,19 @@ async fn run(
     drain_at: Option<u64>,
 ) -> (Result<FinishedRun, TrainError>, Watcher) {
     let plan = plan(season, recipe_text, resume).await.unwrap();
+    let watcher = Watcher {
+        drain_at,
+        ..Watcher::default()
+    };
+    watched(plan, watcher).await
+}
+
+async fn train_plan(plan: RunPlan) -> (Result<FinishedRun, TrainError>, Watcher) {
+    watched(plan, Watcher::default()).await
+}
+
+async fn watched(plan: RunPlan, watcher: Watcher) -> (Result<FinishedRun, TrainError>, Watcher) {
     tokio::task::spawn_blocking(move || {
-        let watcher = Watcher {
-            drain_at,
-            ..Watcher::default()
-        };
         let outcome = train(plan, &Handle::current(), &&watcher);
         (outcome, watcher)
     })

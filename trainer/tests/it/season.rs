@@ -158,13 +158,13 @@ fn record(frame: u32) -> PairRecord {
             ty: 0.0,
         },
         colour: ColourTransform::IDENTITY,
+        curves: None,
         field_action: FieldAction::Weave,
         scores: PairScores {
             zncc: 1.0,
             block_zncc_p5: 1.0,
             neighbour_block_zncc_p5: 0.5,
             luma_sd: 20.0,
-            ..PairScores::default()
             ..PairScores::default()
         },
         pict_type: PictType::P,

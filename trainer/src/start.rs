@@ -1,0 +1,113 @@
+//! What a run begins with: the networks, the VGG features, the batches. All that can be wrong with them shows here,
+//! before the first step.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use remaster_domain::Checkpoint;
+use remaster_model::{Generator, Vgg19, decode_safetensors, read_weights, write_state};
+use tracing::info;
+
+use crate::TrainError;
+use crate::checkpoint::{self, RunRecord, Snapshot};
+use crate::data::{BatchStream, CropConfig, StreamConfig};
+use crate::recipe::differences;
+use crate::run::RunPlan;
+use crate::step::Networks;
+
+/// The networks at a checkpoint or, without one, at the start: pretrained where weights are given, else drawn.
+pub(crate) async fn first_snapshot(
+    plan: &RunPlan,
+    from: Option<&Checkpoint>,
+) -> Result<Snapshot, TrainError> {
+    let (identity, recipe, device) = (&plan.identity, &plan.recipe, &plan.device);
+    if let Some(from) = from {
+        info!(step = from.step, checkpoint = from.sha256.short(), "resuming");
+        return checkpoint::resume(&plan.checkpoints, &from.sha256, identity, recipe, device).await;
+    }
+    let mut record = RunRecord::default();
+    let mut networks = Networks::new(&identity.arch, identity.scale, recipe, identity.seed, device)?;
+    if let Some(path) = plan
+        .pretrained
+        .as_ref()
+        .or(recipe.path.pretrain_network_g.as_ref())
+    {
+        networks = networks.with_generator(|generator| pretrained(generator, plan, path))?;
+        record.notes.push(format!("started from {}", path.display()));
+        info!(file = %path.display(), "pretrained weights taken");
+    }
+    Ok(Snapshot {
+        networks,
+        ended: BTreeMap::new(),
+        record,
+    })
+}
+
+fn pretrained(generator: Generator, plan: &RunPlan, path: &std::path::Path) -> Result<Generator, TrainError> {
+    let weights = read_weights(path)?;
+    let (arch, scale) = (&plan.identity.arch, plan.identity.scale);
+    if (&weights.arch, weights.scale) != (arch, scale) {
+        return Err(TrainError::Recipe(format!(
+            "{} is {:?} at {} times, but the run trains {arch:?} at {scale} times: set [network_g] to the file's",
+            path.display(),
+            weights.arch,
+            weights.scale
+        )));
+    }
+    Ok(write_state(generator, &weights.state)?)
+}
+
+/// Says what the recipe changes.
+pub(crate) fn log_differences(recipe: &str) {
+    let (name, lines) = differences(recipe);
+    for line in &lines {
+        info!("recipe: {line}");
+    }
+    info!("recipe: {} differences to the ready recipe `{name}`", lines.len());
+}
+
+/// Batches from a step on; call it inside the runtime.
+pub(crate) fn batches_from(plan: &RunPlan, lq_size_px: u32, step: u64) -> BatchStream {
+    let train = &plan.recipe.datasets.train;
+    let crop = CropConfig {
+        lq_size_px,
+        scale: plan.identity.scale,
+        hflip: train.use_hflip,
+        rotate: train.use_rot,
+    };
+    let config = StreamConfig {
+        seed: plan.identity.seed,
+        crop,
+        batch_size: train.batch_size,
+        crops_per_pair: train.crops_per_pair,
+        prefetch: train.prefetch,
+    };
+    let first = step * train.accum_iter as u64;
+    BatchStream::start(plan.pairs.clone(), Arc::clone(&plan.dataset), config, first)
+}
+
+/// VGG19 where some stage wants it and its weights are there; otherwise a note that says the loss is off.
+pub(crate) fn load_vgg(plan: &RunPlan) -> Result<(Option<Vgg19>, Option<String>), TrainError> {
+    if !plan
+        .recipe
+        .stages
+        .iter()
+        .any(|stage| stage.perceptual_opt.is_some())
+    {
+        return Ok((None, None));
+    }
+    let Some(path) = plan
+        .perceptual_weights
+        .as_ref()
+        .or(plan.recipe.path.perceptual_weights.as_ref())
+    else {
+        let note = "perceptual loss off: no VGG19 weights; give --perceptual-weights FILE.safetensors";
+        return Ok((None, Some(note.to_owned())));
+    };
+    let bytes = std::fs::read(path).map_err(|source| TrainError::File {
+        path: path.clone(),
+        source,
+    })?;
+    let vgg = Vgg19::from_state(&decode_safetensors(&bytes)?, &plan.device.clone().autodiff())?;
+    Ok((Some(vgg), None))
+}

@@ -1,0 +1,189 @@
+//! What a generator is worth on held-out pairs: PSNR and SSIM in RGB and of luma, beside what bicubic would have given,
+//! and pictures to look at. Pixels under a pair's mask do not count.
+
+mod metrics;
+mod pictures;
+
+use remaster_model::{Generator, RgbBatch, upscale_rgb};
+use remaster_store::Store;
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use crate::TrainError;
+use crate::data::Dataset;
+use crate::data::picture::Pair;
+use metrics::score;
+pub use pictures::Grid;
+use pictures::{bicubic, planar};
+
+/// Pairs judged, spread over all that are held out: seconds on two cores, and enough for the second digit.
+const PAIRS_MAX: usize = 12;
+/// Side of the middle part that is judged.
+const SIDE_MAX_PX: usize = 256;
+/// Pairs shown.
+const SHOWN_MAX: usize = 4;
+
+/// Likeness to the wanted pictures, means over pairs. 8 bit, borders of `scale` pixels cropped, as BasicSR does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Scores {
+    /// PSNR over RGB in dB.
+    pub psnr: f64,
+    /// Mean SSIM of the channels.
+    pub ssim: f64,
+    /// PSNR of BT.601 luma in dB.
+    pub psnr_y: f64,
+    /// SSIM of BT.601 luma.
+    pub ssim_y: f64,
+}
+
+/// One validation.
+#[derive(Debug)]
+pub struct Validation {
+    /// The generator's.
+    pub scores: Scores,
+    /// Bicubic's on the same pairs.
+    pub bicubic: Scores,
+    /// Pictures of some of them.
+    pub grid: Grid,
+}
+
+/// Judges a generator; `None` where nothing is held out or nothing of it can be read.
+///
+/// # Errors
+/// [`TrainError::Store`] when the store is away.
+pub async fn validate(
+    generator: &Generator,
+    store: &Store,
+    dataset: &Dataset,
+) -> Result<Option<Validation>, TrainError> {
+    let stride = dataset.held_out.len().div_ceil(PAIRS_MAX).max(1);
+    let scale = dataset.manifest.scale;
+    let mut judged = Vec::new();
+    let mut grid = Grid::default();
+    for at in dataset.held_out.iter().step_by(stride) {
+        let pair = &dataset.pairs[*at];
+        let decoded = match store.read_pair(&pair.shard, &pair.entry).await {
+            Ok(files) => Pair::decode(&files, scale),
+            Err(error) if error.is_retryable() => return Err(error.into()),
+            Err(error) => Err(error.to_string()),
+        };
+        match decoded {
+            Ok(pair) => {
+                let part = Part::of(&pair, scale as usize);
+                let model = part.upscaled(generator)?;
+                let plain = bicubic(&part.lr, part.width_px, part.scale);
+                judged.push([part.score(&model), part.score(&plain)]);
+                if judged.len() <= SHOWN_MAX {
+                    grid.push(&part.lr, [&plain, &model, &part.hr], part.width_px, part.scale);
+                }
+            }
+            Err(reason) => warn!(key = %pair.entry.key, %reason, "held-out pair skipped"),
+        }
+    }
+    let mean = |which: usize| Scores::mean(judged.iter().map(|both| both[which]));
+    Ok((!judged.is_empty()).then(|| Validation {
+        scores: mean(0),
+        bicubic: mean(1),
+        grid,
+    }))
+}
+
+/// Whether the last so many of a stage's scores brought nothing better; never for 0.
+#[must_use]
+pub fn has_stalled(scores: &[f64], patience: u64) -> bool {
+    let patience = patience as usize;
+    let Some(before) = scores
+        .len()
+        .checked_sub(patience)
+        .filter(|before| *before > 0 && patience > 0)
+    else {
+        return false;
+    };
+    let best = |scores: &[f64]| scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    best(&scores[before..]) <= best(&scores[..before])
+}
+
+impl Scores {
+    fn mean(all: impl ExactSizeIterator<Item = Self>) -> Self {
+        let count = all.len().max(1) as f64;
+        all.fold(Self::default(), |sum, one| Self {
+            psnr: sum.psnr + one.psnr / count,
+            ssim: sum.ssim + one.ssim / count,
+            psnr_y: sum.psnr_y + one.psnr_y / count,
+            ssim_y: sum.ssim_y + one.ssim_y / count,
+        })
+    }
+}
+
+/// The middle of a pair as planar floats.
+struct Part {
+    lr: Vec<f32>,
+    hr: Vec<f32>,
+    width_px: usize,
+    height_px: usize,
+    scale: usize,
+    /// HR pixels that count.
+    counts: Vec<bool>,
+}
+
+impl Part {
+    fn of(pair: &Pair, scale: usize) -> Self {
+        let (lr_width, lr_height) = (pair.lr.width_px as usize, pair.lr.height_px as usize);
+        let (width_px, height_px) = (lr_width.min(SIDE_MAX_PX), lr_height.min(SIDE_MAX_PX));
+        let (left, top) = ((lr_width - width_px) / 2, (lr_height - height_px) / 2);
+        let masked = |x: usize, y: usize| {
+            pair.mask.iter().any(|rect| {
+                let (rx, ry) = (rect.x as usize, rect.y as usize);
+                (rx..rx + rect.width as usize).contains(&x) && (ry..ry + rect.height as usize).contains(&y)
+            })
+        };
+        let (hr_width, border) = (width_px * scale, scale);
+        let counts = (0..hr_width * height_px * scale).map(|at| {
+            let (x, y) = (at % hr_width, at / hr_width);
+            let inside =
+                x >= border && y >= border && x + border < hr_width && y + border < height_px * scale;
+            inside && !masked(left + x / scale, top + y / scale)
+        });
+        Self {
+            lr: planar(&pair.lr, left, top, width_px, height_px),
+            hr: planar(
+                &pair.hr,
+                left * scale,
+                top * scale,
+                width_px * scale,
+                height_px * scale,
+            ),
+            width_px,
+            height_px,
+            scale,
+            counts: counts.collect(),
+        }
+    }
+
+    fn upscaled(&self, generator: &Generator) -> Result<Vec<f32>, TrainError> {
+        let batch = RgbBatch {
+            count: 1,
+            height_px: self.height_px,
+            width_px: self.width_px,
+            samples: self.lr.clone(),
+        };
+        Ok(upscale_rgb(generator, batch)?.samples)
+    }
+
+    fn score(&self, found: &[f32]) -> Scores {
+        score(found, &self.hr, self.width_px * self.scale, &self.counts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stage_stalls_when_its_last_scores_are_no_better() {
+        assert!(has_stalled(&[1.0, 3.0, 2.0, 3.0], 2));
+        assert!(!has_stalled(&[1.0, 2.0, 2.0, 3.0], 2));
+        assert!(!has_stalled(&[3.0, 2.0], 2));
+        assert!(!has_stalled(&[3.0, 2.0, 1.0], 0));
+    }
+}

@@ -1,0 +1,147 @@
+//! What a recipe can say: every loss and switch at once, a start from weights, a mixture of stages.
+
+use remaster_model::encode_safetensors;
+use remaster_trainer::TrainError;
+use remaster_trainer::checkpoint::{ended_weights, read};
+
+use super::{Season, TINY_COMPACT, plan, recipe, run};
+
+fn everything() -> String {
+    let stage = r#"
+        warmup_iter = 3
+        grad_clip = 0.5
+        net_d_init_iters = 1
+        losses = [
+            { type = "MSSSIMLoss", loss_weight = 0.5 },
+            { type = "LDLLoss", loss_weight = 1.0, start_iter = 1 },
+            { type = "FFTLoss", loss_weight = 0.1, ramp_iter = 2 },
+            { type = "ColorLoss", loss_weight = 1.0 },
+        ]"#;
+    recipe(TINY_COMPACT, 3, 4)
+        .replace("crops_per_pair = 3", "crops_per_pair = 3\naccum_iter = 2")
+        .replacen(
+            "type = \"Adam\", lr = 5e-3",
+            "type = \"AdamW\", lr = 5e-3, weight_decay = 0.01",
+            1,
+        )
+        .replace("gan_opt =", &format!("{stage}\ngan_opt ="))
+        + "\n[[interpolation]]\nname = \"half\"\nfrom = \"l1\"\nto = \"gan\"\nalpha = 0.5\n"
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_loss_and_switch_at_once_trains_and_resumes_bit_by_bit() {
+    let season = Season::new(24).await;
+    let text = everything();
+    let (straight, _) = run(&season, &text, None, None).await;
+    let straight = straight.unwrap();
+    let (state, tensors) = read(&season.store, &straight.result.checkpoint).await.unwrap();
+    let last = &state.record.history.last().unwrap().losses;
+    for name in [
+        "l_g_pix",
+        "l_g_gan",
+        "l_g_msssim",
+        "l_g_ldl",
+        "l_g_fft",
+        "l_g_color",
+        "l_d_real",
+        "l_d_fake",
+    ] {
+        assert!(
+            last.get(name).is_some_and(|value| value.is_finite()),
+            "{name} in {last:?}"
+        );
+    }
+    let (stopped, watcher) = run(&season, &text, None, Some(4)).await;
+    assert!(matches!(stopped, Err(TrainError::Stopped)));
+    let (resumed, _) = run(&season, &text, Some(watcher.last()), None).await;
+    let (_, other) = read(&season.store, &resumed.unwrap().result.checkpoint)
+        .await
+        .unwrap();
+    assert!(tensors == other, "other weights after a resume");
+
+    let names: Vec<_> = state
+        .record
+        .stages
+        .iter()
+        .map(|stage| stage.stage.as_str())
+        .collect();
+    assert_eq!(names, ["l1", "gan", "half"]);
+    let [l1, gan, half] = ["l1", "gan", "half"].map(|name| ended_weights(&tensors, name));
+    for (key, half) in &half {
+        for (at, value) in half.values.iter().enumerate() {
+            assert!((value - (l1[key].values[at] + gan[key].values[at]) / 2.0).abs() < 1e-6);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_starts_from_given_weights_and_refuses_those_of_another_network() {
+    let season = Season::new(8).await;
+    let text = recipe(TINY_COMPACT, 1, 0);
+    let (first, _) = run(&season, &text, None, None).await;
+    let (_, tensors) = read(&season.store, &first.unwrap().result.checkpoint)
+        .await
+        .unwrap();
+    let weights = ended_weights(&tensors, "l1");
+    let file = season.folder.path().join("start.safetensors");
+    std::fs::write(&file, encode_safetensors(&weights)).unwrap();
+
+    let still = text.replace("lr = 5e-3", "lr = 0.0");
+    let with = |path: &std::path::Path, text: &str| {
+        let paths = format!(
+            "[path]\npretrain_network_g = {:?}\n[network_g]",
+            path.display().to_string()
+        );
+        text.replacen("[network_g]", &paths, 1)
+    };
+    let (started, _) = run(&season, &with(&file, &still), None, None).await;
+    let started = started.unwrap();
+    let (_, tensors) = read(&season.store, &started.result.checkpoint).await.unwrap();
+    let ended = ended_weights(&tensors, "l1");
+    // The average of equal weights rounds in the last bit.
+    let near = |(key, tensor): (&String, &remaster_model::HostTensor)| {
+        let both = tensor.values.iter().zip(&weights[key].values);
+        both.into_iter().all(|(a, b)| (a - b).abs() < 1e-6)
+    };
+    assert!(ended.iter().all(near));
+    assert!(started.record.notes[0].starts_with("started from"));
+
+    let wider = with(&file, &text.replace("num_feat = 6", "num_feat = 8"));
+    let (refused, _) = run(&season, &wider, None, None).await;
+    let error = refused.unwrap_err().to_string();
+    assert!(error.contains("set [network_g] to the file's"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_memory_cannot_hold_is_refused_before_the_first_step() {
+    let season = Season::new(8).await;
+    let text = recipe(TINY_COMPACT, 1, 1);
+    let mut tight = plan(&season, &text, None).await.unwrap();
+    tight.memory_mib = Some(1);
+    let error = super::train_plan(tight).await.0.unwrap_err();
+    assert!(
+        matches!(error, TrainError::TooLarge { .. }) && !error.is_retryable(),
+        "{error}"
+    );
+    let mut roomy = plan(&season, &text, None).await.unwrap();
+    roomy.memory_mib = Some(1 << 20);
+    super::train_plan(roomy).await.0.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_truncated_checkpoint_is_not_taken() {
+    let season = Season::new(8).await;
+    let text = recipe(TINY_COMPACT, 3, 0);
+    let (stopped, watcher) = run(&season, &text, None, Some(2)).await;
+    assert!(stopped.is_err());
+    let key = remaster_store::Key::checkpoint_tensors(&watcher.last().sha256);
+    let path = season.folder.path().join(key.as_str());
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    let (outcome, _) = run(&season, &text, Some(watcher.last()), None).await;
+    let error = outcome.unwrap_err();
+    assert!(
+        matches!(error, TrainError::Store(_)) && !error.is_retryable(),
+        "{error}"
+    );
+}
