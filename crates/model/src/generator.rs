@@ -25,7 +25,15 @@ impl Generator {
     /// # Errors
     /// [`ModelError::Arch`] for sizes that do not exist.
     pub fn new(arch: &ModelArch, scale: u32, seed: u64, device: &Device) -> Result<Self, ModelError> {
-        let mut seeded = Seeded::new(seed, device);
+        Self::build(arch, scale, &mut Seeded::new(seed, device))
+    }
+
+    /// Builds the network with zeros for weights, to be filled.
+    pub(crate) fn blank(arch: &ModelArch, scale: u32, device: &Device) -> Result<Self, ModelError> {
+        Self::build(arch, scale, &mut Seeded::blank(device))
+    }
+
+    fn build(arch: &ModelArch, scale: u32, seeded: &mut Seeded) -> Result<Self, ModelError> {
         match *arch {
             ModelArch::RrdbNet {
                 num_feat,
@@ -39,14 +47,14 @@ impl Generator {
                 unshuffle: unshuffle as usize,
                 scale: scale as usize,
             }
-            .init(&mut seeded)
+            .init(seeded)
             .map(Self::RrdbNet),
             ModelArch::Compact { num_feat, num_conv } => CompactConfig {
                 num_feat: num_feat as usize,
                 num_conv: num_conv as usize,
                 scale: scale as usize,
             }
-            .init(&mut seeded)
+            .init(seeded)
             .map(Self::Compact),
         }
     }

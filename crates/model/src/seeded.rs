@@ -9,7 +9,8 @@ use rand_chacha::ChaCha8Rng;
 /// A source of first weights on one device.
 #[derive(Debug)]
 pub struct Seeded {
-    rng: ChaCha8Rng,
+    /// `None` draws zeros.
+    rng: Option<ChaCha8Rng>,
     device: Device,
 }
 
@@ -18,24 +19,30 @@ impl Seeded {
     #[must_use]
     pub fn new(seed: u64, device: &Device) -> Self {
         Self {
-            rng: ChaCha8Rng::seed_from_u64(seed),
+            rng: Some(ChaCha8Rng::seed_from_u64(seed)),
+            device: device.clone(),
+        }
+    }
+
+    /// Draws nothing: zeros everywhere, for a network that is filled at once. Drawing took most of loading a large one.
+    pub(crate) fn blank(device: &Device) -> Self {
+        Self {
+            rng: None,
             device: device.clone(),
         }
     }
 
     /// Uniform in `-bound..bound`.
     pub(crate) fn uniform<const D: usize>(&mut self, shape: [usize; D], bound: f32) -> Param<Tensor<D>> {
-        let values = (0..shape.iter().product())
-            .map(|_| self.rng.random_range(-1.0f32..1.0) * bound)
-            .collect();
+        let values = self.draw(shape.iter().product(), |rng| {
+            rng.random_range(-1.0f32..1.0) * bound
+        });
         self.param(shape, values)
     }
 
     /// Normal around 0.
     pub(crate) fn normal<const D: usize>(&mut self, shape: [usize; D], deviation: f32) -> Param<Tensor<D>> {
-        let values = (0..shape.iter().product())
-            .map(|_| self.standard_normal() * deviation)
-            .collect();
+        let values = self.draw(shape.iter().product(), |rng| standard_normal(rng) * deviation);
         self.param(shape, values)
     }
 
@@ -46,7 +53,7 @@ impl Seeded {
 
     /// A vector of length 1 in a random direction that no gradient changes.
     pub(crate) fn direction(&mut self, len: usize) -> Param<Tensor<1>> {
-        let drawn: Vec<f32> = (0..len).map(|_| self.standard_normal()).collect();
+        let drawn = self.draw(len, standard_normal);
         let length = drawn
             .iter()
             .map(|x| x * x)
@@ -57,10 +64,11 @@ impl Seeded {
         self.param([len], values).set_require_grad(false)
     }
 
-    /// Box-Muller; the second value is dropped for simplicity, first weights are drawn once.
-    fn standard_normal(&mut self) -> f32 {
-        let radius = (-2.0 * self.rng.random_range(f32::MIN_POSITIVE..1.0).ln()).sqrt();
-        radius * (std::f32::consts::TAU * self.rng.random_range(0.0f32..1.0)).cos()
+    fn draw(&mut self, len: usize, one: impl Fn(&mut ChaCha8Rng) -> f32) -> Vec<f32> {
+        match &mut self.rng {
+            Some(rng) => (0..len).map(|_| one(rng)).collect(),
+            None => vec![0.0; len],
+        }
     }
 
     fn param<const D: usize>(&self, shape: [usize; D], values: Vec<f32>) -> Param<Tensor<D>> {
@@ -72,4 +80,10 @@ impl Seeded {
         };
         Param::initialized(ParamId::new(), tensor)
     }
+}
+
+/// Box-Muller; the second value is dropped for simplicity, first weights are drawn once.
+fn standard_normal(rng: &mut ChaCha8Rng) -> f32 {
+    let radius = (-2.0 * rng.random_range(f32::MIN_POSITIVE..1.0).ln()).sqrt();
+    radius * (std::f32::consts::TAU * rng.random_range(0.0f32..1.0)).cos()
 }

@@ -59,7 +59,7 @@ pub fn fill_model(
     device: &Device,
 ) -> Result<Generator, ModelError> {
     check_size(arch, scale, state)?;
-    write_state(Generator::new(arch, scale, 0, device)?, state)
+    write_state(Generator::blank(arch, scale, device)?, state)
 }
 
 /// Refuses a network far larger than its weights, before memory is asked for it: the numbers of blocks and features
