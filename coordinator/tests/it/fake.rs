@@ -176,6 +176,7 @@ fn align() -> AlignResult {
                 ty: 0.0,
             },
             colour: ColourTransform::IDENTITY,
+            curves: None,
             active: ActiveArea {
                 x: 0,
                 y: 0,

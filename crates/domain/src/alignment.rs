@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ColourTransform, FrameRange, IndexedSource};
+use crate::{ColourCurves, ColourTransform, FrameRange, IndexedSource};
 
 /// On whose pixels the pairs lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +66,9 @@ pub struct Alignment {
     pub transform: Transform,
     /// Moves HD colours to SD colours.
     pub colour: ColourTransform,
+    /// What the matrix cannot say of it, where curves fit frames better that they were not fitted to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub curves: Option<ColourCurves>,
     /// SD pixels that carry picture.
     pub active: ActiveArea,
 }

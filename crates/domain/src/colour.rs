@@ -9,6 +9,13 @@ const DETERMINANT_MIN: f64 = 1e-6;
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ColourTransform(pub [[f64; 4]; 3]);
 
+/// Knots of a colour curve: a step of 16 levels, wide enough to be filled by the blocks of two dozen frames.
+pub const CURVE_KNOTS: usize = 17;
+
+/// One rising curve for each channel, applied after the matrix: its values at even steps from 0 to 1, straight in between.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ColourCurves(pub [[f64; CURVE_KNOTS]; 3]);
+
 impl ColourTransform {
     /// Changes nothing.
     pub const IDENTITY: Self = Self([[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]]);

@@ -23,7 +23,7 @@ mod upscale;
 
 pub use alignment::{ActiveArea, Alignment, EpisodeSpan, Lattice, PairChoice, PathSegment, Transform};
 pub use card::{InputColour, ModelArch, ModelCard, StageMetrics};
-pub use colour::ColourTransform;
+pub use colour::{CURVE_KNOTS, ColourCurves, ColourTransform};
 pub use hash::{ContentHash, ContentHasher};
 pub use ids::{EpisodeId, IdError, JobId, LeaseToken, RunId, SeasonId, SessionId, TaskId, WorkerId};
 pub use index::{

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ActiveArea, ColourTransform, ContentHash, EpisodeId, Lattice, PictType, Rational, Transform};
+use crate::{
+    ActiveArea, ColourCurves, ColourTransform, ContentHash, EpisodeId, Lattice, PictType, Rational, Transform,
+};
 
 /// What was done with the fields of the SD frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +100,9 @@ pub struct PairRecord {
     pub transform: Transform,
     /// Colour change that the HR image went through.
     pub colour: ColourTransform,
+    /// Curves that it went through after that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub curves: Option<ColourCurves>,
     /// What was done with the fields.
     pub field_action: FieldAction,
     /// What the gates measured.

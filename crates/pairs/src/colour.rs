@@ -152,10 +152,15 @@ fn weighted_fit(samples: &[ColourSample], weights: &[f64]) -> Option<ColourTrans
     Some(ColourTransform(rows.map(|row| [row[0], row[1], row[2], row[3]])))
 }
 
+/// A colour after a transform.
+pub(crate) fn transformed(transform: &ColourTransform, colour: [f32; 3]) -> [f64; 3] {
+    let from = extended(colour);
+    transform.0.map(|row| Vector4::from(row).dot(&from))
+}
+
 fn worst_error(transform: &ColourTransform, sample: &ColourSample) -> f64 {
-    let from = extended(sample.from);
-    let rows = transform.0.iter().zip(sample.to);
-    let errors = rows.map(|(row, to)| (Vector4::from(*row).dot(&from) - f64::from(to)).abs());
+    let pairs = transformed(transform, sample.from).into_iter().zip(sample.to);
+    let errors = pairs.map(|(from, to)| (from - f64::from(to)).abs());
     errors.fold(0.0, f64::max)
 }
 

@@ -12,6 +12,7 @@
 mod active;
 mod choose;
 mod colour;
+mod curves;
 mod fields;
 mod foreign;
 mod gates;
@@ -32,6 +33,7 @@ mod warp;
 
 pub use choose::{ChooseInput, PAIRS_PER_SHARD, choose_frames};
 pub use colour::{ColourResidual, ColourSample, apply_colour, colour_residual, colour_samples, fit_colour};
+pub use curves::{apply_curves, curve_residual, fit_curves};
 pub use fields::{FieldShares, Reweave, field_shares};
 pub use gates::{Candidate, Gate, GateLimits, Verdict, judge_pair};
 pub use likeness::{Sketch, likeness};

@@ -206,6 +206,7 @@ mod tests {
                 ty: -2.0,
             },
             colour: ColourTransform::IDENTITY,
+            curves: None,
             active: ActiveArea {
                 x: 0,
                 y: 1,

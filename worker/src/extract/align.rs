@@ -4,12 +4,12 @@
 //! extracted, so they have the same bytes however many workers make them.
 
 use remaster_domain::{
-    ActiveArea, AlignResult, AlignSpec, Alignment, ColourTransform, EpisodeId, Lattice, PairChoice,
-    TaskResult,
+    ActiveArea, AlignResult, AlignSpec, Alignment, ColourCurves, ColourTransform, EpisodeId, Lattice,
+    PairChoice, TaskResult,
 };
 use remaster_pairs::{
-    ChooseInput, PathConfig, Refusal, Registration, Rgb, Thumbs, align_path, choose_frames, colour_residual,
-    colour_samples, fit_colour, solve_transform, warp_hd_to_sd_lattice,
+    ChooseInput, PathConfig, Refusal, Registration, Rgb, Thumbs, align_path, choose_frames, colour_samples,
+    curve_residual, fit_colour, fit_curves, solve_transform, warp_hd_to_sd_lattice,
 };
 use remaster_proto::Completion;
 
@@ -81,7 +81,7 @@ pub(crate) fn align(
     monitor.report(0, 0, "laying one picture over the other");
     let registration = register(&frames, sd, hd).map_err(refused)?;
     monitor.check()?;
-    let colour = colour_between(&frames, sd, hd, &registration);
+    let (colour, curves) = colour_between(&frames, sd, hd, &registration);
     let input = ChooseInput {
         segments: &segments,
         sd: &sd_thumbs,
@@ -106,6 +106,7 @@ pub(crate) fn align(
         segments,
         transform: registration.transform,
         colour,
+        curves,
         active: registration.active,
     };
     Ok(AlignResult { alignment, shards })
@@ -151,7 +152,7 @@ fn colour_between(
     sd: &Disc,
     hd: &Disc,
     registration: &Registration,
-) -> ColourTransform {
+) -> (ColourTransform, Option<ColourCurves>) {
     let active = registration.active;
     let samples: Vec<_> = frames
         .iter()
@@ -167,16 +168,18 @@ fn colour_between(
             samples = samples.len(),
             "too few flat blocks to fit colours, they are left as they are"
         );
-        return ColourTransform::IDENTITY;
+        return (ColourTransform::IDENTITY, None);
     };
-    let residual = colour_residual(&fit, &samples);
+    let curves = fit_curves(&samples, &fit);
+    let residual = curve_residual(&fit, curves.as_ref(), &samples);
     tracing::info!(
         median = residual.median,
         p95 = residual.p95,
         samples = samples.len(),
+        curves = curves.is_some(),
         "colours fitted"
     );
-    fit
+    (fit, curves)
 }
 
 /// The pixels of an SD frame that carry picture, untouched.

@@ -3,8 +3,8 @@
 use remaster_domain::{Alignment, EpisodeId, FieldAction, PairRecord, PairScores};
 use remaster_media::YuvFrame;
 use remaster_pairs::{
-    Candidate, Gate, GateLimits, Plane, Reweave, Rgb, Verdict, apply_colour, field_shares, judge_pair,
-    warp_hd_to_sd_lattice, warp_luma_to_sd_lattice,
+    Candidate, Gate, GateLimits, Plane, Reweave, Rgb, Verdict, apply_colour, apply_curves, field_shares,
+    judge_pair, warp_hd_to_sd_lattice, warp_luma_to_sd_lattice,
 };
 use remaster_store::PairFiles;
 
@@ -30,12 +30,20 @@ impl PairMaker<'_> {
         let Alignment {
             transform,
             colour,
+            curves,
             active,
             scale,
             ..
         } = self.alignment;
         let hd: Vec<Rgb> = frames.hd.iter().map(|hd| rgb_of(hd, self.hd.colour)).collect();
-        let luma = |hd: &Rgb| warp_luma_to_sd_lattice(&hd.luma_after(colour), transform, *active);
+        let luma = |hd: &Rgb| {
+            // Curves bend, so they need the colours themselves; a matrix goes through the weights of luma.
+            let luma = match curves {
+                Some(curves) => apply_curves(curves, apply_colour(colour, hd)).luma(),
+                None => hd.luma_after(colour),
+            };
+            warp_luma_to_sd_lattice(&luma, transform, *active)
+        };
         let hd_luma: Vec<Plane> = hd.iter().map(luma).collect();
         let [before, own, after] = hd_luma.as_slice() else {
             unreachable!("a pair is read with one neighbour on either side");
@@ -43,7 +51,11 @@ impl PairMaker<'_> {
         let hd_luma = [before, own, after];
         let (lr, field_action) = self.lr_in_field_order(frames, hd_luma);
         let warped = warp_hd_to_sd_lattice(&hd[1], transform, *active, *scale);
-        let hr = apply_colour(colour, &warped);
+        let moved = apply_colour(colour, &warped);
+        let hr = match curves {
+            Some(curves) => apply_curves(curves, moved),
+            None => moved,
+        };
         let candidate = Candidate {
             lr: &lr,
             hr: &hr,
@@ -115,6 +127,7 @@ impl PairMaker<'_> {
             mask: Vec::new(),
             transform: alignment.transform,
             colour: alignment.colour,
+            curves: alignment.curves,
             field_action: FieldAction::Weave,
             scores,
             pict_type: sd_frame.pict_type,
