@@ -6,10 +6,11 @@
 #   make check   format, lints, layering, unused dependencies
 #   make bench   the figures, side by side with peers
 #   make bench-pairs   wrong pairs, lost shots, misplaced corners on discs whose truth is known: half an hour on two cores
+#   make bench-upscale   upscaling beside a PyTorch loop and ncnn, which are fetched: frames a second, what reuse saves
 #   make bench-trainer   the trainer beside PyTorch, which is fetched: losses, steps a second
 NETWORK ?= compact
 
-.PHONY: setup build demo test check bench bench-pairs bench-trainer
+.PHONY: setup build demo test check bench bench-pairs bench-upscale bench-trainer
 
 setup:
 	@bash deploy/setup.sh
@@ -33,6 +34,9 @@ bench: build
 
 bench-pairs: build
 	cargo run -p remaster-bench -- pairs
+
+bench-upscale: build
+	python3 bench/python/bench_upscale.py
 
 bench-trainer: build
 	cargo run -p remaster-bench -- trainer
