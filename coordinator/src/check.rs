@@ -89,8 +89,9 @@ pub fn check_result(spec: &TaskSpec, result: &TaskResult) -> Result<(), String> 
             Err("the segment shows other frames than were asked for".to_owned())
         }
         (TaskSpec::Assemble(spec), TaskResult::Assemble(result))
-            if spec.sd.frame_count != result.frame_count =>
+            if result.frame_count == 0 || result.frame_count > spec.sd.frame_count =>
         {
+            // Telecined film has fewer frames than its source; the worker has counted them against its output list.
             let (made, asked) = (result.frame_count, spec.sd.frame_count);
             Err(format!("the episode has {made} frames, its source {asked}"))
         }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use remaster_domain::{ContentHash, DatasetManifest, Episode, JobSpec, ModelCard, SeasonId, TaskResult};
+use remaster_domain::{
+    Container, ContentHash, DatasetManifest, Episode, JobSpec, ModelCard, SeasonId, TaskResult,
+};
 use remaster_proto::{from_json, pb};
 use remaster_service::CliError;
 use remaster_store::{Key, Store};
@@ -26,6 +28,8 @@ pub(crate) struct ReportData {
     pub(crate) yields: Vec<YieldRow>,
     pub(crate) training: Option<Training>,
     pub(crate) models: Vec<ModelRow>,
+    /// Kind of the output files.
+    pub(crate) container: Container,
     pub(crate) outputs: Vec<OutputRow>,
     pub(crate) dead: Vec<String>,
     pub(crate) episodes: Vec<Episode>,
@@ -141,6 +145,7 @@ fn head(job: &JobView, spec: JobSpec, now_ms: i64) -> ReportData {
         yields: Vec::new(),
         training: None,
         models: Vec::new(),
+        container: spec.season.settings.container,
         outputs: Vec::new(),
         dead: crate::jobs::dead_lines(job),
         episodes: spec.season.episodes,
@@ -193,7 +198,7 @@ async fn take(data: &mut ReportData, store: &Store, name: &str, result: TaskResu
             }
         }
         TaskResult::Assemble(done) => {
-            let key = format!("outputs/{}/{episode}.mkv", data.season);
+            let key = format!("outputs/{}/{episode}.{}", data.season, data.container.extension());
             data.outputs.push(OutputRow {
                 episode,
                 key,

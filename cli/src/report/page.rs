@@ -217,6 +217,7 @@ mod tests {
                 notes: vec!["perceptual loss off: <no weights>".to_owned()],
             }),
             models: Vec::new(),
+            container: remaster_domain::Container::Mkv,
             outputs: vec![OutputRow {
                 episode: "ep1".to_owned(),
                 key: "outputs/demo/ep1.mkv".to_owned(),

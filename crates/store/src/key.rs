@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use remaster_domain::{ContentHash, EpisodeId, RunId, SeasonId};
+use remaster_domain::{Container, ContentHash, EpisodeId, RunId, SeasonId};
 
 use crate::StoreError;
 
@@ -99,7 +99,13 @@ impl Key {
     /// `outputs/<season>/<episode>.mkv`.
     #[must_use]
     pub fn output(season: &SeasonId, episode: &EpisodeId) -> Self {
-        Self(format!("outputs/{season}/{episode}.mkv"))
+        Self::output_in(season, episode, Container::Mkv)
+    }
+
+    /// `outputs/<season>/<episode>.<ending of the container>`.
+    #[must_use]
+    pub fn output_in(season: &SeasonId, episode: &EpisodeId, container: Container) -> Self {
+        Self(format!("outputs/{season}/{episode}.{}", container.extension()))
     }
 
     /// The key as text.

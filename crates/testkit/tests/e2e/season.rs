@@ -163,9 +163,10 @@ fn check_season(cluster: &Cluster, job: &str, discs: &Discs) {
         );
         assert_eq!(
             video_field(&made, "width,height"),
-            "960,768",
-            "{episode}: twice the DVD's pixels"
+            "1366,768",
+            "{episode}: twice the DVD's lines, its 64:45 pixels made square"
         );
+        assert_eq!(video_field(&made, "sample_aspect_ratio"), "1:1");
         assert_eq!(video_field(&made, "pix_fmt"), "yuv420p10le");
         assert_eq!(
             video_field(&made, "color_range,color_space,color_primaries"),
