@@ -39,4 +39,4 @@ bench-upscale: build
 	python3 bench/python/bench_upscale.py
 
 bench-trainer: build
-	cargo run -p remaster-bench -- trainer
+	OMP_WAIT_POLICY=passive cargo run -p remaster-bench -- trainer
