@@ -13,6 +13,8 @@ use remaster_domain::{Encoder, Rational, UpscaleSettings};
 
 use crate::child::{Args, Program, Running, run};
 use crate::matroska::PacketFile;
+use crate::thumbnail::{THUMB_BYTES, thumbnail};
+use crate::verify::verify_pictures;
 use crate::{Chroma, MediaError, YuvFrame};
 
 /// libx264's output depends on its thread count, so all machines use this one.
@@ -44,7 +46,8 @@ pub struct SegmentEncoder {
     format: SegmentFormat,
     running: Running,
     pipe: Option<ChildStdin>,
-    pushed: u32,
+    /// Thumbnails of the frames pushed, one after the other.
+    thumbs: Vec<u8>,
     finished: bool,
     bytes: Vec<u8>,
 }
@@ -70,7 +73,7 @@ impl SegmentEncoder {
             format,
             running,
             pipe,
-            pushed: 0,
+            thumbs: Vec::new(),
             finished: false,
             bytes: Vec::new(),
         })
@@ -92,7 +95,7 @@ impl SegmentEncoder {
         frame.write_raw(&mut self.bytes);
         let written = self.pipe.as_mut().map(|pipe| pipe.write_all(&self.bytes));
         if matches!(written, Some(Ok(()))) {
-            self.pushed += 1;
+            self.thumbs.extend(thumbnail(frame));
             return Ok(());
         }
         self.pipe = None;
@@ -100,7 +103,8 @@ impl SegmentEncoder {
         Err(self.failed(messages))
     }
 
-    /// Ends the segment, checks it, and makes it durable. Gives the number of frames in it.
+    /// Ends the segment, decodes it and compares every picture with the one pushed, and makes it durable. Gives the number
+    /// of frames in it.
     ///
     /// # Errors
     /// An encoder that failed, or a file that does not hold the frames pushed.
@@ -117,21 +121,19 @@ impl SegmentEncoder {
         let packets = PacketFile::open(&self.out)
             .map_err(|error| verify(error.to_string()))?
             .packets;
-        if packets.len() != self.pushed as usize {
-            return Err(verify(format!(
-                "{} packets for {} frames",
-                packets.len(),
-                self.pushed
-            )));
+        let pushed = self.thumbs.len() / THUMB_BYTES;
+        if packets.len() != pushed {
+            return Err(verify(format!("{} packets for {pushed} frames", packets.len())));
         }
         if !packets.first().is_some_and(|packet| packet.key) {
             return Err(verify("it does not start with a key frame".to_owned()));
         }
+        verify_pictures(&self.out, &self.thumbs)?;
         File::open(&self.out)
             .and_then(|file| file.sync_all())
             .map_err(MediaError::io(&self.out))?;
         self.finished = true;
-        Ok(self.pushed)
+        Ok(pushed as u32)
     }
 
     fn failed(&self, detail: String) -> MediaError {

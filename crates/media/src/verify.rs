@@ -1,19 +1,71 @@
-//! Reads an assembled file back and compares it with what was asked for, before it gets its name.
+//! Reads segments and assembled files back and compares them with what was asked for, before they count.
 //!
 //! ffprobe reads every packet of both files here: a lost audio track must not be found by the person who watches.
 
 use std::path::Path;
 
+use remaster_domain::{THUMB_HEIGHT_PX, THUMB_WIDTH_PX};
 use serde::Deserialize;
 
-use crate::child::{Args, Program, run_until};
+use crate::child::{Args, Program, run, run_until};
 use crate::mux::StreamPlan;
+use crate::thumbnail::THUMB_BYTES;
 use crate::{MediaError, StreamKind};
 
 /// Matroska's clock ticks in milliseconds, and MP4's tracks are written from it.
 const PTS_TOLERANCE_MS: i64 = 1;
+/// A picture that differs by more from the one encoded, in mean levels of its thumbnail, is another one or broken: even
+/// crf 51 stays below.
+const PICTURE_LEVELS_MAX: f64 = 12.0;
 /// Sound packets that a muxer may drop at the ends (one that is cut in half, one before time zero).
 const AUDIO_PACKETS_SLACK: u64 = 2;
+
+/// Decodes a segment and compares it, scaled down, with what was given to the encoder: thumbnails one after the other.
+pub(crate) fn verify_pictures(segment: &Path, thumbs: &[u8]) -> Result<(), MediaError> {
+    let fail = |detail: String| MediaError::Verify {
+        path: segment.to_owned(),
+        detail,
+    };
+    let filters = format!(
+        "format=yuv420p,extractplanes=y,\
+         scale={THUMB_WIDTH_PX}:{THUMB_HEIGHT_PX}:flags=area:in_range=full:out_range=full,format=gray"
+    );
+    let mut args = Args::new(Program::Ffmpeg, "error");
+    // A damaged packet ends the decoding instead of being painted over, or at least is complained about.
+    args.add(&["-xerror", "-err_detect", "explode"]).input(segment);
+    args.add(&[
+        "-fps_mode",
+        "passthrough",
+        "-vf",
+        &filters,
+        "-f",
+        "rawvideo",
+        "pipe:1",
+    ]);
+    let decoded = run(Program::Ffmpeg, &args)?;
+    if !decoded.success || !decoded.messages.is_empty() {
+        return Err(fail(format!("it cannot be decoded: {}", decoded.messages)));
+    }
+    let (found, pushed) = (decoded.stdout.len() / THUMB_BYTES, thumbs.len() / THUMB_BYTES);
+    if decoded.stdout.len() != thumbs.len() {
+        return Err(fail(format!("{found} of {pushed} frames can be decoded")));
+    }
+    let pairs = decoded.stdout.chunks(THUMB_BYTES).zip(thumbs.chunks(THUMB_BYTES));
+    for (number, (found, pushed)) in pairs.enumerate() {
+        let sum: u32 = found
+            .iter()
+            .zip(pushed)
+            .map(|(&a, &b)| u32::from(a.abs_diff(b)))
+            .sum();
+        let off = f64::from(sum) / THUMB_BYTES as f64;
+        if off > PICTURE_LEVELS_MAX {
+            return Err(fail(format!(
+                "picture {number} is {off:.1} levels off what was given to the encoder"
+            )));
+        }
+    }
+    Ok(())
+}
 
 /// Checks the file against the output list's timestamps and the streams that were to go along.
 pub(crate) fn verify(
@@ -169,6 +221,7 @@ fn ask(args: &Args, path: &Path, stop: &dyn Fn() -> bool) -> Result<Vec<u8>, Med
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -182,5 +235,29 @@ mod tests {
     fn a_common_shift_later_is_allowed_and_an_earlier_one_is_not() {
         assert_eq!(check_timestamps(&[21, 63, 104], &[0, 42, 83]), Ok(()));
         assert!(check_timestamps(&[0, 42, 83], &[540, 582, 623]).is_err());
+    }
+
+    #[test]
+    fn a_segment_that_is_damaged_or_shows_something_else_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let segment = folder.path().join("segment.mkv");
+        let mut args = Args::new(Program::Ffmpeg, "error");
+        args.add(&["-f", "lavfi", "-i", "color=gray:s=128x72:r=25", "-frames:v", "3"]);
+        args.add(&["-c:v", "ffv1", "-level", "3", "-g", "1", "-slicecrc", "1", "-y"]);
+        args.file(&segment);
+        assert!(run(Program::Ffmpeg, &args).unwrap().success);
+        let grey = vec![126; 3 * THUMB_BYTES];
+        verify_pictures(&segment, &grey).unwrap();
+        let mut other = grey.clone();
+        other[THUMB_BYTES..2 * THUMB_BYTES].fill(180);
+        for (thumbs, reason) in [(&other[..], "picture 1"), (&grey[THUMB_BYTES..], "3 of 2")] {
+            let error = verify_pictures(&segment, thumbs).unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
+        }
+        let mut bytes = std::fs::read(&segment).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle..middle + 8].fill(0x55);
+        std::fs::write(&segment, bytes).unwrap();
+        assert!(verify_pictures(&segment, &grey).is_err());
     }
 }

@@ -186,3 +186,20 @@ fn software_encoders_are_there_and_hardware_is_tried_before_it_is_believed() {
         }
     }
 }
+
+#[test]
+fn the_lowest_quality_still_passes_for_the_same_picture() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("segment.mkv");
+    for encoder in [Encoder::X264, Encoder::X265] {
+        let lowest = UpscaleSettings {
+            crf: 51,
+            ..settings(encoder)
+        };
+        let mut segment = SegmentEncoder::open(&path, format(), &lowest).unwrap();
+        for number in 0..5 {
+            segment.push(&bars(number)).unwrap();
+        }
+        assert_eq!(segment.finish().unwrap(), 5);
+    }
+}

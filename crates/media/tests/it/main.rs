@@ -6,6 +6,7 @@
 
 mod assembling;
 mod bad_input;
+mod colour;
 mod encoding;
 mod fields;
 mod fixture;
