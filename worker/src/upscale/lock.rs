@@ -29,7 +29,13 @@ mod tests {
     #[test]
     fn a_tint_goes_and_the_drawing_stays() {
         let drawn = |side: usize, tint: f32| {
-            let value = |i: usize| 0.4 + if (i % side + i / side) % 2 == 0 { 0.1 } else { -0.1 } + tint;
+            let value = |i: usize| {
+                0.4 + if (i % side + i / side).is_multiple_of(2) {
+                    0.1
+                } else {
+                    -0.1
+                } + tint
+            };
             Rgb::new(side, side, (0..3 * side * side).map(value).collect())
         };
         let held = hold_colours(&drawn(SIDE_PX, 0.0), drawn(2 * SIDE_PX, 0.07));

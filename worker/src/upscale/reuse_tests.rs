@@ -58,7 +58,11 @@ fn picture(x: usize, noise: f32) -> Rgb {
         let in_square = (x..x + 10).contains(&column) && (40..50).contains(&row);
         ((column * 31 + row * 17) % 64) as f32 / 128.0
             + if in_square { 0.4 } else { 0.0 }
-            + if (i * 13 + x) % 5 == 0 { noise } else { 0.0 }
+            + if (i * 13 + x).is_multiple_of(5) {
+                noise
+            } else {
+                0.0
+            }
     };
     Rgb::new(SIDE_PX, SIDE_PX, (0..3 * SIDE_PX * SIDE_PX).map(value).collect())
 }
