@@ -14,6 +14,7 @@ pub mod ema;
 mod error;
 pub mod events;
 pub mod guard;
+pub mod kept;
 pub mod lease;
 pub mod local;
 pub mod look;

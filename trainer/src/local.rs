@@ -14,12 +14,10 @@ use tracing::info;
 use crate::TrainError;
 use crate::checkpoint::RunIdentity;
 use crate::data::Dataset;
+use crate::kept::Kept;
 use crate::publish::{Publication, publish, seen_in_pairs};
 use crate::recipe::Recipe;
 use crate::run::{Observer, RunPlan, Wish, train};
-
-/// Names the last checkpoint of the folder.
-const LATEST_FILE: &str = "latest.json";
 
 /// What a person gave on the command line.
 #[derive(Debug, Clone)]
@@ -59,7 +57,7 @@ pub async fn train_locally(local: LocalRun) -> Result<PublishResult, TrainError>
     );
     let outputs = plan.checkpoints.clone();
     let observer = Local {
-        latest: local.out.join(LATEST_FILE),
+        kept: kept(&local, &plan.recipe),
         shutdown: local.shutdown.clone(),
     };
     let runtime = Handle::current();
@@ -114,19 +112,25 @@ async fn plan(local: &LocalRun) -> Result<RunPlan, TrainError> {
         scale,
         seed: recipe.manual_seed.unwrap_or(0),
     };
+    let checkpoints = Store::open(&folder_url(&local.out)?)?;
+    let resume = kept(local, &recipe).newest_whole(&checkpoints).await?;
     Ok(RunPlan {
         identity,
         recipe,
         dataset: Arc::new(dataset),
         pairs,
-        checkpoints: Store::open(&folder_url(&local.out)?)?,
+        checkpoints,
         device: local.device.clone(),
         perceptual_weights: local.perceptual_weights.clone(),
         pretrained: local.pretrained.clone(),
         memory_mib: local.memory_mib,
         look: Some(local.out.clone()),
-        resume: latest(&local.out.join(LATEST_FILE))?,
+        resume,
     })
+}
+
+fn kept(local: &LocalRun, recipe: &Recipe) -> Kept {
+    Kept::of(&local.out, recipe.logger.keep_checkpoints)
 }
 
 /// The recipe's text and the folder that its paths are relative to.
@@ -160,16 +164,6 @@ fn run_id(name: &str) -> RunId {
         .unwrap_or_else(|_| "run".parse().expect("letters only"))
 }
 
-fn latest(path: &Path) -> Result<Option<Checkpoint>, TrainError> {
-    match std::fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|error| TrainError::Checkpoint(format!("list {}: {error}", path.display()))),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(at(path)(error)),
-    }
-}
-
 fn at(path: &Path) -> impl FnOnce(std::io::Error) -> TrainError {
     let path = path.to_owned();
     move |source| TrainError::File { path, source }
@@ -177,7 +171,7 @@ fn at(path: &Path) -> impl FnOnce(std::io::Error) -> TrainError {
 
 /// A person asked for the run.
 struct Local {
-    latest: PathBuf,
+    kept: Kept,
     shutdown: CancellationToken,
 }
 
@@ -193,10 +187,6 @@ impl Observer for Local {
     fn report(&self, _done: u64, _total: u64, _note: &str) {}
 
     fn record(&self, checkpoint: &Checkpoint, _objects: &[OutputObject]) -> Result<(), TrainError> {
-        let json = serde_json::to_vec(checkpoint).expect("a checkpoint is plain data");
-        // Beside it first: a crash leaves the old list or the new one, never half of it.
-        let aside = self.latest.with_extension("part");
-        std::fs::write(&aside, json).map_err(at(&aside))?;
-        std::fs::rename(&aside, &self.latest).map_err(at(&self.latest))
+        self.kept.add(checkpoint)
     }
 }

@@ -210,6 +210,8 @@ pub struct Logger {
     pub save_checkpoint_freq: u64,
     /// Seconds after which a checkpoint is due in any case: what a lost trainer costs at most.
     pub save_checkpoint_seconds: u64,
+    /// Checkpoints that a local run keeps.
+    pub keep_checkpoints: usize,
 }
 
 impl Default for Logger {
@@ -218,6 +220,7 @@ impl Default for Logger {
             print_freq: 100,
             save_checkpoint_freq: 5_000,
             save_checkpoint_seconds: 600,
+            keep_checkpoints: 3,
         }
     }
 }

@@ -123,9 +123,9 @@ impl Recipe {
         if self.val.early_stop > 0 && self.val.val_freq == 0 {
             return Err("val.early_stop needs val.val_freq".to_owned());
         }
-        let frequencies = [self.logger.print_freq, self.logger.save_checkpoint_freq];
-        if frequencies.contains(&0) {
-            Err("print_freq and save_checkpoint_freq must be at least 1".to_owned())
+        let (logger, keep) = (&self.logger, self.logger.keep_checkpoints as u64);
+        if [logger.print_freq, logger.save_checkpoint_freq, keep].contains(&0) {
+            Err("print_freq, save_checkpoint_freq and keep_checkpoints must be at least 1".to_owned())
         } else {
             Ok(())
         }

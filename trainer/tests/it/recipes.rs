@@ -1,8 +1,10 @@
 //! What a recipe can say: every loss and switch at once, a start from weights, a mixture of stages.
 
 use remaster_model::encode_safetensors;
+use remaster_store::Key;
 use remaster_trainer::TrainError;
 use remaster_trainer::checkpoint::{ended_weights, read};
+use remaster_trainer::kept::Kept;
 
 use super::{Season, TINY_COMPACT, plan, recipe, run};
 
@@ -134,7 +136,7 @@ async fn a_truncated_checkpoint_is_not_taken() {
     let text = recipe(TINY_COMPACT, 3, 0);
     let (stopped, watcher) = run(&season, &text, None, Some(2)).await;
     assert!(stopped.is_err());
-    let key = remaster_store::Key::checkpoint_tensors(&watcher.last().sha256);
+    let key = Key::checkpoint_tensors(&watcher.last().sha256);
     let path = season.folder.path().join(key.as_str());
     let bytes = std::fs::read(&path).unwrap();
     std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
@@ -144,4 +146,61 @@ async fn a_truncated_checkpoint_is_not_taken() {
         matches!(error, TrainError::Store(_)) && !error.is_retryable(),
         "{error}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_local_run_keeps_its_last_checkpoints_and_passes_over_a_damaged_one() {
+    let season = Season::new(8).await;
+    let text = recipe(TINY_COMPACT, 4, 0).replace("save_checkpoint_freq = 1000", "save_checkpoint_freq = 1");
+    let (_, watcher) = run(&season, &text, None, None).await;
+    let all = watcher.recorded.lock().unwrap().clone();
+    let kept = Kept::of(season.folder.path(), 2);
+    assert_eq!(kept.newest_whole(&season.store).await.unwrap(), None);
+    for checkpoint in &all {
+        kept.add(checkpoint).unwrap();
+    }
+    let folder = |at: usize| {
+        let key = Key::checkpoint_tensors(&all[at].sha256);
+        season.folder.path().join(key.as_str())
+    };
+    assert!(!folder(0).exists() && folder(all.len() - 2).exists());
+    let newest = kept.newest_whole(&season.store).await.unwrap();
+    assert_eq!(newest.as_ref(), all.last());
+    std::fs::write(folder(all.len() - 1), b"half").unwrap();
+    let before = kept.newest_whole(&season.store).await.unwrap();
+    assert_eq!(before.as_ref(), all.get(all.len() - 2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_leaves_curves_grids_a_page_and_its_best_weights_and_stops_when_it_gets_no_better() {
+    let season = Season::new(24).await;
+    let still = recipe(TINY_COMPACT, 12, 0).replace("lr = 5e-3", "lr = 0.0");
+    let text = format!("{still}\n[val]\nval_freq = 2\nearly_stop = 2\n");
+    let mut plan = plan(&season, &text, None).await.unwrap();
+    let folder = season.folder.path().join("look");
+    plan.look = Some(folder.clone());
+    let finished = super::train_plan(plan).await.0.unwrap();
+    // Judged at 2, 4 and 6: two in a row brought nothing.
+    assert_eq!(finished.result.steps, 6);
+    let names: Vec<String> = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    for start in [
+        "events.out.tfevents",
+        "grid-00000002-l1",
+        "best-psnr_y",
+        "best-ssim_y",
+        "report.html",
+    ] {
+        assert!(
+            names.iter().any(|name| name.starts_with(start)),
+            "no {start} in {names:?}"
+        );
+    }
+    assert!(!names.iter().any(|name| name.ends_with(".part")));
+    let page = std::fs::read_to_string(folder.join("report.html")).unwrap();
+    assert!(page.contains("l_g_pix") && page.contains("grid-00000006-l1.png"));
+    let scores = finished.record.validations.last().unwrap().scores;
+    assert!(scores.psnr > 1.0 && scores.ssim.is_finite());
 }
