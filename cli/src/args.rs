@@ -51,12 +51,14 @@ pub(crate) enum Command {
     Resume(JobArgs),
     /// Put a job's dead tasks back
     Retry(JobArgs),
-    /// Let a job go before others: the higher number first
+    /// Give a job more of the workers: each step of priority doubles its share
     Priority(PriorityArgs),
     /// List the workers
     Workers(ConnectArgs),
     /// Let a worker finish what it runs and take nothing more
     Drain(DrainArgs),
+    /// Remove from the store what nothing names any more
+    Gc(GcArgs),
     /// List, show and publish models
     Models(ModelsArgs),
     /// List, show, verify and export datasets
@@ -181,7 +183,7 @@ pub(crate) struct SubmitArgs {
     /// Copy the sources into the store, for workers that do not see the files
     #[arg(long, env = "REMASTER_UPLOAD", hide_env_values = true)]
     pub(crate) upload: bool,
-    /// Let this job go before others: the higher number first
+    /// Give this job more of the workers: each step of priority doubles its share
     #[arg(
         long,
         env = "REMASTER_PRIORITY",
@@ -214,6 +216,9 @@ pub(crate) struct StatusArgs {
     /// Show every task
     #[arg(long, env = "REMASTER_TASKS", hide_env_values = true)]
     pub(crate) tasks: bool,
+    /// Show what has happened to one task, by its name
+    #[arg(long, env = "REMASTER_TASK", value_name = "NAME", conflicts_with_all = ["all", "tasks"], hide_env_values = true)]
+    pub(crate) task: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -231,6 +236,18 @@ pub(crate) struct PriorityArgs {
 pub(crate) struct DrainArgs {
     /// Worker id or the start of it
     pub(crate) worker: String,
+    #[command(flatten)]
+    pub(crate) connect: ConnectArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GcArgs {
+    /// Only show what would be removed
+    #[arg(long, env = "REMASTER_DRY_RUN", hide_env_values = true)]
+    pub(crate) dry_run: bool,
+    /// Leave alone what is younger: running attempts write before they commit
+    #[arg(long, env = "REMASTER_GRACE_HOURS", value_name = "HOURS", hide_env_values = true, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) grace_hours: u32,
     #[command(flatten)]
     pub(crate) connect: ConnectArgs,
 }

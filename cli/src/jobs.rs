@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::args::{JobArgs, PriorityArgs, StatusArgs};
 use crate::client::Coordinator;
+use crate::history;
 use crate::output::{OutputFormat, ago, duration, now_ms, show, table};
 
 /// A job as scripts see it.
@@ -63,6 +64,8 @@ pub(crate) struct TaskView {
     pub(crate) total: u64,
     pub(crate) note: String,
     pub(crate) message: String,
+    /// Why it does not run, while it is ready.
+    pub(crate) waiting_reason: Option<String>,
     pub(crate) started_ms: Option<i64>,
     pub(crate) ended_ms: Option<i64>,
     /// What the worker answered, once committed.
@@ -129,6 +132,7 @@ impl From<pb::TaskSummary> for TaskView {
             total: task.total,
             note: task.note,
             message: task.message,
+            waiting_reason: Some(task.waiting_reason).filter(|reason| !reason.is_empty()),
             started_ms: known(task.started_ms),
             ended_ms: known(task.ended_ms),
             result: serde_json::from_str(&task.result_json).ok(),
@@ -168,6 +172,9 @@ pub(crate) async fn status(args: &StatusArgs, format: OutputFormat) -> anyhow::R
         return show(format, &jobs, |jobs| jobs_text(jobs, now_ms()));
     }
     let id = coordinator.resolve_job(args.job.job.as_deref()).await?;
+    if let Some(name) = &args.task {
+        return history::show_task(&coordinator, &id, name, format).await;
+    }
     let job = get(&coordinator, &id).await?;
     show(format, &job, |job| job_text(job, now_ms(), args.tasks))
 }
@@ -228,16 +235,22 @@ fn job_text(job: &JobView, now_ms: i64, with_tasks: bool) -> String {
     ));
     if with_tasks {
         let row = |task: &TaskView| {
-            let note = if task.message.is_empty() {
-                &task.note
+            // A task that failed and waits for its next try shows why it failed and why it waits.
+            let words = [
+                task.message.as_str(),
+                task.waiting_reason.as_deref().unwrap_or(""),
+            ];
+            let words: Vec<_> = words.into_iter().filter(|words| !words.is_empty()).collect();
+            let note = if words.is_empty() {
+                task.note.clone()
             } else {
-                &task.message
+                words.join("; ")
             };
             vec![
                 task.name.clone(),
                 task.state.clone(),
                 task.attempt.to_string(),
-                note.clone(),
+                note,
             ]
         };
         let rows: Vec<_> = job.tasks.iter().map(row).collect();

@@ -9,6 +9,8 @@ mod args;
 mod client;
 mod dataset;
 mod fleet;
+mod gc;
+mod history;
 mod jobs;
 mod models;
 mod output;
@@ -48,6 +50,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Priority(args) => jobs::priority(&args, format).await,
             Command::Workers(args) => fleet::workers(&args, format).await,
             Command::Drain(args) => fleet::drain(&args, format).await,
+            Command::Gc(args) => gc::run(&args, format).await,
             Command::Models(args) => models::run(args, format).await,
             Command::Dataset(args) => dataset::run(args, format).await,
             Command::Report(args) => report::run(args, format).await,

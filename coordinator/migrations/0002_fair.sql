@@ -27,3 +27,5 @@ CREATE TABLE run_manifest (
 );
 -- What each job runs.
 CREATE INDEX task_running ON task (job_id) WHERE state = 'leased';
+-- What runs now has just moved, as far as anybody knows.
+UPDATE task SET moved_ms = expires_ms WHERE state = 'leased';

@@ -1,4 +1,4 @@
-//! What the coordinator does by itself: takes back leases that ran out, and gives committed objects their names.
+//! What the coordinator does by itself: takes back leases that ran out or get no further, and gives objects their names.
 //!
 //! Both go by rows alone and are idempotent, so they resume after a restart, and doing them twice changes nothing.
 
@@ -10,14 +10,17 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::CoordinatorError;
+use crate::clock::jitter;
 use crate::coordinator::Coordinator;
-use crate::db::{self, PendingCopy};
+use crate::db::{self, CopySource, PendingCopy};
 use crate::leases::apply_and_bury;
 use crate::signals::Effects;
-use crate::state::{TaskEvent, decide};
+use crate::state::{TaskEvent, decide, stall_ms};
 
 /// Lost leases of one transaction: the whole fleet may be lost at once, and heartbeats must get in between.
 const REAPED_AT_ONCE: u32 = 256;
+/// Leases looked at in one transaction, those first that moved longest ago.
+const STALLED_AT_ONCE: u32 = 64;
 /// Copies of one round.
 const COPIED_AT_ONCE: u32 = 64;
 /// Copies are tried again this often while the store is away.
@@ -50,6 +53,43 @@ impl Coordinator {
             .await
     }
 
+    /// Takes tasks away whose attempts are alive but get no further; answers how many there were.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn reap_stalled(&self) -> Result<usize, CoordinatorError> {
+        self.db
+            .writer
+            .run(|tx| {
+                Box::pin(async move {
+                    let mut stalled = 0;
+                    for (task, moved_ms) in db::leased_since(tx, STALLED_AT_ONCE).await? {
+                        let event = TaskEvent::Stall {
+                            moved_ms,
+                            limit_ms: stall_ms(task.kind),
+                            jitter: jitter(),
+                        };
+                        let Ok(decision) = decide(&task.row, event, tx.now_ms) else {
+                            continue;
+                        };
+                        warn!(task = %task.id, name = %task.name, "no progress, taken away");
+                        db::note(
+                            tx,
+                            Some(&task.job),
+                            Some(&task.id),
+                            "stalled",
+                            &decision.row.message,
+                        )
+                        .await?;
+                        apply_and_bury(tx, &task, &decision).await?;
+                        stalled += 1;
+                    }
+                    Ok(stalled)
+                })
+            })
+            .await
+    }
+
     /// Makes every copy that is asked for; answers 0 when none is left.
     ///
     /// # Errors
@@ -59,7 +99,14 @@ impl Coordinator {
         // A full page: there may be more behind it.
         let mut left = usize::from(copies.len() >= COPIED_AT_ONCE as usize);
         for copy in copies {
-            match self.store.copy(&copy.source, &copy.target).await {
+            let made = match &copy.source {
+                CopySource::Object(source) => self.store.copy(source, &copy.target).await,
+                CopySource::Body(body) => {
+                    let bytes = body.clone().into();
+                    self.store.put_bytes(&copy.target, bytes).await.map(|_| ())
+                }
+            };
+            match made {
                 Ok(()) => self.note_copied(copy).await?,
                 Err(failure) => {
                     left += 1;
@@ -96,6 +143,9 @@ pub(crate) async fn reap_for_ever(coordinator: Arc<Coordinator>, shutdown: Cance
     while sleep_unless(&shutdown, pause).await {
         if let Err(failure) = coordinator.reap().await {
             error!(error = %failure, "could not look for lost leases");
+        }
+        if let Err(failure) = coordinator.reap_stalled().await {
+            error!(error = %failure, "could not look for attempts without progress");
         }
         pause = lease / 4;
     }

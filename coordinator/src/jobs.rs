@@ -2,6 +2,7 @@
 
 use remaster_domain::{ContentHash, JobAction, JobId, JobSpec, JobState, SeasonId, Stage, WorkerId};
 use remaster_proto::{from_json, to_json};
+use remaster_store::Key;
 use tracing::info;
 
 use crate::CoordinatorError;
@@ -108,6 +109,26 @@ impl Coordinator {
             .await
     }
 
+    /// Notes a model that somebody put into the store.
+    pub(crate) async fn register_model(
+        &self,
+        model: ContentHash,
+        season: Option<SeasonId>,
+        stage: String,
+    ) -> Result<(), CoordinatorError> {
+        check_name("stage", &stage)?;
+        for key in [Key::model_weights(&model), Key::model_card(&model)] {
+            self.size_of(&key).await?;
+        }
+        info!(%model, stage, "model noted");
+        self.db
+            .writer
+            .run(move |tx| {
+                Box::pin(async move { db::register_model(tx, &model, season.as_ref(), &stage).await })
+            })
+            .await
+    }
+
     /// Moves a season's channel; answers where it pointed before.
     pub(crate) async fn move_channel(
         &self,
@@ -115,13 +136,7 @@ impl Coordinator {
         channel: String,
         model: ContentHash,
     ) -> Result<Option<String>, CoordinatorError> {
-        // A channel follows the rule of names.
-        if let Err(error) = channel.parse::<SeasonId>() {
-            return Err(CoordinatorError::Invalid(format!(
-                "channel `{channel}`: expected {}",
-                error.rule
-            )));
-        }
+        check_name("channel", &channel)?;
         self.db
             .writer
             .run(move |tx| Box::pin(async move { db::move_channel(tx, &season, &channel, &model).await }))
@@ -135,6 +150,13 @@ impl Coordinator {
         let spec = job.spec()?;
         Ok(JobReport { job, spec, view })
     }
+}
+
+/// Channels and stages follow the rule of names.
+fn check_name(what: &str, name: &str) -> Result<(), CoordinatorError> {
+    name.parse::<SeasonId>()
+        .map(drop)
+        .map_err(|error| CoordinatorError::Invalid(format!("{what} `{name}`: expected {}", error.rule)))
 }
 
 async fn submit(tx: &mut Tx, id: &JobId, spec: &JobSpec, priority: i64) -> Result<(), CoordinatorError> {

@@ -18,7 +18,7 @@ use crate::CoordinatorError;
 use crate::check::{check_result, checkpoint_objects, objects_of};
 use crate::clock::jitter;
 use crate::coordinator::{Coordinator, LeaseName, Registration};
-use crate::db::{self, StoredTask, Tx};
+use crate::db::{self, SessionRow, StoredTask, Tx};
 use crate::signals::offered;
 use crate::state::{Action, Decision, Refusal, TaskEvent, decide};
 
@@ -81,9 +81,13 @@ impl Coordinator {
                 });
             }
             let kinds = row.capabilities.kinds;
-            let leases = self
-                .lease_now(session.clone(), kinds.clone(), slots.min(LEASES_MAX))
-                .await?;
+            let rests = row.rests_until_ms > 0 && self.db.now_ms().await? < row.rests_until_ms;
+            let leases = if rests {
+                vec![]
+            } else {
+                self.lease_now(session.clone(), kinds.clone(), slots.min(LEASES_MAX))
+                    .await?
+            };
             if !leases.is_empty() || tokio::time::Instant::now() >= deadline {
                 return Ok(Grant { leases, drain: false });
             }
@@ -128,7 +132,7 @@ impl Coordinator {
         checkpoint: Checkpoint,
         named: Vec<OutputObject>,
     ) -> Result<(), CoordinatorError> {
-        let task = self.held(&lease).await?;
+        let (task, _) = self.held(&lease).await?;
         let objects = self
             .check_objects(named, checkpoint_objects(&checkpoint.sha256))
             .await?;
@@ -138,9 +142,13 @@ impl Coordinator {
             .run(move |tx| {
                 Box::pin(async move {
                     let token = lease.token;
-                    let (task, decision) =
-                        settle(tx, &lease, TaskEvent::Record { token, checkpoint }).await?;
+                    let event = TaskEvent::Record {
+                        token,
+                        checkpoint: checkpoint.clone(),
+                    };
+                    let (task, decision) = settle(tx, &lease, event).await?;
                     db::apply(tx, &task, &decision, None).await?;
+                    db::note_checkpoint(tx, &task, &checkpoint).await?;
                     db::record_objects(tx, &task, &objects).await
                 })
             })
@@ -161,7 +169,7 @@ impl Coordinator {
             )));
         }
         let result: TaskResult = from_json("result_json", result_json)?;
-        let task = self.held(&lease).await?;
+        let (task, session) = self.held(&lease).await?;
         let spec = task.spec()?;
         check_result(&spec, &result).map_err(CoordinatorError::Invalid)?;
         let objects = self.check_objects(named, objects_of(&spec, &result)).await?;
@@ -173,6 +181,13 @@ impl Coordinator {
                     let (task, decision) = settle(tx, &lease, event).await?;
                     if decision.actions.contains(&Action::StoreResult) {
                         db::commit(tx, &task, &decision, result, &objects).await?;
+                        if decision.actions == [Action::StoreResult] {
+                            let detail = "after its lease, and before another";
+                            db::note(tx, Some(&task.job), Some(&task.id), "committed", detail).await?;
+                        }
+                        if session.failures > 0 {
+                            db::forgive(tx, &session.id).await?;
+                        }
                         info!(task = %task.id, job = %task.job, name = %task.name, "committed");
                     }
                     Ok(())
@@ -196,16 +211,25 @@ impl Coordinator {
             message,
             jitter: jitter(),
         };
-        self.end_attempt(lease, event).await
+        self.db
+            .writer
+            .run(move |tx| {
+                Box::pin(async move {
+                    let (task, decision) = settle(tx, &lease, event).await?;
+                    apply_and_bury(tx, &task, &decision).await?;
+                    // Wrong input is no fault of the worker's.
+                    if class == FailureClass::Retryable {
+                        db::note_failed(tx, &lease.session, &lease.task, lease.token).await?;
+                    }
+                    Ok(())
+                })
+            })
+            .await
     }
 
     /// Takes a lease back unfinished.
     pub(crate) async fn release(&self, lease: LeaseName) -> Result<(), CoordinatorError> {
         let event = TaskEvent::Release { token: lease.token };
-        self.end_attempt(lease, event).await
-    }
-
-    async fn end_attempt(&self, lease: LeaseName, event: TaskEvent) -> Result<(), CoordinatorError> {
         self.db
             .writer
             .run(move |tx| {
@@ -251,14 +275,14 @@ impl Coordinator {
     }
 
     /// The task, if the caller may still hand something in: asked before the store is, so that the stale cost nothing.
-    async fn held(&self, lease: &LeaseName) -> Result<StoredTask, CoordinatorError> {
+    async fn held(&self, lease: &LeaseName) -> Result<(StoredTask, SessionRow), CoordinatorError> {
         let mut reader = self.reader().await?;
-        db::load_session(&mut reader, &lease.session).await?;
+        let session = db::load_session(&mut reader, &lease.session).await?;
         let task = db::load_task(&mut reader, &lease.task).await?;
         // A commit is allowed in one state more than a record; which it is, the transaction decides.
         let event = TaskEvent::Commit { token: lease.token };
         decide(&task.row, event, reader.now_ms().await?).map_err(|refusal| refused(&task, refusal))?;
-        Ok(task)
+        Ok((task, session))
     }
 
     /// Presence and size of what was named and of what the result speaks of.

@@ -16,14 +16,17 @@ mod config;
 mod coordinator;
 mod db;
 mod error;
+mod garbage;
 mod jobs;
 mod leases;
 mod serve;
 mod service;
 mod signals;
+mod web;
 
 pub use clock::Clock;
 pub use config::{Config, Database};
 pub use coordinator::Coordinator;
 pub use error::CoordinatorError;
 pub use serve::serve;
+pub use web::serve_http;

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
-use remaster_coordinator::{Clock, Config, Coordinator, CoordinatorError, serve};
+use remaster_coordinator::{Clock, Config, Coordinator, CoordinatorError, serve, serve_http};
 use remaster_service::{CliError, TelemetryArgs};
 use remaster_store::{Store, StoreError};
 use tokio_stream::wrappers::TcpListenerStream;
@@ -51,6 +52,9 @@ struct ServeArgs {
         default_value = "127.0.0.1:7700"
     )]
     listen: String,
+    /// Address for /metrics, /healthz and /readyz over plain HTTP; nothing of the kind when left out
+    #[arg(long, env = "REMASTER_HTTP", value_name = "HOST:PORT")]
+    http: Option<String>,
     /// Write the bound address to this file once it listens
     #[arg(long, env = "REMASTER_ADDRESS_FILE", value_name = "FILE")]
     address_file: Option<PathBuf>,
@@ -93,6 +97,10 @@ async fn run(args: ServeArgs) -> anyhow::Result<()> {
         remaster_service::exit_with_stdin(shutdown.clone());
     }
     let listener = remaster_service::bind(&args.listen).await?;
+    let http = match &args.http {
+        Some(address) => Some(remaster_service::bind(address).await?),
+        None => None,
+    };
     let store = open_store(&args.store).await?;
     let coordinator = Coordinator::open(config, store, Clock::Database)
         .await
@@ -101,6 +109,9 @@ async fn run(args: ServeArgs) -> anyhow::Result<()> {
     info!(%addr, store = %args.store, %database, "listening");
     if let Some(file) = &args.address_file {
         remaster_service::write_address_file(file, addr)?;
+    }
+    if let Some(http) = http {
+        tokio::spawn(serve_http(Arc::clone(&coordinator), http, shutdown.clone()));
     }
     serve(coordinator, TcpListenerStream::new(listener), shutdown).await?;
     info!("ended");

@@ -4,7 +4,7 @@
 //! most once; a task that spent its budget is dead and stays so until somebody retries it. One function decides whatever
 //! noticed the event, so a loss seen twice is counted once. Left to others: which task is leased, and what follows.
 
-use remaster_domain::{Checkpoint, FailureClass, LeaseToken, SessionId, TaskState};
+use remaster_domain::{Checkpoint, FailureClass, LeaseToken, SessionId, TaskKind, TaskState};
 
 /// Failures of its own that a task may report; the last of them makes it dead.
 pub const ERRORS_MAX: u32 = 4;
@@ -14,6 +14,20 @@ pub const LOSSES_MAX: u32 = 8;
 const BACKOFF_MIN_MS: i64 = 1_000;
 /// Ceiling of every back-off.
 const BACKOFF_MAX_MS: i64 = 5 * 60 * 1_000;
+
+/// Kinds that count frames or pairs say something new every few seconds; a download of a whole disc comes before.
+const STALL_COUNTED_MS: i64 = 30 * 60 * 1_000;
+/// The others may compute for long between two words.
+const STALL_MS: i64 = 90 * 60 * 1_000;
+
+/// For how long an attempt of a kind may say nothing new before it counts as hung.
+#[must_use]
+pub const fn stall_ms(kind: TaskKind) -> i64 {
+    match kind {
+        TaskKind::Index | TaskKind::Extract | TaskKind::Upscale => STALL_COUNTED_MS,
+        _ => STALL_MS,
+    }
+}
 
 /// Where a task stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,6 +150,15 @@ pub enum TaskEvent {
     },
     /// Somebody looked whether the lease ran out.
     Expire,
+    /// Somebody looked whether the attempt gets further.
+    Stall {
+        /// When it last did.
+        moved_ms: i64,
+        /// For how long it may stand.
+        limit_ms: i64,
+        /// Random, 0 to 1.
+        jitter: f64,
+    },
     /// Its job was cancelled.
     Cancel,
     /// A user wants it tried again.
@@ -245,6 +268,12 @@ pub fn decide(row: &TaskRow, event: TaskEvent, now_ms: i64) -> Result<Decision, 
         TaskEvent::Commit { token } if row.phase == Phase::Committed && row.token == token => {
             Ok(changed(row, Phase::Committed, vec![]))
         }
+        // Nobody has leased it since the lease was lost: the work is done, and doing it again would give no other.
+        TaskEvent::Commit { token } if is_unclaimed(row, token) => {
+            let mut decision = changed(row, Phase::Committed, vec![Action::StoreResult]);
+            decision.row.message.clear();
+            Ok(decision)
+        }
         TaskEvent::Commit { token } => {
             holder(row, token)?;
             let actions = vec![Action::CloseAttempt(AttemptEnd::Committed), Action::StoreResult];
@@ -266,6 +295,11 @@ pub fn decide(row: &TaskRow, event: TaskEvent, now_ms: i64) -> Result<Decision, 
             Ok(offer(row, AttemptEnd::Released, now_ms))
         }
         TaskEvent::Expire => expire(row, now_ms),
+        TaskEvent::Stall {
+            moved_ms,
+            limit_ms,
+            jitter,
+        } => stall(row, now_ms - moved_ms, limit_ms, jitter, now_ms),
         TaskEvent::Cancel => cancel(row),
         TaskEvent::Retry => retry(row, now_ms),
     }
@@ -281,6 +315,11 @@ fn holder(row: &TaskRow, token: LeaseToken) -> Result<SessionId, Refusal> {
             state: phase.state(),
         }),
     }
+}
+
+/// Whether the token is that of the last lease and the task waits for another.
+fn is_unclaimed(row: &TaskRow, token: LeaseToken) -> bool {
+    matches!(row.phase, Phase::Ready { .. }) && row.token == token && row.attempt > 0
 }
 
 fn lease(row: &TaskRow, session: SessionId, lease_ms: i64, now_ms: i64) -> Result<Decision, Refusal> {
@@ -325,6 +364,17 @@ fn expire(row: &TaskRow, now_ms: i64) -> Result<Decision, Refusal> {
             next.message = format!("the worker was lost {LOSSES_MAX} times; the input may be killing it");
             let closed = Action::CloseAttempt(AttemptEnd::Lost);
             Ok(changed(&next, Phase::Dead, vec![closed, Action::Bury]))
+        }
+        _ => Err(Refusal::Unfit(row.phase.state())),
+    }
+}
+
+/// A hung child or device is the attempt's own failure: its worker is alive and is told to stop by its next heartbeat.
+fn stall(row: &TaskRow, stood_ms: i64, limit_ms: i64, jitter: f64, now_ms: i64) -> Result<Decision, Refusal> {
+    match row.phase {
+        Phase::Leased { .. } if stood_ms >= limit_ms => {
+            let message = format!("no progress for {} s", stood_ms / 1_000);
+            Ok(fail(row, FailureClass::Retryable, message, jitter, now_ms))
         }
         _ => Err(Refusal::Unfit(row.phase.state())),
     }

@@ -25,6 +25,8 @@ const LEASE_WAIT: Duration = Duration::from_secs(20);
 const RETRY_PAUSE_MIN: Duration = Duration::from_millis(100);
 /// Longest pause: a coordinator that comes back gets its workers within this.
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(3);
+/// A coordinator that is away for longer than this finds the work undone.
+const LATE_COMMIT_MAX: Duration = Duration::from_secs(15 * 60);
 /// Error messages longer than this are cut before they are reported.
 const MESSAGE_CHARS_MAX: usize = 4000;
 
@@ -295,10 +297,16 @@ impl Session {
     ) {
         let answer = match &outcome {
             Ok(done) => {
-                until_answered(stop, || {
-                    self.client.commit(task, token, &done.result, &done.objects)
-                })
-                .await
+                let commit = || self.client.commit(task, token, &done.result, &done.objects);
+                match until_answered(stop, commit).await {
+                    // The lease may have run out only because the coordinator was away. The work is done, and counts
+                    // unless somebody else was given it meanwhile, which the token says.
+                    None => {
+                        let late = until_answered(&self.shutdown, commit);
+                        tokio::time::timeout(LATE_COMMIT_MAX, late).await.ok().flatten()
+                    }
+                    answer => answer,
+                }
             }
             Err(AttemptError::Failed { class, message }) => {
                 warn!(%message, "failed");

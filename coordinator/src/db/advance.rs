@@ -16,7 +16,7 @@ use remaster_store::Key;
 
 use super::sql::query;
 use super::tasks::{StoredTask, apply, as_i64, known};
-use super::{Tx, catalog, copies, jobs};
+use super::{Tx, catalog, copies, jobs, runs};
 use crate::CoordinatorError;
 use crate::flow::{self, Indexes, NewTask, PAIRS_GATE};
 use crate::state::Decision;
@@ -139,7 +139,10 @@ async fn next_of(tx: &mut Tx, id: &JobId, done: &Done) -> Result<Vec<NewTask>, C
                 vec![]
             })
         }
-        (TaskSpec::Train(spec), TaskResult::Train(result)) => Ok(vec![flow::publish(spec, result)]),
+        (TaskSpec::Train(spec), TaskResult::Train(result)) => {
+            runs::note_end(tx, id, spec, result).await?;
+            Ok(vec![flow::publish(spec, result)])
+        }
         (TaskSpec::Publish(spec), TaskResult::Publish(result)) => {
             let job = spec_of(tx, id).await?;
             catalog::publish(tx, &job.season.name, &spec.run, &result.models).await?;
@@ -154,7 +157,7 @@ async fn next_of(tx: &mut Tx, id: &JobId, done: &Done) -> Result<Vec<NewTask>, C
         }
         (TaskSpec::Assemble(spec), TaskResult::Assemble(result)) => {
             let season = spec_of(tx, id).await?.season.name.clone();
-            let target = Key::output(&season, &spec.episode);
+            let target = Key::output_in(&season, &spec.episode, spec.settings.container);
             copies::request(tx, id, &Key::segment(&result.sha256), &target).await?;
             Ok(vec![])
         }

@@ -120,6 +120,26 @@ pub(crate) async fn publish(
     Ok(())
 }
 
+/// Notes a model that no run of ours made.
+pub(crate) async fn register_model(
+    tx: &mut Tx,
+    model: &ContentHash,
+    season: Option<&SeasonId>,
+    stage: &str,
+) -> Result<(), CoordinatorError> {
+    query(
+        "INSERT INTO model (id, season, stage, run, created_ms) VALUES ($1, $2, $3, '', $4)
+         ON CONFLICT (id) DO NOTHING",
+    )
+    .bind(model.as_str())
+    .bind(season.map_or("", SeasonId::as_str))
+    .bind(stage)
+    .bind(tx.now_ms)
+    .execute(&mut tx.connection)
+    .await?;
+    Ok(())
+}
+
 /// Moves a channel to a model that is published; answers where it pointed before.
 pub(crate) async fn move_channel(
     tx: &mut Tx,

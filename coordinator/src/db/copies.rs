@@ -8,13 +8,22 @@ use super::tasks::known;
 use super::{Tx, jobs};
 use crate::CoordinatorError;
 
+/// Where the bytes of a named object come from.
+#[derive(Debug, Clone)]
+pub(crate) enum CopySource {
+    /// From an object that is there.
+    Object(Key),
+    /// From the database.
+    Body(String),
+}
+
 /// A copy to be made.
 #[derive(Debug, Clone)]
 pub(crate) struct PendingCopy {
     /// Row.
     pub(crate) id: String,
-    /// Object that is there.
-    pub(crate) source: Key,
+    /// What its bytes are.
+    pub(crate) source: CopySource,
     /// Name it shall have.
     pub(crate) target: Key,
 }
@@ -40,13 +49,35 @@ pub(crate) async fn request(
     Ok(())
 }
 
+/// Asks for an object of these bytes.
+pub(crate) async fn request_writing(
+    tx: &mut Tx,
+    job: &JobId,
+    target: &Key,
+    body: &str,
+) -> Result<(), CoordinatorError> {
+    query(
+        "INSERT INTO object_copy (id, job_id, source_key, target_key, created_ms, error, body)
+         VALUES ($1, $2, '', $3, $4, '', $5)",
+    )
+    .bind(Tx::new_id().to_string())
+    .bind(job.as_str())
+    .bind(target.as_str())
+    .bind(tx.now_ms)
+    .bind(body)
+    .execute(&mut tx.connection)
+    .await?;
+    tx.effects.copies = true;
+    Ok(())
+}
+
 /// Copies that are not recorded yet, oldest first.
 pub(crate) async fn pending(
     readers: &mut Connection,
     limit: u32,
 ) -> Result<Vec<PendingCopy>, CoordinatorError> {
     let rows = query(
-        "SELECT id, source_key, target_key FROM object_copy WHERE done_ms IS NULL ORDER BY id LIMIT $1",
+        "SELECT id, source_key, target_key, body FROM object_copy WHERE done_ms IS NULL ORDER BY id LIMIT $1",
     )
     .bind(i64::from(limit))
     .rows(readers)
@@ -54,7 +85,10 @@ pub(crate) async fn pending(
     let copies = rows.iter().map(|row| {
         Ok(PendingCopy {
             id: row.get("id")?,
-            source: known("source_key", &row.get::<String>("source_key")?)?,
+            source: match row.get::<Option<String>>("body")? {
+                Some(body) => CopySource::Body(body),
+                None => CopySource::Object(known("source_key", &row.get::<String>("source_key")?)?),
+            },
             target: known("target_key", &row.get::<String>("target_key")?)?,
         })
     });

@@ -1,15 +1,25 @@
 //! Workers and their sessions. A session is one life of a process; its leases live on the task rows and not here.
 
-use remaster_domain::{Capabilities, SessionId, WorkerId};
+use remaster_domain::{Capabilities, LeaseToken, SessionId, TaskId, WorkerId};
 use remaster_proto::{from_json, to_json};
 
 use super::Tx;
 use super::sql::{Connection, query};
 use super::tasks::as_u32;
 use crate::CoordinatorError;
+use crate::state::ERRORS_MAX;
 
 /// Sessions unseen for longer are left out of listings; the rows stay as history.
 const LISTED_MS: i64 = 24 * 60 * 60 * 1_000;
+
+/// A failure within this says more of the worker than of the work.
+const FAST_FAILURE_MS: i64 = 60_000;
+/// One more than a single task can cause before it is dead.
+const FAILURES_IN_A_ROW: u32 = ERRORS_MAX + 1;
+/// The first rest; each further failure doubles it.
+const REST_MIN_MS: i64 = 60_000;
+/// The longest rest.
+const REST_MAX_MS: i64 = 30 * 60_000;
 
 /// A session as the database has it.
 #[derive(Debug, Clone)]
@@ -20,6 +30,10 @@ pub(crate) struct SessionRow {
     pub(crate) capabilities: Capabilities,
     /// Whether it shall lease nothing more.
     pub(crate) draining: bool,
+    /// Fast failures in a row.
+    pub(crate) failures: u32,
+    /// Until when it gets nothing because of them.
+    pub(crate) rests_until_ms: i64,
 }
 
 /// A worker's newest session, for people.
@@ -37,6 +51,8 @@ pub(crate) struct WorkerRow {
     pub(crate) leases: u32,
     /// When it was heard last.
     pub(crate) seen_ms: i64,
+    /// Whether it gets nothing for a while, since it failed again and again.
+    pub(crate) rests: bool,
 }
 
 /// Notes a session; doing so again is harmless.
@@ -74,7 +90,7 @@ pub(crate) async fn load_session(
     connection: &mut Connection,
     id: &SessionId,
 ) -> Result<SessionRow, CoordinatorError> {
-    let row = query("SELECT capabilities, draining FROM session WHERE id = $1")
+    let row = query("SELECT capabilities, draining, failures, rests_until_ms FROM session WHERE id = $1")
         .bind(id.as_str())
         .row(connection)
         .await?
@@ -83,7 +99,51 @@ pub(crate) async fn load_session(
         id: id.clone(),
         capabilities: from_json("session.capabilities", &row.get::<String>("capabilities")?)?,
         draining: row.get::<i64>("draining")? != 0,
+        failures: as_u32(row.get("failures")?),
+        rests_until_ms: row.get("rests_until_ms")?,
     })
+}
+
+/// Counts a failure of a session; one that fails again and again at once gets nothing for a while, so that a worker with a
+/// full disk or a broken driver does not use up the tries of a whole queue.
+pub(crate) async fn note_failed(
+    tx: &mut Tx,
+    id: &SessionId,
+    task: &TaskId,
+    token: LeaseToken,
+) -> Result<(), CoordinatorError> {
+    let leased_ms: i64 = query("SELECT leased_ms FROM attempt WHERE task_id = $1 AND token = $2")
+        .bind(task.as_str())
+        .bind(token.0)
+        .one(&mut tx.connection)
+        .await?;
+    if tx.now_ms - leased_ms > FAST_FAILURE_MS {
+        return Ok(());
+    }
+    let failures = load_session(&mut tx.connection, id).await?.failures + 1;
+    let rests_until_ms = rest_ms(failures).map_or(0, |rest_ms| tx.now_ms + rest_ms);
+    query("UPDATE session SET failures = $1, rests_until_ms = $2 WHERE id = $3")
+        .bind(i64::from(failures))
+        .bind(rests_until_ms)
+        .bind(id.as_str())
+        .execute(&mut tx.connection)
+        .await?;
+    Ok(())
+}
+
+/// Forgets the failures of a session that did something well.
+pub(crate) async fn forgive(tx: &mut Tx, id: &SessionId) -> Result<(), CoordinatorError> {
+    query("UPDATE session SET failures = 0, rests_until_ms = 0 WHERE id = $1")
+        .bind(id.as_str())
+        .execute(&mut tx.connection)
+        .await?;
+    Ok(())
+}
+
+/// How long a session rests after so many fast failures in a row.
+fn rest_ms(failures: u32) -> Option<i64> {
+    let beyond = failures.checked_sub(FAILURES_IN_A_ROW)?;
+    Some((REST_MIN_MS << beyond.min(20)).min(REST_MAX_MS))
 }
 
 /// Notes that a session was heard.
@@ -114,7 +174,7 @@ pub(crate) async fn workers(
     now_ms: i64,
 ) -> Result<Vec<WorkerRow>, CoordinatorError> {
     let rows = query(
-        "SELECT w.id, w.name, s.capabilities, s.draining, s.seen_ms,
+        "SELECT w.id, w.name, s.capabilities, s.draining, s.seen_ms, s.rests_until_ms,
              (SELECT COUNT(*) FROM task t WHERE t.state = 'leased' AND t.session_id = s.id) AS leases
          FROM session s JOIN worker w ON w.id = s.worker_id
          WHERE s.seen_ms >= $1
@@ -133,7 +193,21 @@ pub(crate) async fn workers(
             draining: row.get::<i64>("draining")? != 0,
             leases: as_u32(row.get("leases")?),
             seen_ms: row.get("seen_ms")?,
+            rests: row.get::<i64>("rests_until_ms")? > now_ms,
         })
     });
     workers.collect::<Result<_, sqlx::Error>>().map_err(Into::into)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_failures_in_a_row_bring_rest_and_more_bring_more() {
+        assert_eq!(rest_ms(FAILURES_IN_A_ROW - 1), None);
+        assert_eq!(rest_ms(FAILURES_IN_A_ROW), Some(REST_MIN_MS));
+        assert_eq!(rest_ms(FAILURES_IN_A_ROW + 1), Some(2 * REST_MIN_MS));
+        assert_eq!(rest_ms(u32::MAX), Some(REST_MAX_MS));
+    }
 }

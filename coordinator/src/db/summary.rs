@@ -1,6 +1,6 @@
 //! A job as people see it: counts by kind, what is dead and why, and why nothing runs. Reads only.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use remaster_domain::{Capabilities, JobState, TaskKind, TaskState};
 use remaster_proto::from_json;
@@ -66,6 +66,7 @@ pub(crate) struct TaskView {
     pub(crate) total: u64,
     pub(crate) note: String,
     pub(crate) message: String,
+    pub(crate) waiting_reason: String,
     pub(crate) result_json: String,
     pub(crate) started_ms: i64,
     pub(crate) ended_ms: i64,
@@ -88,9 +89,9 @@ pub(crate) async fn summary(
             vec![]
         },
         waiting_reason: if waits {
-            let live = live_kinds(readers, live_since_ms).await?;
+            let fleet = Fleet::load(readers, now_ms, live_since_ms).await?;
             let next_ms = next_ready_ms(readers, job).await?;
-            waiting_reason(job.state, &kinds, &live, next_ms - now_ms)
+            waiting_reason(job.state, &kinds, &fleet, next_ms - now_ms)
         } else {
             copy_reason(readers, job).await?
         },
@@ -102,10 +103,13 @@ pub(crate) async fn summary(
 pub(crate) async fn task_list(
     readers: &mut Connection,
     job: &JobRow,
+    now_ms: i64,
+    live_since_ms: i64,
 ) -> Result<Vec<TaskView>, CoordinatorError> {
+    let fleet = Fleet::load(readers, now_ms, live_since_ms).await?;
     let rows = query(
         "SELECT t.id, t.name, t.kind, t.state, t.attempt, t.done, t.total, t.note, t.message, t.started_ms,
-             t.ended_ms, t.result, s.worker_id
+             t.ended_ms, t.result, t.not_before_ms, s.worker_id
          FROM task t LEFT JOIN attempt a ON a.task_id = t.id AND a.token = t.token
              LEFT JOIN session s ON s.id = a.session_id
          WHERE t.job_id = $1 ORDER BY t.id",
@@ -114,11 +118,19 @@ pub(crate) async fn task_list(
     .rows(readers)
     .await?;
     let tasks = rows.iter().map(|row| {
+        let (kind, state): (String, String) = (row.get("kind")?, row.get("state")?);
+        let waiting_reason = match TaskKind::parse(&kind) {
+            Some(kind) if state == TaskState::Ready.as_str() => {
+                fleet.reason(job.state, kind, row.get::<i64>("not_before_ms")? - now_ms)
+            }
+            _ => String::new(),
+        };
         Ok(TaskView {
             id: row.get("id")?,
             name: row.get("name")?,
-            kind: row.get("kind")?,
-            state: row.get("state")?,
+            kind,
+            state,
+            waiting_reason,
             attempt: as_u32(row.get("attempt")?),
             worker: row.get::<Option<_>>("worker_id")?.unwrap_or_default(),
             done: as_u64(row.get("done")?),
@@ -211,16 +223,64 @@ async fn dead(readers: &mut Connection, job: &JobRow) -> Result<Vec<DeadView>, C
     dead.collect::<Result<_, sqlx::Error>>().map_err(Into::into)
 }
 
-async fn live_kinds(readers: &mut Connection, since_ms: i64) -> Result<BTreeSet<TaskKind>, CoordinatorError> {
-    let rows: Vec<String> = query("SELECT capabilities FROM session WHERE seen_ms >= $1 AND draining = 0")
-        .bind(since_ms)
-        .column(readers)
-        .await?;
-    let mut kinds = BTreeSet::new();
-    for row in &rows {
-        kinds.extend(from_json::<Capabilities>("session.capabilities", row)?.kinds);
+/// The live sessions that could take something, by kind.
+#[derive(Debug, Default)]
+struct Fleet {
+    /// Those that take it now.
+    takers: BTreeMap<TaskKind, u32>,
+    /// Those that would if they had not failed again and again.
+    resting: BTreeMap<TaskKind, u32>,
+}
+
+impl Fleet {
+    async fn load(
+        readers: &mut Connection,
+        now_ms: i64,
+        live_since_ms: i64,
+    ) -> Result<Self, CoordinatorError> {
+        let rows =
+            query("SELECT capabilities, rests_until_ms FROM session WHERE seen_ms >= $1 AND draining = 0")
+                .bind(live_since_ms)
+                .rows(readers)
+                .await?;
+        let mut fleet = Self::default();
+        for row in &rows {
+            let text: String = row.get("capabilities")?;
+            let rests = row.get::<i64>("rests_until_ms")? > now_ms;
+            let side = if rests {
+                &mut fleet.resting
+            } else {
+                &mut fleet.takers
+            };
+            for kind in from_json::<Capabilities>("session.capabilities", &text)?.kinds {
+                *side.entry(kind).or_default() += 1;
+            }
+        }
+        Ok(fleet)
     }
-    Ok(kinds)
+
+    /// Why a ready task of a kind waits.
+    fn reason(&self, state: JobState, kind: TaskKind, next_in_ms: i64) -> String {
+        let word = kind.as_str();
+        let count = |side: &BTreeMap<TaskKind, u32>| side.get(&kind).copied().unwrap_or(0);
+        match (state, count(&self.takers), count(&self.resting)) {
+            (JobState::Paused, ..) => "the job is paused".to_owned(),
+            (JobState::Running, 0, 0) => format!("no live worker takes kind {word}"),
+            (JobState::Running, 0, resting) => {
+                format!("{resting} workers take kind {word}, and rest after failing again and again")
+            }
+            (JobState::Running, ..) if next_in_ms > 0 => {
+                format!(
+                    "after an error, the next try is in {} s",
+                    (next_in_ms + 999) / 1_000
+                )
+            }
+            (JobState::Running, takers, _) => {
+                format!("{takers} workers take kind {word}: waiting for a free one")
+            }
+            _ => String::new(),
+        }
+    }
 }
 
 async fn next_ready_ms(readers: &mut Connection, job: &JobRow) -> Result<i64, CoordinatorError> {
@@ -247,27 +307,32 @@ async fn copy_reason(readers: &mut Connection, job: &JobRow) -> Result<String, C
 }
 
 /// Why nothing is leased although something is ready.
-fn waiting_reason(state: JobState, kinds: &[KindView], live: &BTreeSet<TaskKind>, next_in_ms: i64) -> String {
+fn waiting_reason(state: JobState, kinds: &[KindView], fleet: &Fleet, next_in_ms: i64) -> String {
     if state == JobState::Paused {
         return "the job is paused".to_owned();
     }
     if state != JobState::Running {
         return String::new();
     }
-    let ready = kinds.iter().filter(|view| view.ready > 0);
-    let (taken, untaken): (Vec<_>, Vec<_>) =
-        ready.partition(|view| TaskKind::parse(&view.kind).is_some_and(|kind| live.contains(&kind)));
-    if taken.is_empty() {
-        let words: Vec<_> = untaken.iter().map(|view| view.kind.as_str()).collect();
-        return format!("no live worker takes kind {}", words.join(", "));
+    let ready: Vec<_> = kinds
+        .iter()
+        .filter(|view| view.ready > 0)
+        .filter_map(|view| TaskKind::parse(&view.kind))
+        .collect();
+    if ready.iter().any(|kind| fleet.takers.contains_key(kind)) {
+        if next_in_ms > 0 {
+            return format!(
+                "after an error, the next try is in {} s",
+                (next_in_ms + 999) / 1_000
+            );
+        }
+        return "waiting for a free worker".to_owned();
     }
-    if next_in_ms > 0 {
-        return format!(
-            "after an error, the next try is in {} s",
-            (next_in_ms + 999) / 1_000
-        );
+    if let Some(kind) = ready.iter().find(|kind| fleet.resting.contains_key(kind)) {
+        return fleet.reason(state, *kind, next_in_ms);
     }
-    "waiting for a free worker".to_owned()
+    let words: Vec<_> = ready.iter().map(|kind| kind.as_str()).collect();
+    format!("no live worker takes kind {}", words.join(", "))
 }
 
 #[cfg(test)]
@@ -282,7 +347,11 @@ mod tests {
             ..KindView::default()
         };
         let reason = |state, live: &[TaskKind], wait_ms| {
-            waiting_reason(state, &[view("train")], &live.iter().copied().collect(), wait_ms)
+            let fleet = Fleet {
+                takers: live.iter().map(|kind| (*kind, 1)).collect(),
+                resting: [(TaskKind::Plan, 2)].into(),
+            };
+            waiting_reason(state, &[view("train")], &fleet, wait_ms)
         };
         let (running, train) = (JobState::Running, &[TaskKind::Train][..]);
         assert_eq!(
@@ -295,5 +364,13 @@ mod tests {
             "after an error, the next try is in 2 s"
         );
         assert_eq!(reason(JobState::Paused, train, 0), "the job is paused");
+        let resting = Fleet {
+            resting: [(TaskKind::Plan, 2)].into(),
+            ..Fleet::default()
+        };
+        assert_eq!(
+            waiting_reason(running, &[view("plan")], &resting, 0),
+            "2 workers take kind plan, and rest after failing again and again"
+        );
     }
 }

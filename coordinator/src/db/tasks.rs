@@ -8,7 +8,7 @@ use remaster_proto::from_json;
 use super::Tx;
 use super::sql::{Connection, Row, query};
 use crate::CoordinatorError;
-use crate::state::{Action, Decision, Phase, TaskRow};
+use crate::state::{Action, AttemptEnd, Decision, Phase, TaskRow};
 
 /// A task as the database has it.
 #[derive(Debug, Clone)]
@@ -96,6 +96,24 @@ pub(crate) async fn expired(tx: &mut Tx, limit: u32) -> Result<Vec<StoredTask>, 
     rows.iter().map(stored).collect()
 }
 
+/// Leased tasks with the time at which each last got further, those first that have stood longest.
+pub(crate) async fn leased_since(
+    tx: &mut Tx,
+    limit: u32,
+) -> Result<Vec<(StoredTask, i64)>, CoordinatorError> {
+    let rows = query(concat!(
+        "SELECT ",
+        task_columns!(),
+        ", moved_ms FROM task WHERE state = 'leased' ORDER BY moved_ms LIMIT $1"
+    ))
+    .bind(i64::from(limit))
+    .rows(&mut tx.connection)
+    .await?;
+    rows.iter()
+        .map(|row| Ok((stored(row)?, row.get("moved_ms")?)))
+        .collect()
+}
+
 /// Makes a decision true, and keeps the result where there is one: only if the row still is as it was when it was decided.
 pub(crate) async fn apply(
     tx: &mut Tx,
@@ -121,7 +139,7 @@ pub(crate) async fn apply(
         "UPDATE task SET state = $1, token = $2, attempt = $3, errors = $4, losses = $5, not_before_ms = $6,
              expires_ms = $7, session_id = $8, checkpoint_sha256 = $9, checkpoint_step = $10, message = $11,
              started_ms = COALESCE(started_ms, $12), ended_ms = $13,
-             result = COALESCE($14, result)
+             result = COALESCE($14, result), moved_ms = COALESCE($12, moved_ms)
          WHERE id = $15 AND state = $16 AND token = $17",
     )
     .bind(next.phase.state().as_str())
@@ -152,17 +170,21 @@ pub(crate) async fn apply(
     note_attempt(tx, task, decision).await
 }
 
-/// Keeps how far an attempt says it is.
+/// Keeps how far an attempt says it is, and when it last said something new.
 pub(crate) async fn note_progress(
     tx: &mut Tx,
     task: &TaskId,
     progress: &Progress,
 ) -> Result<(), CoordinatorError> {
-    query("UPDATE task SET done = $1, total = $2, note = $3 WHERE id = $4")
+    query(
+        "UPDATE task SET done = $1, total = $2, note = $3,
+             moved_ms = CASE WHEN done <> $1 OR total <> $2 OR note <> $3 THEN $5 ELSE moved_ms END WHERE id = $4",
+    )
         .bind(as_i64(progress.done))
         .bind(as_i64(progress.total))
         .bind(&progress.note)
         .bind(task.as_str())
+        .bind(tx.now_ms)
         .execute(&mut tx.connection)
         .await?;
     Ok(())
@@ -187,12 +209,19 @@ async fn note_attempt(tx: &mut Tx, task: &StoredTask, decision: &Decision) -> Re
                 .await?;
             }
             Action::CloseAttempt(end) => {
+                // The row also remembers why an earlier attempt failed; that is not this one's.
+                let is_reason = *end == AttemptEnd::Failed || decision.row.phase == Phase::Dead;
+                let message = if is_reason {
+                    decision.row.message.as_str()
+                } else {
+                    ""
+                };
                 query(
                     "UPDATE attempt SET ended_ms = $1, outcome = $2, message = $3 WHERE task_id = $4 AND token = $5",
                 )
                 .bind(tx.now_ms)
                 .bind(end.as_str())
-                .bind(&decision.row.message)
+                .bind(message)
                 .bind(task.id.as_str())
                 .bind(task.row.token.0)
                 .execute(&mut tx.connection)

@@ -28,6 +28,18 @@ impl pb::catalog_server::Catalog for CatalogService {
         Ok(Response::new(pb::ListModelsResponse { models }))
     }
 
+    async fn register_model(
+        &self,
+        request: Request<pb::RegisterModelRequest>,
+    ) -> Result<Response<pb::RegisterModelResponse>, Status> {
+        let request = request.into_inner();
+        let model = parse_id("model_id", &request.model_id)?;
+        let season = Some(request.season).filter(|season| !season.is_empty());
+        let season = season.map(|season| parse_id("season", &season)).transpose()?;
+        self.core.register_model(model, season, request.stage).await?;
+        Ok(Response::new(pb::RegisterModelResponse {}))
+    }
+
     async fn move_channel(
         &self,
         request: Request<pb::MoveChannelRequest>,
@@ -48,6 +60,26 @@ impl pb::catalog_server::Catalog for CatalogService {
         let rows = db::datasets(&mut self.core.reader().await?).await?;
         let datasets = rows.into_iter().map(dataset_summary).collect::<Result<_, _>>()?;
         Ok(Response::new(pb::ListDatasetsResponse { datasets }))
+    }
+
+    async fn collect_garbage(
+        &self,
+        request: Request<pb::CollectGarbageRequest>,
+    ) -> Result<Response<pb::CollectGarbageResponse>, Status> {
+        let request = request.into_inner();
+        let collected = self
+            .core
+            .collect_garbage(request.grace_ms, request.dry_run)
+            .await?;
+        let objects = collected.objects.into_iter().map(|object| pb::CollectedObject {
+            key: object.key.to_string(),
+            bytes: object.bytes,
+            reason: object.reason.to_owned(),
+        });
+        Ok(Response::new(pb::CollectGarbageResponse {
+            objects: objects.collect(),
+            more: collected.more,
+        }))
     }
 }
 

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use crate::coordinator::{Coordinator, parse_id};
-use crate::db::{self, KindView, TaskView, WorkerRow};
+use crate::db::{self, HistoryRow, KindView, TaskView, WorkerRow};
 use crate::jobs::JobReport;
 
 /// A watched job is looked at this often; people do not read faster.
@@ -57,13 +57,28 @@ impl pb::jobs_server::Jobs for JobsService {
     ) -> Result<Response<pb::GetJobResponse>, Status> {
         let id = parse_id("job_id", &request.into_inner().job_id)?;
         let report = self.core.report(&id).await?;
-        let tasks = db::task_list(&mut self.core.reader().await?, &report.job).await?;
+        let tasks = {
+            let now_ms = self.core.db.now_ms().await?;
+            let live_since_ms = self.core.live_since_ms(now_ms);
+            db::task_list(&mut self.core.reader().await?, &report.job, now_ms, live_since_ms).await?
+        };
         let spec_json = report.job.spec_json.clone();
         Ok(Response::new(pb::GetJobResponse {
             summary: Some(report.into()),
             tasks: tasks.into_iter().map(Into::into).collect(),
             spec_json,
         }))
+    }
+
+    async fn get_task_history(
+        &self,
+        request: Request<pb::GetTaskHistoryRequest>,
+    ) -> Result<Response<pb::GetTaskHistoryResponse>, Status> {
+        let request = request.into_inner();
+        let id = parse_id("job_id", &request.job_id)?;
+        let rows = db::history(&mut self.core.reader().await?, &id, &request.task_name).await?;
+        let entries = rows.into_iter().map(Into::into).collect();
+        Ok(Response::new(pb::GetTaskHistoryResponse { entries }))
     }
 
     async fn watch_job(
@@ -224,6 +239,17 @@ impl From<KindView> for pb::KindSummary {
     }
 }
 
+impl From<HistoryRow> for pb::HistoryEntry {
+    fn from(row: HistoryRow) -> Self {
+        Self {
+            at_ms: row.at_ms,
+            what: row.what,
+            worker: row.worker,
+            detail: row.detail,
+        }
+    }
+}
+
 impl From<TaskView> for pb::TaskSummary {
     fn from(view: TaskView) -> Self {
         Self {
@@ -237,6 +263,7 @@ impl From<TaskView> for pb::TaskSummary {
             total: view.total,
             note: view.note,
             message: view.message,
+            waiting_reason: view.waiting_reason,
             result_json: view.result_json,
             started_ms: view.started_ms,
             ended_ms: view.ended_ms,
@@ -249,6 +276,8 @@ fn worker_summary(row: WorkerRow, live_since_ms: i64) -> pb::WorkerSummary {
         "gone"
     } else if row.draining {
         "draining"
+    } else if row.rests {
+        "resting"
     } else {
         "live"
     };

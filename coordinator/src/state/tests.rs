@@ -72,6 +72,45 @@ fn a_loss_is_offered_at_once_and_not_before_the_deadline() {
 }
 
 #[test]
+fn standing_still_is_charged_as_an_error_and_not_before_the_limit() {
+    let row = leased(&TaskRow::new(0), 0);
+    let stall = |now_ms| {
+        let event = TaskEvent::Stall {
+            moved_ms: 1_000,
+            limit_ms: 60_000,
+            jitter: 1.0,
+        };
+        decide(&row, event, now_ms)
+    };
+    assert!(stall(60_999).is_err());
+    let stalled = stall(61_000).unwrap();
+    assert_eq!((stalled.row.errors, stalled.row.losses), (1, 0));
+    assert!(
+        stalled
+            .actions
+            .contains(&Action::CloseAttempt(AttemptEnd::Failed))
+    );
+}
+
+#[test]
+fn a_late_commit_counts_only_while_the_task_is_nobodys() {
+    let row = leased(&TaskRow::new(0), 0);
+    let commit = TaskEvent::Commit { token: row.token };
+    let lost = decide(&row, TaskEvent::Expire, LEASE_MS).unwrap().row;
+    let late = decide(&lost, commit.clone(), LEASE_MS + 1).unwrap();
+    assert_eq!(late.actions, [Action::StoreResult]);
+    let again = leased(&lost, LEASE_MS);
+    assert!(matches!(
+        decide(&again, commit.clone(), LEASE_MS + 1),
+        Err(Refusal::Stale { .. })
+    ));
+    let cancelled = decide(&lost, TaskEvent::Cancel, LEASE_MS).unwrap().row;
+    assert!(decide(&cancelled, commit, LEASE_MS + 1).is_err());
+    let never = TaskEvent::Commit { token: LeaseToken(0) };
+    assert!(decide(&TaskRow::new(0), never, 1).is_err(), "never leased");
+}
+
+#[test]
 fn a_release_charges_no_budget() {
     let row = leased(&TaskRow::new(0), 0);
     let event = TaskEvent::Release { token: row.token };
@@ -110,7 +149,7 @@ fn a_cancelled_holder_is_told_so_and_anybody_else_is_stale() {
 
 /// One step of a random history. Tokens are given as an age: 0 is the task's own, more is staler.
 fn step() -> impl Strategy<Value = (u8, i64, bool, i64, f64)> {
-    (0..9_u8, 0..3_i64, any::<bool>(), 0..40_000_i64, 0.0..1.0_f64)
+    (0..10_u8, 0..3_i64, any::<bool>(), 0..40_000_i64, 0.0..1.0_f64)
 }
 
 fn event_of(row: &TaskRow, what: u8, age: i64, bad: bool, jitter: f64) -> (TaskEvent, bool) {
@@ -145,6 +184,11 @@ fn event_of(row: &TaskRow, what: u8, age: i64, bad: bool, jitter: f64) -> (TaskE
         5 => TaskEvent::Release { token },
         6 => TaskEvent::Expire,
         7 => TaskEvent::Cancel,
+        8 => TaskEvent::Stall {
+            moved_ms: 0,
+            limit_ms: 600_000,
+            jitter,
+        },
         _ => TaskEvent::Retry,
     };
     (event, (1..=5).contains(&what) && age > 0)

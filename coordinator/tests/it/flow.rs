@@ -115,6 +115,43 @@ async fn the_published_model_is_pinned_and_its_channels_point_at_it() {
 }
 
 #[tokio::test]
+async fn a_model_made_elsewhere_is_noted_once_its_files_are_there_and_can_be_named() {
+    let cluster = Cluster::start(DATABASE).await;
+    let id = ContentHash::of(b"weights");
+    let request = || pb::RegisterModelRequest {
+        model_id: id.to_string(),
+        season: "season-6".to_owned(),
+        stage: "imported".to_owned(),
+    };
+    let refused = cluster.catalog().register_model(request()).await.unwrap_err();
+    assert!(
+        refused.message().contains("is not in the store"),
+        "{}",
+        refused.message()
+    );
+    for key in [Key::model_weights(&id), Key::model_card(&id)] {
+        cluster.store.put_bytes(&key, "weights".into()).await.unwrap();
+    }
+    for _ in 0..2 {
+        cluster.catalog().register_model(request()).await.unwrap();
+    }
+    let move_best = pb::MoveChannelRequest {
+        season: "season-6".to_owned(),
+        channel: "best".to_owned(),
+        model_id: id.to_string(),
+    };
+    cluster.catalog().move_channel(move_best).await.unwrap();
+    let listed = cluster
+        .catalog()
+        .list_models(pb::ListModelsRequest {})
+        .await
+        .unwrap();
+    let [model] = listed.into_inner().models.try_into().unwrap();
+    assert_eq!((model.id, model.stage.as_str()), (id.to_string(), "imported"));
+    assert_eq!(model.channels, ["best"]);
+}
+
+#[tokio::test]
 async fn extract_train_and_upscale_can_be_submitted_alone() {
     let cluster = Cluster::start(DATABASE).await;
     let worker = cluster.worker(&ALL).await;

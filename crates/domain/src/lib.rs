@@ -16,6 +16,7 @@ mod lease;
 mod manifest;
 mod output;
 mod pair;
+mod run;
 mod season;
 mod source;
 mod task;
@@ -37,6 +38,7 @@ pub use output::{
     Container, FieldChoice, Geometry, OutputFrame, OutputList, PixelShape, TELECINE_CYCLE_FRAMES,
 };
 pub use pair::{FieldAction, MaskRect, PairRecord, PairScores};
+pub use run::{RUN_MANIFEST_VERSION, RunManifest};
 pub use season::{
     Episode, EpisodeTable, ExtractTable, Season, SeasonError, SeasonFile, SeasonHead, TrainTable,
     UpscaleTable,

@@ -15,4 +15,4 @@ mod store;
 pub use error::StoreError;
 pub use key::Key;
 pub use shard::{FinishedShard, PairFiles, ShardEntry, ShardIndex, ShardMember, ShardWriter};
-pub use store::{Store, hash_file};
+pub use store::{ListedObject, Store, hash_file};

@@ -20,6 +20,17 @@ const PART_BYTES: usize = 16 * 1024 * 1024;
 /// Piece in which a file is read and hashed.
 const READ_BYTES: usize = 1024 * 1024;
 
+/// An object as a listing shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedObject {
+    /// Its key as text: a store may hold keys that are not ours.
+    pub key: String,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// When it was written, in milliseconds since the epoch by the store's clock.
+    pub modified_ms: i64,
+}
+
 /// An open store. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -225,6 +236,46 @@ impl Store {
             .map_err(|error: object_store::Error| self.unavailable(&error))?;
         keys.sort();
         Ok(keys)
+    }
+
+    /// Lists what lies under a prefix with its age. For garbage collection alone.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn list_aged(&self, prefix: &str) -> Result<Vec<ListedObject>, StoreError> {
+        let prefix = ObjectPath::from(prefix);
+        let found = self.backend.list(Some(&prefix)).map_ok(|meta| ListedObject {
+            key: meta.location.to_string(),
+            bytes: meta.size,
+            modified_ms: meta.last_modified.timestamp_millis(),
+        });
+        found
+            .try_collect()
+            .await
+            .map_err(|error: object_store::Error| self.unavailable(&error))
+    }
+
+    /// When an object was last written, as in [`ListedObject`]; `None` when it is not there.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn modified_ms(&self, key: &Key) -> Result<Option<i64>, StoreError> {
+        match self.backend.head(&path(key)).await {
+            Ok(meta) => Ok(Some(meta.last_modified.timestamp_millis())),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(self.error(key, &error)),
+        }
+    }
+
+    /// Removes an object; one that is not there is removed already.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn delete(&self, key: &Key) -> Result<(), StoreError> {
+        match self.backend.delete(&path(key)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(self.error(key, &error)),
+        }
     }
 
     /// Writes a value as JSON under the key that `key_of` makes from its hash.

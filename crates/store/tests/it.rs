@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use remaster_domain::ContentHash;
-use remaster_store::{Key, PairFiles, ShardWriter, Store, StoreError};
+use remaster_store::{Key, ListedObject, PairFiles, ShardWriter, Store, StoreError};
 use remaster_testkit::S3Server;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -22,6 +22,7 @@ async fn s3_conforms() {
 async fn conforms(store: &Store) {
     store.probe().await.unwrap();
     objects_come_back_as_written(store).await;
+    an_object_has_an_age_until_it_is_removed(store).await;
     a_large_file_goes_up_in_parts_and_comes_back(store).await;
     what_is_not_there_is_said_so(store).await;
     a_copy_is_the_same_object(store).await;
@@ -47,6 +48,24 @@ async fn objects_come_back_as_written(store: &Store) {
         store.list("segments").await.unwrap(),
         vec![(key.as_str().to_owned(), 7)]
     );
+}
+
+async fn an_object_has_an_age_until_it_is_removed(store: &Store) {
+    let key = Key::shard(&ContentHash::of(b"shard"));
+    store.put_bytes(&key, Bytes::from_static(b"shard")).await.unwrap();
+    let modified_ms = store.modified_ms(&key).await.unwrap().expect("it is there");
+    assert!(modified_ms > 1_700_000_000_000, "{modified_ms}");
+    let listed = ListedObject {
+        key: key.to_string(),
+        bytes: 5,
+        modified_ms,
+    };
+    assert_eq!(store.list_aged("shards").await.unwrap(), [listed]);
+    for _ in 0..2 {
+        store.delete(&key).await.unwrap();
+    }
+    assert_eq!(store.modified_ms(&key).await.unwrap(), None);
+    assert!(store.list_aged("shards").await.unwrap().is_empty());
 }
 
 async fn a_large_file_goes_up_in_parts_and_comes_back(store: &Store) {

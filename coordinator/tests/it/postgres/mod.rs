@@ -12,3 +12,5 @@ mod jobs;
 mod leases;
 #[path = "../restart.rs"]
 mod restart;
+#[path = "../upkeep.rs"]
+mod upkeep;

@@ -1,0 +1,104 @@
+//! `gc`: removes from the store what nothing names any more, or shows it first. The coordinator decides and removes.
+
+use remaster_proto::pb;
+use serde::Serialize;
+
+use crate::args::GcArgs;
+use crate::client::Coordinator;
+use crate::output::{OutputFormat, show, table};
+
+/// Milliseconds of an hour.
+const HOUR_MS: i64 = 60 * 60 * 1_000;
+
+/// What was removed, as scripts see it.
+#[derive(Debug, Default, Serialize)]
+struct Collected {
+    dry_run: bool,
+    bytes: u64,
+    objects: Vec<ObjectView>,
+    /// Whether a dry run stopped before it had seen everything.
+    more: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct ObjectView {
+    key: String,
+    bytes: u64,
+    reason: String,
+}
+
+/// `remaster gc`.
+pub(crate) async fn run(args: &GcArgs, format: OutputFormat) -> anyhow::Result<()> {
+    let coordinator = Coordinator::open(&args.connect)?;
+    let request = pb::CollectGarbageRequest {
+        dry_run: args.dry_run,
+        grace_ms: i64::from(args.grace_hours) * HOUR_MS,
+    };
+    let mut collected = Collected {
+        dry_run: args.dry_run,
+        ..Collected::default()
+    };
+    // A call removes a bounded number; a dry run would see the same ones again.
+    loop {
+        let reply = coordinator.catalog.clone().collect_garbage(request).await;
+        let reply = reply.map_err(|status| coordinator.failed(&status))?.into_inner();
+        collected.more = reply.more;
+        collected
+            .objects
+            .extend(reply.objects.into_iter().map(|object| ObjectView {
+                key: object.key,
+                bytes: object.bytes,
+                reason: object.reason,
+            }));
+        if !reply.more || args.dry_run {
+            break;
+        }
+    }
+    collected.bytes = collected.objects.iter().map(|object| object.bytes).sum();
+    show(format, &collected, text)
+}
+
+fn text(collected: &Collected) -> String {
+    let row = |object: &ObjectView| {
+        vec![
+            object.key.clone(),
+            object.bytes.to_string(),
+            object.reason.clone(),
+        ]
+    };
+    let rows: Vec<_> = collected.objects.iter().map(row).collect();
+    let mut text = if rows.is_empty() {
+        String::new()
+    } else {
+        table(&["OBJECT", "BYTES", "WHY"], &rows)
+    };
+    let (count, bytes) = (collected.objects.len(), collected.bytes);
+    let done = if collected.dry_run {
+        "would be removed"
+    } else {
+        "removed"
+    };
+    let more = if collected.more { ", and more" } else { "" };
+    text.push_str(&format!("{count} objects, {bytes} bytes {done}{more}\n"));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dry_run_says_that_nothing_was_removed() {
+        let mut collected = Collected {
+            dry_run: true,
+            more: true,
+            ..Collected::default()
+        };
+        assert_eq!(
+            text(&collected),
+            "0 objects, 0 bytes would be removed, and more\n"
+        );
+        (collected.dry_run, collected.more) = (false, false);
+        assert_eq!(text(&collected), "0 objects, 0 bytes removed\n");
+    }
+}
