@@ -74,7 +74,13 @@ pub(crate) fn folder_url(folder: &Path) -> Result<(PathBuf, String), WorkError> 
 pub(crate) fn write_whole(file: &Path, bytes: &[u8]) -> Result<(), WorkError> {
     use std::io::Write;
     let write = || {
-        let mut aside = tempfile::NamedTempFile::new_in(file.parent().unwrap_or(Path::new(".")))?;
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+        // Whoever may read the folder may read the file, as with any other that a command writes.
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+        let mut builder = tempfile::Builder::new();
+        let mut aside = builder
+            .permissions(mode)
+            .tempfile_in(folder.unwrap_or(Path::new(".")))?;
         aside.write_all(bytes)?;
         aside.as_file().sync_all()?;
         aside.persist(file).map_err(|error| error.error)?;

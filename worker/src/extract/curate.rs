@@ -14,7 +14,7 @@ use remaster_proto::Completion;
 use remaster_store::{Key, ShardIndex};
 
 use super::records::read_records;
-use super::repeats::{Copy, repeated_pairs};
+use super::repeats::{EpisodeCopy, repeated_pairs};
 use super::sheet::{SheetInput, sheet_of};
 use crate::context::Context;
 use crate::error::WorkError;
@@ -100,7 +100,7 @@ async fn find_repeats(
     }
     let (episodes, records) = (spec.episodes.clone(), records.clone());
     let compare = move || {
-        let copy = |(episode, prints): (&CurateEpisode, Prints)| Copy {
+        let copy = |(episode, prints): (&CurateEpisode, Prints)| EpisodeCopy {
             prints,
             pairs: records
                 .iter()
@@ -108,7 +108,7 @@ async fn find_repeats(
                 .map(|(key, record)| (key.as_str(), record))
                 .collect(),
         };
-        let copies: Vec<Copy<'_>> = episodes.iter().zip(prints).map(copy).collect();
+        let copies: Vec<EpisodeCopy<'_>> = episodes.iter().zip(prints).map(copy).collect();
         Ok(repeated_pairs(&copies))
     };
     monitor.blocking(compare).await
