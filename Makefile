@@ -7,10 +7,11 @@
 #   make bench   the figures, side by side with peers
 #   make bench-pairs   wrong pairs, lost shots, misplaced corners on discs whose truth is known: half an hour on two cores
 #   make bench-upscale   upscaling beside a PyTorch loop and ncnn, which are fetched: frames a second, what reuse saves
+#   make bench-models    the real weights of Real-ESRGAN by us, by spandrel and by ONNX Runtime, which are fetched
 #   make bench-trainer   the trainer beside PyTorch, which is fetched: losses, steps a second
 NETWORK ?= compact
 
-.PHONY: setup build demo test check bench bench-pairs bench-upscale bench-trainer
+.PHONY: setup build demo test check bench bench-pairs bench-upscale bench-models bench-trainer
 
 setup:
 	@bash deploy/setup.sh
@@ -37,6 +38,9 @@ bench-pairs: build
 
 bench-upscale: build
 	python3 bench/python/bench_upscale.py
+
+bench-models: build
+	python3 bench/python/bench_models.py
 
 bench-trainer: build
 	OMP_WAIT_POLICY=passive cargo run -p remaster-bench -- trainer

@@ -264,6 +264,10 @@ pub(crate) enum ModelsCommand {
     List(ConnectArgs),
     /// Show a model's card
     Show(ModelShowArgs),
+    /// Take in a model made elsewhere: .safetensors, .pth or ncnn
+    Import(ModelImportArgs),
+    /// Write a model as .safetensors or .onnx
+    Export(ModelExportArgs),
     /// Point a season's channel at a model
     Publish(ModelPublishArgs),
 }
@@ -272,6 +276,47 @@ pub(crate) enum ModelsCommand {
 pub(crate) struct ModelShowArgs {
     /// Model id or the start of it
     pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) connect: ConnectArgs,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ModelImportArgs {
+    /// Weights of an RRDBNet or Compact network; of ncnn's two files either one
+    pub(crate) file: PathBuf,
+    /// Season it is meant for
+    #[arg(long, env = "REMASTER_SEASON", value_name = "SEASON", hide_env_values = true)]
+    pub(crate) season: Option<String>,
+    /// Channel of the season to point at it
+    #[arg(
+        long,
+        env = "REMASTER_CHANNEL",
+        value_name = "CHANNEL",
+        requires = "season",
+        hide_env_values = true
+    )]
+    pub(crate) channel: Option<String>,
+    #[command(flatten)]
+    pub(crate) connect: ConnectArgs,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ModelExportArgs {
+    /// Model id or the start of it
+    pub(crate) id: String,
+    /// File to write: .safetensors or .onnx
+    #[arg(
+        long,
+        short,
+        env = "REMASTER_OUTPUT",
+        value_name = "FILE",
+        hide_env_values = true
+    )]
+    pub(crate) output: PathBuf,
     #[command(flatten)]
     pub(crate) connect: ConnectArgs,
     #[command(flatten)]

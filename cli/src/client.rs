@@ -126,11 +126,15 @@ pub(crate) fn pick_one<'a>(
 
 /// Opens the store that was named, or the one beside us.
 pub(crate) fn open_store(args: &StoreArgs) -> Result<Store, CliError> {
-    let url = match &args.store {
-        Some(url) => url.clone(),
-        None => default_store(Path::new(STORE_DEFAULT))?,
-    };
-    Store::open(&url).map_err(store_failed)
+    Store::open(&store_url(args)?).map_err(store_failed)
+}
+
+/// The URL of the store that was named, or of the one beside us.
+pub(crate) fn store_url(args: &StoreArgs) -> Result<String, CliError> {
+    match &args.store {
+        Some(url) => Ok(url.clone()),
+        None => default_store(Path::new(STORE_DEFAULT)),
+    }
 }
 
 fn default_store(folder: &Path) -> Result<String, CliError> {

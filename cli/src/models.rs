@@ -1,13 +1,26 @@
-//! Published models: `models list|show|publish`. A model is never overwritten; publishing moves a season's channel.
+//! Published models: `models list|show|publish|import|export`. A model is never overwritten; publishing moves a season's
+//! channel. What needs the networks themselves is done by the trainer's binary: this one holds no tensors.
 
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use anyhow::Context;
 use remaster_domain::{ContentHash, ModelArch, ModelCard};
 use remaster_proto::pb;
+use remaster_service::CliError;
 use remaster_store::Key;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use tokio::process::Command;
 
-use crate::args::{ConnectArgs, ModelPublishArgs, ModelShowArgs, ModelsArgs, ModelsCommand};
-use crate::client::{Coordinator, open_store, pick_one, store_failed};
+use crate::args::{
+    ConnectArgs, ModelExportArgs, ModelImportArgs, ModelPublishArgs, ModelShowArgs, ModelsArgs, ModelsCommand,
+};
+use crate::client::{Coordinator, open_store, pick_one, store_failed, store_url};
 use crate::output::{OutputFormat, ago, now_ms, show, table};
+use crate::up::sibling;
+
+/// What made a model that was imported, where others have the name of a training stage.
+const IMPORTED: &str = "imported";
 
 /// A model as scripts see it.
 #[derive(Debug, Serialize)]
@@ -24,6 +37,8 @@ pub(crate) async fn run(args: ModelsArgs, format: OutputFormat) -> anyhow::Resul
     match args.command {
         ModelsCommand::List(connect) => print_list(&connect, format).await,
         ModelsCommand::Show(args) => print_card(&args, format).await,
+        ModelsCommand::Import(args) => import(&args, format).await,
+        ModelsCommand::Export(args) => export(&args, format).await,
         ModelsCommand::Publish(args) => publish(&args, format).await,
     }
 }
@@ -191,4 +206,105 @@ async fn publish(args: &ModelPublishArgs, format: OutputFormat) -> anyhow::Resul
             published.season, published.channel, published.model_id
         )
     })
+}
+
+/// What the trainer's `import` says.
+#[derive(Debug, Deserialize)]
+struct ReadModel {
+    id: ContentHash,
+    arch: ModelArch,
+    scale: u32,
+}
+
+/// What `import` prints.
+#[derive(Debug, Serialize)]
+struct Imported {
+    model_id: ContentHash,
+    network: String,
+    scale: u32,
+    season: Option<String>,
+    channel: Option<String>,
+}
+
+/// Into the store first, then known to the coordinator, then named: cut off anywhere, the same command ends it.
+async fn import(args: &ModelImportArgs, format: OutputFormat) -> anyhow::Result<()> {
+    let coordinator = Coordinator::open(&args.connect)?;
+    let mut command = Command::new(sibling("remaster-trainer")?);
+    command.arg("import").arg(&args.file);
+    command.arg("--store").arg(store_url(&args.store)?);
+    let read: ReadModel = serde_json::from_slice(&finish(command).await?)
+        .context("could not read what remaster-trainer said of the model")?;
+    let mut catalog = coordinator.catalog.clone();
+    let request = pb::RegisterModelRequest {
+        model_id: read.id.to_string(),
+        season: args.season.clone().unwrap_or_default(),
+        stage: IMPORTED.to_owned(),
+    };
+    let reply = catalog.register_model(request).await;
+    reply.map_err(|status| coordinator.failed(&status))?;
+    if let (Some(season), Some(channel)) = (&args.season, &args.channel) {
+        let request = pb::MoveChannelRequest {
+            season: season.clone(),
+            channel: channel.clone(),
+            model_id: read.id.to_string(),
+        };
+        let reply = catalog.move_channel(request).await;
+        reply.map_err(|status| coordinator.failed(&status))?;
+    }
+    let imported = Imported {
+        network: network(&read.arch),
+        model_id: read.id,
+        scale: read.scale,
+        season: args.season.clone(),
+        channel: args.channel.clone(),
+    };
+    show(format, &imported, |imported| {
+        format!(
+            "{}  {}, scale {}\n",
+            imported.model_id, imported.network, imported.scale
+        )
+    })
+}
+
+/// What `export` prints.
+#[derive(Debug, Serialize)]
+struct Exported {
+    model_id: ContentHash,
+    file: PathBuf,
+}
+
+async fn export(args: &ModelExportArgs, format: OutputFormat) -> anyhow::Result<()> {
+    // A whole id needs nobody to look it up.
+    let model_id = match args.id.parse() {
+        Ok(id) => id,
+        Err(_) => resolve(&Coordinator::open(&args.connect)?, &args.id).await?,
+    };
+    let mut command = Command::new(sibling("remaster-trainer")?);
+    command.arg("export").arg(model_id.to_string());
+    command.arg("--store").arg(store_url(&args.store)?);
+    command.arg("--output").arg(&args.output);
+    finish(command).await?;
+    let exported = Exported {
+        model_id,
+        file: args.output.clone(),
+    };
+    show(format, &exported, |exported| {
+        format!("{}\n", exported.file.display())
+    })
+}
+
+/// What it wrote to stdout. Where it failed it has said why and what to do, so all that is left is its exit code.
+async fn finish(mut command: Command) -> anyhow::Result<Vec<u8>> {
+    let done = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .context("could not run remaster-trainer")?;
+    match done.status.code() {
+        Some(0) => Ok(done.stdout),
+        Some(code) => std::process::exit(code),
+        None => Err(CliError::failed(format!("remaster-trainer ended with {}", done.status)).into()),
+    }
 }
