@@ -61,19 +61,24 @@ pub(crate) fn run() -> anyhow::Result<String> {
     let threads = std::thread::available_parallelism()?.get();
     set_threads(threads);
     let mut lines = vec!["trainer beside PyTorch 2.9 (RRDBNet, Adam)".to_owned()];
+    // Minutes pass between them, so each is shown as it is found.
+    let mut found = |line: String| {
+        eprintln!("{line}");
+        lines.push(line);
+    };
     for (name, case) in [("L1", &SMALL), ("L1 + VGG + RaGAN", &SMALL_GAN)] {
         let mut both = Both::start(&python, case, threads)?;
         let worst = both.worst_difference(STEPS)?;
         ensure!(worst <= TOLERANCE, "{name}: a loss is {worst:.1e} off PyTorch's");
-        lines.push(format!(
+        found(format!(
             "  {name}, {}: {STEPS} steps' losses within {worst:.1e}",
             case.title
         ));
     }
-    lines.push(discriminator_alone(&python, threads)?);
+    found(discriminator_alone(&python, threads)?);
     for (name, case) in [("L1", &LARGE), ("L1 + VGG + RaGAN", &SMALL_GAN)] {
         let mut both = Both::start(&python, case, threads)?;
-        lines.push(format!("  {name}, {}: {}", case.title, both.timed()?));
+        found(format!("  {name}, {}: {}", case.title, both.timed()?));
     }
     Ok(lines.join("\n"))
 }

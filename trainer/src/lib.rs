@@ -21,6 +21,7 @@ pub mod look;
 pub mod loss;
 pub mod memory;
 pub mod meter;
+mod observer;
 pub mod publish;
 pub mod recipe;
 pub mod run;

@@ -25,38 +25,18 @@ use crate::start::{batches_from, first_snapshot, load_vgg, log_differences};
 use crate::step::Objective;
 use crate::validate::{Scores, has_stalled, validate};
 
+pub use crate::observer::{Observer, Wish};
+
 /// Points of the loss curve over a run: a picture shows no more, and a checkpoint stays small.
 const HISTORY_POINTS: u64 = 500;
 
+/// A metric's name and what it is of all scores.
+type Metric = (&'static str, fn(&Scores) -> f64);
 /// Metrics whose best weights are kept.
-const METRICS: [(&str, fn(&Scores) -> f64); 2] = [
+const METRICS: [Metric; 2] = [
     ("psnr_y", |scores| scores.psnr_y),
     ("ssim_y", |scores| scores.ssim_y),
 ];
-
-/// What the one who asked for the run wants now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wish {
-    /// Go on.
-    Continue,
-    /// Save what there is, then stop.
-    Drain,
-    /// Stop at once: somebody else may hold the run by now.
-    Stop,
-}
-
-/// Who asked for the run.
-pub trait Observer: Send {
-    /// Asked before every step.
-    fn wish(&self) -> Wish;
-    /// Told after every step; must not block.
-    fn report(&self, done: u64, total: u64, note: &str);
-    /// Told of every checkpoint once it lies in the store.
-    ///
-    /// # Errors
-    /// [`TrainError::Stopped`] when the run is not ours any more.
-    fn record(&self, checkpoint: &Checkpoint, objects: &[OutputObject]) -> Result<(), TrainError>;
-}
 
 /// Everything a run is made from.
 #[derive(Debug)]
