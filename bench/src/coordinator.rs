@@ -1,11 +1,10 @@
-//! Lease + commit per second through a real coordinator process: loopback gRPC, SQLite with fsync at every commit.
+//! Lease + commit per second through real coordinator processes: loopback gRPC, fsync at every transaction; one coordinator
+//! on SQLite, three on PostgreSQL.
 //!
 //! The workers are simulated: they lease `index` tasks, one at a time each, and commit an answer whose objects were put into
 //! the store before, so what is measured is the protocol, the database and the coordinator's look at the store.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -14,38 +13,73 @@ use remaster_domain::{
     SessionId, SourceRef, Stage, TaskKind, TaskResult, UpscaleSettings, WorkerId,
 };
 use remaster_proto::{LeaseClient, MESSAGE_BYTES_MAX, PROTOCOL_VERSION, connect, pb, to_json};
-use remaster_testkit::CoordinatorOnly;
+use remaster_testkit::{CoordinatorOnly, PostgresServer};
 use tonic::transport::Channel;
 use uuid::Uuid;
 
 /// Simulated workers.
-const WORKERS: usize = 100;
-/// Queued tasks: more than can be done in the time.
+const WORKERS: usize = 1_000;
+/// Workers that share a connection: what is measured is not the making of a thousand sockets.
+const WORKERS_PER_CONNECTION: usize = 20;
+/// Coordinators on one PostgreSQL.
+const COORDINATORS: usize = 3;
 const EPISODES_PER_JOB: usize = 1000;
 /// An episode has two discs to index.
 const TASKS: usize = 2 * EPISODES_PER_JOB * JOBS;
-const JOBS: usize = 10;
+/// Queued jobs.
+const JOBS: usize = 50;
+/// Jobs that are served first: more than can be done in the time. Only their objects are put into the store.
+const JOBS_FIRST: usize = 10;
+/// Their priority.
+const FIRST: i64 = 20;
 /// How long is measured.
 const MEASURED: Duration = Duration::from_secs(10);
 
-/// Prints the figure.
+/// Prints the figures.
 pub(crate) fn run() -> anyhow::Result<String> {
-    let coordinator = CoordinatorOnly::start(30_000, 10_000)?;
+    let sqlite = measure_on("SQLite", CoordinatorOnly::start(30_000, 10_000)?)?;
+    let server = PostgresServer::start()?;
+    let three = CoordinatorOnly::start_on(&server.database()?, COORDINATORS, 30_000, 10_000)?;
+    let postgres = measure_on("PostgreSQL, 3 coordinators", three)?;
+    Ok(format!("{sqlite}\n{postgres}"))
+}
+
+fn measure_on(database: &str, coordinator: CoordinatorOnly) -> anyhow::Result<String> {
     put_indexes(&coordinator.dir().join("store/indexes"))?;
+    let others = coordinator.others.iter().map(|(url, _)| url.clone());
+    let urls: Vec<String> = std::iter::once(coordinator.url.clone()).chain(others).collect();
     let runtime = tokio::runtime::Runtime::new()?;
-    let (done, seconds) = runtime.block_on(measure(&coordinator.url))?;
-    let rate = done as f64 / seconds;
+    let measured = runtime.block_on(measure(&urls))?;
     Ok(format!(
-        "coordinator: {rate:.0} lease+commit/s ({done} in {seconds:.1} s; {WORKERS} simulated workers, one task at a time each, \
-         {} tasks queued, SQLite with fsync, loopback gRPC)",
-        TASKS
+        "coordinator on {database}: {:.0} lease+commit/s ({} in {:.1} s; lease p50 {} ms, p99 {} ms; {WORKERS} simulated \
+         workers, one task a lease and a commit, at most 128 requests a transaction, {TASKS} tasks queued, fsync on, loopback gRPC)",
+        measured.waits_ms.len() as f64 / measured.seconds,
+        measured.waits_ms.len(),
+        measured.seconds,
+        measured.percentile_ms(50),
+        measured.percentile_ms(99),
     ))
+}
+
+/// What the workers saw.
+struct Measured {
+    /// How long each lease that brought a task took, sorted.
+    waits_ms: Vec<u128>,
+    seconds: f64,
+}
+
+impl Measured {
+    fn percentile_ms(&self, percent: usize) -> u128 {
+        let last = self.waits_ms.len().saturating_sub(1);
+        self.waits_ms.get(last * percent / 100).copied().unwrap_or(0)
+    }
 }
 
 /// The objects that the commits speak of, written straight into the folder that the store is.
 fn put_indexes(indexes: &Path) -> anyhow::Result<()> {
     let index = index();
-    for (job, disc) in (0..JOBS).flat_map(|job| (0..2 * EPISODES_PER_JOB).map(move |disc| (job, disc))) {
+    for (job, disc) in (0..JOBS_FIRST).flat_map(|job| (0..2 * EPISODES_PER_JOB).map(move |disc| (job, disc)))
+    {
         let folder = indexes.join(source(job, disc).sha256.as_str()).join("v1");
         std::fs::create_dir_all(&folder)?;
         std::fs::write(folder.join(format!("{index}.json")), "{}")?;
@@ -58,20 +92,32 @@ fn index() -> ContentHash {
     ContentHash::of(b"index")
 }
 
-async fn measure(url: &str) -> anyhow::Result<(u64, f64)> {
-    let channel = connect(url)?;
+async fn measure(urls: &[String]) -> anyhow::Result<Measured> {
     for job in 0..JOBS {
-        submit(channel.clone(), job).await?;
+        submit(connect(&urls[job % urls.len()])?, job).await?;
     }
-    let done = Arc::new(AtomicU64::new(0));
+    let mut channels = vec![];
+    for number in 0..WORKERS.div_ceil(WORKERS_PER_CONNECTION) {
+        channels.push(connect(&urls[number % urls.len()])?);
+    }
+    let mut clients = vec![];
+    for number in 0..WORKERS {
+        clients.push(register(channels[number % channels.len()].clone(), number).await?);
+    }
     let start = Instant::now();
-    let workers: Vec<_> = (0..WORKERS)
-        .map(|n| tokio::spawn(work(url.to_owned(), n, start, Arc::clone(&done))))
+    let workers: Vec<_> = clients
+        .into_iter()
+        .map(|client| tokio::spawn(work(client, start)))
         .collect();
+    let mut waits_ms = vec![];
     for worker in workers {
-        worker.await??;
+        waits_ms.extend(worker.await??);
     }
-    Ok((done.load(Ordering::Relaxed), start.elapsed().as_secs_f64()))
+    waits_ms.sort_unstable();
+    Ok(Measured {
+        waits_ms,
+        seconds: start.elapsed().as_secs_f64(),
+    })
 }
 
 async fn submit(channel: Channel, job: usize) -> anyhow::Result<()> {
@@ -100,7 +146,7 @@ async fn submit(channel: Channel, job: usize) -> anyhow::Result<()> {
             season,
             stage: Stage::Extract,
         }),
-        priority: 0,
+        priority: if job < JOBS_FIRST { FIRST } else { -FIRST },
         job_id: JobId::from_uuid(Uuid::now_v7()).into(),
     };
     let mut jobs = pb::jobs_client::JobsClient::new(channel).max_encoding_message_size(MESSAGE_BYTES_MAX);
@@ -124,21 +170,27 @@ fn source(job: usize, episode: usize) -> SourceRef {
     }
 }
 
-async fn work(url: String, number: usize, start: Instant, done: Arc<AtomicU64>) -> anyhow::Result<()> {
-    let client = LeaseClient::new(connect(&url)?, SessionId::from_uuid(Uuid::now_v7()));
+async fn register(channel: Channel, number: usize) -> anyhow::Result<LeaseClient> {
+    let client = LeaseClient::new(channel, SessionId::from_uuid(Uuid::now_v7()));
     let capabilities = Capabilities {
         kinds: vec![TaskKind::Index],
         ..Capabilities::default()
     };
+    let worker = WorkerId::from_uuid(Uuid::now_v7());
     client
-        .register(
-            &WorkerId::from_uuid(Uuid::now_v7()),
-            &format!("simulated-{number}"),
-            &capabilities,
-        )
+        .register(&worker, &format!("simulated-{number}"), &capabilities)
         .await?;
+    Ok(client)
+}
+
+/// Leases and commits until the time is over; answers how long each lease took.
+async fn work(client: LeaseClient, start: Instant) -> anyhow::Result<Vec<u128>> {
+    let mut waits_ms = vec![];
     while start.elapsed() < MEASURED {
-        for lease in client.lease(1, Duration::from_secs(1)).await?.leases {
+        let asked = Instant::now();
+        let leases = client.lease(1, Duration::from_secs(1)).await?.leases;
+        for lease in leases {
+            let waited_ms = asked.elapsed().as_millis();
             let result = TaskResult::Index(IndexResult {
                 index: index(),
                 frame_count: 1,
@@ -147,8 +199,8 @@ async fn work(url: String, number: usize, start: Instant, done: Arc<AtomicU64>) 
                 .commit(&lease.task, lease.token, &result, &[])
                 .await
                 .context("commit refused")?;
-            done.fetch_add(1, Ordering::Relaxed);
+            waits_ms.push(waited_ms);
         }
     }
-    Ok(())
+    Ok(waits_ms)
 }

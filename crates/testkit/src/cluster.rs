@@ -77,6 +77,8 @@ pub struct CoordinatorOnly {
     pub url: String,
     /// The coordinator.
     pub coordinator: Process,
+    /// URLs and processes of the further ones on the same database.
+    pub others: Vec<(String, Process)>,
     dir: TempDir,
 }
 
@@ -98,20 +100,31 @@ impl CoordinatorOnly {
     /// When it cannot be started.
     pub fn start(lease_ms: u32, heartbeat_ms: u32) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
-        let store_url = format!("file://{}/store", dir.path().display());
-        let address = format!("127.0.0.1:{}", free_port()?);
-        let url = format!("http://{address}");
-        let arguments = serve(&store_url, &address, lease_ms, heartbeat_ms);
-        let coordinator = Process::launch(
-            dir.path(),
-            "coordinator",
-            "remaster-coordinator",
-            arguments,
-            Vec::new(),
-        )?;
+        let (url, coordinator) = launch_coordinator(dir.path(), "coordinator", None, lease_ms, heartbeat_ms)?;
         Ok(Self {
             url,
             coordinator,
+            others: Vec::new(),
+            dir,
+        })
+    }
+
+    /// Starts several coordinators on one database server, with a folder as their store.
+    ///
+    /// # Errors
+    /// When one cannot be started.
+    pub fn start_on(database: &str, count: usize, lease_ms: u32, heartbeat_ms: u32) -> anyhow::Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let launch = |number: usize| {
+            let name = format!("coordinator-{number}");
+            launch_coordinator(dir.path(), &name, Some(database), lease_ms, heartbeat_ms)
+        };
+        let (url, coordinator) = launch(0)?;
+        let others = (1..count).map(launch).collect::<anyhow::Result<_>>()?;
+        Ok(Self {
+            url,
+            coordinator,
+            others,
             dir,
         })
     }
@@ -121,6 +134,23 @@ impl CoordinatorOnly {
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
+}
+
+fn launch_coordinator(
+    dir: &Path,
+    name: &str,
+    database: Option<&str>,
+    lease_ms: u32,
+    heartbeat_ms: u32,
+) -> anyhow::Result<(String, Process)> {
+    let store_url = format!("file://{}/store", dir.display());
+    let address = format!("127.0.0.1:{}", free_port()?);
+    let mut arguments = serve(&store_url, &address, lease_ms, heartbeat_ms);
+    if let Some(database) = database {
+        arguments.extend(["--database".into(), database.into()]);
+    }
+    let process = Process::launch(dir, name, "remaster-coordinator", arguments, Vec::new())?;
+    Ok((format!("http://{address}"), process))
 }
 
 impl Cluster {
