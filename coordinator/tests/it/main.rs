@@ -2,6 +2,7 @@
 //! Time is a number that the tests move; nothing sleeps for a lease to run out. One suite over both databases.
 
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
+#![allow(clippy::duplicate_mod, reason = "the same tests run over both databases")]
 
 mod cluster;
 mod fake;
