@@ -57,7 +57,7 @@ impl Default for GateLimits {
             colour_residual_max: [3.0, 8.0],
             shift_px_max: [0.25, 0.35],
             field_share_max: 0.15,
-            blend_share_max: 0.08,
+            blend_share_max: 0.05,
             sharpness: [0.3, 1.6],
             masked_share_max: 0.15,
         }
