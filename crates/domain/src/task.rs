@@ -78,6 +78,8 @@ impl TaskKind {
 /// What a worker is asked to do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
+// One at a time is alive per task: a box would cost more to read than the bytes it saves.
+#[allow(clippy::large_enum_variant)]
 pub enum TaskSpec {
     /// See [`TaskKind::Index`].
     Index(IndexSpec),
@@ -279,6 +281,8 @@ pub struct AssembleSpec {
 /// What a worker answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
+// One at a time is alive per task: a box would cost more to read than the bytes it saves.
+#[allow(clippy::large_enum_variant)]
 pub enum TaskResult {
     /// See [`TaskKind::Index`].
     Index(IndexResult),

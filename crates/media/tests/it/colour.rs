@@ -99,7 +99,7 @@ fn bars_of_every_matrix_and_range_come_out_within_a_code() {
             worst = worst.max(furthest(folder.path(), spec));
         }
     }
-    println!("furthest interior of a bar: {worst:.3} codes of 1023");
+    eprintln!("furthest interior of a bar: {worst:.3} codes of 1023");
     assert!(worst <= 1.0, "{worst}");
 }
 
