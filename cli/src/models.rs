@@ -297,11 +297,13 @@ async fn export(args: &ModelExportArgs, format: OutputFormat) -> anyhow::Result<
 async fn finish(mut command: Command) -> anyhow::Result<Vec<u8>> {
     let done = command
         .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
+        .stdout(Stdio::piped())
         .kill_on_drop(true)
-        .output()
+        .spawn()
+        .context("could not run remaster-trainer")?
+        .wait_with_output()
         .await
-        .context("could not run remaster-trainer")?;
+        .context("could not wait for remaster-trainer")?;
     match done.status.code() {
         Some(0) => Ok(done.stdout),
         Some(code) => std::process::exit(code),
