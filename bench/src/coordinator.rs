@@ -28,10 +28,6 @@ const EPISODES_PER_JOB: usize = 1000;
 const TASKS: usize = 2 * EPISODES_PER_JOB * JOBS;
 /// Queued jobs.
 const JOBS: usize = 50;
-/// Jobs that are served first: more than can be done in the time. Only their objects are put into the store.
-const JOBS_FIRST: usize = 10;
-/// Their priority.
-const FIRST: i64 = 20;
 /// How long is measured.
 const MEASURED: Duration = Duration::from_secs(10);
 
@@ -78,8 +74,7 @@ impl Measured {
 /// The objects that the commits speak of, written straight into the folder that the store is.
 fn put_indexes(indexes: &Path) -> anyhow::Result<()> {
     let index = index();
-    for (job, disc) in (0..JOBS_FIRST).flat_map(|job| (0..2 * EPISODES_PER_JOB).map(move |disc| (job, disc)))
-    {
+    for (job, disc) in (0..JOBS).flat_map(|job| (0..2 * EPISODES_PER_JOB).map(move |disc| (job, disc))) {
         let folder = indexes.join(source(job, disc).sha256.as_str()).join("v1");
         std::fs::create_dir_all(&folder)?;
         std::fs::write(folder.join(format!("{index}.json")), "{}")?;
@@ -146,7 +141,7 @@ async fn submit(channel: Channel, job: usize) -> anyhow::Result<()> {
             season,
             stage: Stage::Extract,
         }),
-        priority: if job < JOBS_FIRST { FIRST } else { -FIRST },
+        priority: 0,
         job_id: JobId::from_uuid(Uuid::now_v7()).into(),
     };
     let mut jobs = pb::jobs_client::JobsClient::new(channel).max_encoding_message_size(MESSAGE_BYTES_MAX);
