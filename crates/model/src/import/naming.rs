@@ -18,19 +18,35 @@ pub(super) fn canonical(state: StateDict) -> Result<StateDict, ModelError> {
             "ESRGAN+, which has convolutions between its dense layers".into(),
         ));
     }
-    let renamed: Box<dyn Fn(&str) -> Option<String>> = if state.contains_key("model.0.weight") {
-        let upsamplers = upsamplers_of(&state)?;
-        Box::new(move |key| from_first_form(key, upsamplers))
+    let form = if state.contains_key("model.0.weight") {
+        Form::First {
+            upsamplers: upsamplers_of(&state)?,
+        }
     } else if state.contains_key("trunk_conv.weight") {
-        Box::new(from_2019_form)
+        Form::Of2019
     } else {
         return Ok(state);
     };
-    let rename = |key: String| renamed(&key).unwrap_or(key);
-    Ok(state
+    let renamed = state
         .into_iter()
-        .map(|(key, tensor)| (rename(key), tensor))
-        .collect())
+        .map(|(key, tensor)| (form.rename(&key).unwrap_or(key), tensor));
+    Ok(renamed.collect())
+}
+
+/// The namings that are not BasicSR's.
+#[derive(Clone, Copy)]
+enum Form {
+    First { upsamplers: usize },
+    Of2019,
+}
+
+impl Form {
+    fn rename(self, key: &str) -> Option<String> {
+        match self {
+            Self::First { upsamplers } => from_first_form(key, upsamplers),
+            Self::Of2019 => from_2019_form(key),
+        }
+    }
 }
 
 fn without_prefixes(mut state: StateDict) -> StateDict {
@@ -75,7 +91,7 @@ fn from_first_form(key: &str, upsamplers: usize) -> Option<String> {
                 "conv_hr".to_owned()
             } else if layer == after + PLAIN_LAYERS_LAST {
                 "conv_last".to_owned()
-            } else if layer <= after && layer % LAYERS_PER_UPSAMPLER == 0 {
+            } else if layer <= after && layer.is_multiple_of(LAYERS_PER_UPSAMPLER) {
                 format!("conv_up{}", layer / LAYERS_PER_UPSAMPLER)
             } else {
                 return None;
