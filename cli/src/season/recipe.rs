@@ -5,7 +5,14 @@ use std::path::Path;
 use remaster_service::CliError;
 
 /// Ready recipes, which the trainer knows by name. A test holds this list and the trainer's folder together.
-const READY: [&str; 5] = ["compact", "demo", "demo-esrgan-lite", "esrgan", "esrgan-lite"];
+const READY: [&str; 6] = [
+    "compact",
+    "demo",
+    "demo-esrgan-lite",
+    "esrgan",
+    "esrgan-lite",
+    "real-esrgan-finetune",
+];
 
 /// The name of a ready recipe, or the text of a recipe file.
 pub(crate) fn resolve(folder: &Path, recipe: &str) -> Result<String, CliError> {
