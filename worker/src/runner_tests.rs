@@ -6,8 +6,8 @@
 use std::path::Path;
 
 use remaster_domain::{
-    AlignSpec, CurateEpisode, CurateSpec, DatasetManifest, EpisodeSpan, ExtractSpec, FailureClass, IndexSpec,
-    IndexedSource, Lattice, PairChoice, ShardFrames, ShardRef, SourceRef, TaskResult,
+    AlignSpec, Alignment, CurateEpisode, CurateSpec, DatasetManifest, EpisodeSpan, ExtractSpec, FailureClass,
+    IndexSpec, IndexedSource, Lattice, PairChoice, ShardFrames, ShardRef, SourceRef, TaskResult,
 };
 use remaster_store::{Key, Store, hash_file};
 use remaster_testkit::Discs;
@@ -95,24 +95,35 @@ async fn tasks_make_the_same_shards_in_any_order_on_any_worker() {
     assert_eq!(forwards, backwards);
     // The same scene as a part of another episode.
     let again = shard_of(result(&first, extract_as("again", 0)).await);
+    a_scene_given_twice_is_kept_once(&first, &span, &aligned.alignment, &forwards, &again).await;
+}
+
+/// The same shard as a part of two episodes: `curate` keeps one and writes a page for it.
+async fn a_scene_given_twice_is_kept_once(
+    runner: &Runner,
+    span: &EpisodeSpan,
+    alignment: &Alignment,
+    forwards: &[ShardRef],
+    again: &ShardRef,
+) {
     let known = |episode: &str| CurateEpisode {
         episode: episode.parse().unwrap(),
         span: span.clone(),
-        alignment: aligned.alignment.clone(),
+        alignment: alignment.clone(),
         rejected: [("same-frame".to_owned(), 3)].into(),
     };
     let curate = CurateSpec {
         season: "season".parse().unwrap(),
         lattice: Lattice::SdNative,
         scale: 2,
-        shards: [forwards.as_slice(), std::slice::from_ref(&again)].concat(),
+        shards: [forwards, std::slice::from_ref(again)].concat(),
         episodes: vec![known("ep1"), known("again")],
     };
-    let TaskResult::Curate(curated) = result(&first, TaskSpec::Curate(curate)).await else {
+    let TaskResult::Curate(curated) = result(runner, TaskSpec::Curate(curate)).await else {
         panic!()
     };
     let key = Key::dataset_object(&"season".parse().unwrap(), &curated.manifest);
-    let manifest: DatasetManifest = first
+    let manifest: DatasetManifest = runner
         .context
         .store
         .get_json_verified(&key, &curated.manifest)
@@ -131,7 +142,7 @@ async fn tasks_make_the_same_shards_in_any_order_on_any_worker() {
     assert_eq!((u64::from(given.kept), given.repeats), (curated.pair_count, 0));
     assert!(repeated.kept == 0 && repeated.repeats > 0, "{repeated:?}");
     let page = Key::dataset_sheet(&"season".parse().unwrap(), &given.sheet);
-    let page = first
+    let page = runner
         .context
         .store
         .get_verified(&page, &given.sheet)
