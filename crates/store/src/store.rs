@@ -27,7 +27,7 @@ pub struct ListedObject {
     pub key: String,
     /// Size in bytes.
     pub bytes: u64,
-    /// When it was written, in milliseconds since the epoch by the store's clock.
+    /// When it was written, to the second, in milliseconds since the epoch by the store's clock.
     pub modified_ms: i64,
 }
 
@@ -247,7 +247,7 @@ impl Store {
         let found = self.backend.list(Some(&prefix)).map_ok(|meta| ListedObject {
             key: meta.location.to_string(),
             bytes: meta.size,
-            modified_ms: meta.last_modified.timestamp_millis(),
+            modified_ms: modified_ms(&meta),
         });
         found
             .try_collect()
@@ -261,7 +261,7 @@ impl Store {
     /// [`StoreError::Unavailable`].
     pub async fn modified_ms(&self, key: &Key) -> Result<Option<i64>, StoreError> {
         match self.backend.head(&path(key)).await {
-            Ok(meta) => Ok(Some(meta.last_modified.timestamp_millis())),
+            Ok(meta) => Ok(Some(modified_ms(&meta))),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(self.error(key, &error)),
         }
@@ -349,6 +349,11 @@ pub fn hash_file(file: &Path, mut seen: impl FnMut(u64)) -> std::io::Result<Cont
         hasher.update(&piece[..read]);
         seen(read as u64);
     }
+}
+
+/// Whole seconds: an S3 server's answer about one object has no more, its listing may.
+fn modified_ms(meta: &object_store::ObjectMeta) -> i64 {
+    meta.last_modified.timestamp() * 1000
 }
 
 fn path(key: &Key) -> ObjectPath {
