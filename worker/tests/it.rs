@@ -226,7 +226,8 @@ fn upscale(model: &Path, out: &Path, segment_frames: &str) {
         "--crf",
         "4",
     ];
-    let more = ["--segment-frames", segment_frames];
+    // The source's own pixels, so that the pictures can be compared.
+    let more = ["--segment-frames", segment_frames, "--pixels", "source"];
     let done = worker(&[&["upscale", path(&input), path(out)], &model[..], &more].concat());
     assert!(done.status.success(), "{}", text(&done.stderr));
 }
