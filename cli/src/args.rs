@@ -59,7 +59,7 @@ pub(crate) enum Command {
     Drain(DrainArgs),
     /// Remove from the store what nothing names any more
     Gc(GcArgs),
-    /// List, show and publish models
+    /// List, show, import, export and publish models
     Models(ModelsArgs),
     /// List, show, verify and export datasets
     Dataset(DatasetArgs),

@@ -29,7 +29,7 @@ pub(crate) struct UpscaleArgs {
     /// HD file to write: Matroska, or MP4 where its name ends so
     #[arg(value_name = "OUT.mkv")]
     output: PathBuf,
-    /// Weights as safetensors, or the folder of a published model; card.json beside the weights is used
+    /// Weights (.safetensors, .pth, or either file of ncnn), or the folder of a published model; card.json beside them is used
     #[arg(long, env = "REMASTER_MODEL", value_name = "FILE")]
     model: PathBuf,
     /// Video encoder: x265, x264, svt-av1, ffv1, prores, hevc-nvenc or hevc-qsv; tried on two grey frames first
