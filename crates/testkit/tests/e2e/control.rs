@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use remaster_testkit::{Cluster, ClusterConfig, StoreAt, wait_until};
-use serde_json::Value;
 
+use crate::commands::json;
 use crate::season::wait_for_end;
 use crate::turn;
 
@@ -83,14 +83,6 @@ fn a_job_is_held_moved_cancelled_and_put_back_and_a_worker_sent_home() {
         0,
         "a drained worker goes home"
     );
-}
-
-fn json(cluster: &Cluster, arguments: &[&str]) -> Value {
-    let done = cluster
-        .cli(&[&["--output-format", "json"], arguments].concat())
-        .unwrap();
-    assert_eq!(done.code, 0, "{arguments:?}: {}", done.stderr);
-    serde_json::from_str(&done.stdout).unwrap()
 }
 
 fn season_of_two_texts(dir: &Path) -> PathBuf {

@@ -7,8 +7,8 @@ use remaster_proto::pb;
 use remaster_store::{Key, Store};
 use remaster_testkit::{Cluster, ClusterConfig, Discs, S3Server, StoreAt, wait_until};
 
-use crate::turn;
 use crate::video::{packet_hash, video_field, video_times_ms};
+use crate::{commands, turn};
 
 /// A whole season takes about a minute on two free cores.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
@@ -103,9 +103,11 @@ fn a_season_on_a_folder_becomes_episodes() {
     let job = cluster.submit(&season, &[]).unwrap();
     check_season(&cluster, &job, &discs);
     a_second_submit_of_the_same_season_does_nothing_twice(&cluster, &season);
-    the_commands_tell_what_was_made(&cluster, &job);
-    a_stage_alone_is_submitted_and_watched(&cluster, &season);
-    a_channel_moves_to_a_model_and_back(&cluster);
+    commands::tell_what_was_made(&cluster, &job);
+    commands::submit_and_watch_a_stage_alone(&cluster, &season);
+    commands::move_a_channel_to_a_model_and_back(&cluster);
+    commands::write_a_model_and_take_it_in_again(&cluster);
+    commands::find_no_garbage_after_a_good_season(&cluster);
 }
 
 #[test]
@@ -193,80 +195,5 @@ fn a_second_submit_of_the_same_season_does_nothing_twice(cluster: &Cluster, seas
             "{} was done before and needs no attempt",
             task.name
         );
-    }
-}
-
-fn the_commands_tell_what_was_made(cluster: &Cluster, job: &str) {
-    let watched = cluster.cli(&["watch", job]).unwrap();
-    assert_eq!(watched.code, 0, "{}", watched.stderr);
-    let models = cluster
-        .cli(&["models", "list", "--output-format", "json"])
-        .unwrap();
-    assert!(
-        models.stdout.contains("\"l1\"") && models.stdout.contains("\"gan\""),
-        "{}",
-        models.stdout
-    );
-    let verified = cluster.cli(&["dataset", "verify", "demo"]).unwrap();
-    assert_eq!(verified.code, 0, "{}{}", verified.stdout, verified.stderr);
-    let page = cluster.dir().join("report.html");
-    let report = cluster
-        .cli(&["report", job, "-o", &page.to_string_lossy()])
-        .unwrap();
-    assert_eq!(report.code, 0, "{}", report.stderr);
-    let html = std::fs::read_to_string(page).unwrap();
-    assert!(
-        html.contains("<svg") && html.contains("l_g_pix"),
-        "the report draws the loss"
-    );
-}
-
-fn a_stage_alone_is_submitted_and_watched(cluster: &Cluster, season: &Path) {
-    let season = season.to_string_lossy();
-    for (stage, last) in [
-        ("extract", "curate"),
-        ("train", "publish"),
-        ("upscale", "assemble"),
-    ] {
-        let submitted = cluster
-            .cli(&["submit", &season, "--stage", stage, "--watch"])
-            .unwrap();
-        assert_eq!(submitted.code, 0, "{stage}: {}", submitted.stderr);
-        let job = cluster.job(submitted.stdout.trim()).unwrap().unwrap();
-        let ends: Vec<_> = job.tasks.iter().filter(|task| task.kind == last).collect();
-        assert!(!ends.is_empty(), "{stage} ends with {last}: {:?}", job.tasks);
-        assert!(ends.iter().all(|task| task.state == "committed"), "{ends:?}");
-    }
-}
-
-fn a_channel_moves_to_a_model_and_back(cluster: &Cluster) {
-    let json = |arguments: &[&str]| -> serde_json::Value {
-        let done = cluster
-            .cli(&[arguments, &["--output-format", "json"]].concat())
-            .unwrap();
-        assert_eq!(done.code, 0, "{arguments:?}: {}", done.stderr);
-        serde_json::from_str(&done.stdout).unwrap()
-    };
-    let models = json(&["models", "list"]);
-    let ids: Vec<_> = models
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|model| model["id"].as_str().unwrap())
-        .collect();
-    let mut before = serde_json::Value::Null;
-    for id in [ids[0], ids[1], ids[0]] {
-        let moved = json(&["models", "publish", id, "--season", "demo", "--channel", "best"]);
-        assert_eq!(moved["previous_model_id"], before);
-        let shown = json(&["models", "list"]);
-        let holders: Vec<_> = shown
-            .as_array()
-            .unwrap()
-            .iter()
-            .filter(|model| model["channels"].to_string().contains("best"))
-            .collect();
-        assert_eq!(holders.len(), 1, "{shown}");
-        assert_eq!(holders[0]["id"], id);
-        before = id.into();
     }
 }
