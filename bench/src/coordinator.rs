@@ -31,13 +31,16 @@ const JOBS: usize = 50;
 /// How long is measured.
 const MEASURED: Duration = Duration::from_secs(10);
 
-/// Prints the figures.
-pub(crate) fn run() -> anyhow::Result<String> {
-    let sqlite = measure_on("SQLite", CoordinatorOnly::start(30_000, 10_000)?)?;
+/// One coordinator on SQLite.
+pub(crate) fn run_sqlite() -> anyhow::Result<String> {
+    measure_on("SQLite", CoordinatorOnly::start(30_000, 10_000)?)
+}
+
+/// Several equal coordinators on a PostgreSQL of their own.
+pub(crate) fn run_postgres() -> anyhow::Result<String> {
     let server = PostgresServer::start()?;
     let three = CoordinatorOnly::start_on(&server.database()?, COORDINATORS, 30_000, 10_000)?;
-    let postgres = measure_on("PostgreSQL, 3 coordinators", three)?;
-    Ok(format!("{sqlite}\n{postgres}"))
+    measure_on("PostgreSQL, 3 coordinators", three)
 }
 
 fn measure_on(database: &str, coordinator: CoordinatorOnly) -> anyhow::Result<String> {

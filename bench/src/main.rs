@@ -27,8 +27,10 @@ enum Part {
     Train,
     /// Upscaled frames per second, one worker and two.
     Upscale,
-    /// Lease + commit per second.
+    /// Lease + commit per second of one coordinator on SQLite.
     Coordinator,
+    /// The same of three coordinators on PostgreSQL.
+    Postgres,
     /// Wrong pairs, lost shots, misplaced corners, on discs whose truth is known.
     Pairs,
     /// Losses and steps per second of the trainer beside PyTorch's.
@@ -49,7 +51,8 @@ fn main() -> anyhow::Result<()> {
             Part::Extract => extract::run()?,
             Part::Train => train::run()?,
             Part::Upscale => upscale::run()?,
-            Part::Coordinator => coordinator::run()?,
+            Part::Coordinator => coordinator::run_sqlite()?,
+            Part::Postgres => coordinator::run_postgres()?,
             Part::Pairs => pairs::run(&arguments.case)?,
             Part::Trainer => train_peer::run()?,
         };

@@ -29,7 +29,7 @@ pub(crate) fn run() -> anyhow::Result<String> {
     let one = rate(1)?;
     let two = rate(2)?;
     Ok(format!(
-        "upscale: {one:.2} frames/s with 1 worker, {two:.2} with 2, ratio {:.2} (Compact 24/6, 480x384 to 960x768, \
+        "upscale: {one:.2} frames/s with 1 worker, {two:.2} with 2, ratio {:.2} (Compact 24/6, 480x384 to 1366x768, \
          1 thread each, x264 veryfast)",
         two / one
     ))
