@@ -13,6 +13,8 @@ use tempfile::TempDir;
 
 use crate::S3Server;
 
+/// Database of a coordinator, in its working directory.
+const SQLITE_FILE: &str = "coordinator.db";
 /// How often a condition is looked at.
 const POLL: Duration = Duration::from_millis(100);
 
@@ -100,7 +102,8 @@ impl CoordinatorOnly {
     /// When it cannot be started.
     pub fn start(lease_ms: u32, heartbeat_ms: u32) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
-        let (url, coordinator) = launch_coordinator(dir.path(), "coordinator", None, lease_ms, heartbeat_ms)?;
+        let (url, coordinator) =
+            launch_coordinator(dir.path(), "coordinator", SQLITE_FILE, lease_ms, heartbeat_ms)?;
         Ok(Self {
             url,
             coordinator,
@@ -117,7 +120,7 @@ impl CoordinatorOnly {
         let dir = tempfile::tempdir()?;
         let launch = |number: usize| {
             let name = format!("coordinator-{number}");
-            launch_coordinator(dir.path(), &name, Some(database), lease_ms, heartbeat_ms)
+            launch_coordinator(dir.path(), &name, database, lease_ms, heartbeat_ms)
         };
         let (url, coordinator) = launch(0)?;
         let others = (1..count).map(launch).collect::<anyhow::Result<_>>()?;
@@ -139,16 +142,13 @@ impl CoordinatorOnly {
 fn launch_coordinator(
     dir: &Path,
     name: &str,
-    database: Option<&str>,
+    database: &str,
     lease_ms: u32,
     heartbeat_ms: u32,
 ) -> anyhow::Result<(String, Process)> {
     let store_url = format!("file://{}/store", dir.display());
     let address = format!("127.0.0.1:{}", free_port()?);
-    let mut arguments = serve(&store_url, &address, lease_ms, heartbeat_ms);
-    if let Some(database) = database {
-        arguments.extend(["--database".into(), database.into()]);
-    }
+    let arguments = serve(&store_url, database, &address, lease_ms, heartbeat_ms);
     let process = Process::launch(dir, name, "remaster-coordinator", arguments, Vec::new())?;
     Ok((format!("http://{address}"), process))
 }
@@ -169,7 +169,13 @@ impl Cluster {
         let launch = |name: &str, program: &str, arguments| {
             Process::launch(dir.path(), name, program, arguments, settings.clone())
         };
-        let serve = serve(&store_url, &address, config.lease_ms, config.heartbeat_ms);
+        let serve = serve(
+            &store_url,
+            SQLITE_FILE,
+            &address,
+            config.lease_ms,
+            config.heartbeat_ms,
+        );
         let coordinator = launch("coordinator", "remaster-coordinator", serve)?;
         let joins = format!("run --coordinator {url} --store {store_url} --threads 1");
         let trainer = launch("trainer", "remaster-trainer", words(&joins))?;
@@ -445,9 +451,9 @@ pub fn wait_until<T>(
     }
 }
 
-fn serve(store_url: &str, address: &str, lease_ms: u32, heartbeat_ms: u32) -> Vec<String> {
+fn serve(store_url: &str, database: &str, address: &str, lease_ms: u32, heartbeat_ms: u32) -> Vec<String> {
     words(&format!(
-        "serve --store {store_url} --database coordinator.db --listen {address} --lease-ms {lease_ms} --heartbeat-ms {heartbeat_ms}"
+        "serve --store {store_url} --database {database} --listen {address} --lease-ms {lease_ms} --heartbeat-ms {heartbeat_ms}"
     ))
 }
 
