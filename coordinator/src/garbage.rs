@@ -85,13 +85,15 @@ impl Coordinator {
         {
             return Ok(());
         }
-        info!(%key, reason = object.reason, "removed");
-        self.store.delete(key).await?;
-        let key = key.to_string();
+        // The row first: dying between the two leaves an object that nothing names, which the next collection finds.
+        let named = key.to_string();
         self.db
             .writer
-            .run(move |tx| Box::pin(async move { db::forget_object(tx, &key).await }))
-            .await
+            .run(move |tx| Box::pin(async move { db::forget_object(tx, &named).await }))
+            .await?;
+        self.store.delete(key).await?;
+        info!(%key, reason = object.reason, "removed");
+        Ok(())
     }
 }
 

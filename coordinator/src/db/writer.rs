@@ -172,7 +172,8 @@ impl Writer {
         });
         let closed = || CoordinatorError::Unavailable("the coordinator is shutting down".to_owned());
         self.queue.send(request).await.map_err(|_| closed())?;
-        answered.await.map_err(|_| closed())?
+        let unrun = || CoordinatorError::Unavailable("the database could not begin a transaction".to_owned());
+        answered.await.map_err(|_| unrun())?
     }
 }
 
