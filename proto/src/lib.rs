@@ -11,7 +11,7 @@ mod session;
 
 pub use client::{ClientError, LeaseClient, LeaseGrant, MESSAGE_BYTES_MAX, connect};
 pub use convert::{WireError, from_json, to_json};
-pub use session::{Attempt, AttemptError, Completion, SessionConfig, TaskRunner, run_session};
+pub use session::{Attempt, AttemptError, Completion, SessionConfig, Settled, TaskRunner, run_session};
 
 /// Generated from `remaster/v1/*.proto`.
 #[allow(missing_docs, clippy::all, clippy::too_many_lines, reason = "generated code")]

@@ -72,6 +72,22 @@ pub enum AttemptError {
 pub trait TaskRunner: Send + Sync + 'static {
     /// Runs one attempt to its end, or until [`Attempt::stop`] is cancelled.
     fn run(&self, attempt: Attempt) -> impl Future<Output = Result<Completion, AttemptError>> + Send;
+
+    /// Told what the coordinator answered when an attempt was handed in; for runners that keep count.
+    fn settled(&self, _task: &TaskId, _token: LeaseToken, _settled: Settled) {}
+}
+
+/// What became of an attempt that was handed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// Its result counts, now or by an earlier answer that did not arrive.
+    Committed,
+    /// Its failure or release was taken note of.
+    Noted,
+    /// The coordinator would not have it: somebody else's, or over.
+    Refused,
+    /// No answer came while there was somebody to wait for it.
+    Unanswered,
 }
 
 /// One attempt at a task, as its runner sees it.
@@ -281,7 +297,8 @@ impl Session {
                 message: format!("attempt ended abruptly: {panic}"),
             })
         });
-        self.hand_in(&task, token, &stop, outcome).await;
+        let settled = self.hand_in(&task, token, &stop, outcome).await;
+        runner.settled(&task, token, settled);
         let mut active = self.lock();
         if active.get(&task).is_some_and(|entry| entry.token == token) {
             active.remove(&task);
@@ -294,7 +311,7 @@ impl Session {
         token: LeaseToken,
         stop: &CancellationToken,
         outcome: Result<Completion, AttemptError>,
-    ) {
+    ) -> Settled {
         let answer = match &outcome {
             Ok(done) => {
                 let commit = || self.client.commit(task, token, &done.result, &done.objects);
@@ -317,9 +334,22 @@ impl Session {
             Err(AttemptError::Stopped) => Some(self.client.release(task, token).await),
         };
         match answer {
-            Some(Ok(())) => info!(committed = outcome.is_ok(), "handed in"),
-            Some(Err(error)) => warn!(%error, "not accepted"),
-            None => warn!("lease lost before it was handed in"),
+            Some(Ok(())) => {
+                info!(committed = outcome.is_ok(), "handed in");
+                if outcome.is_ok() {
+                    Settled::Committed
+                } else {
+                    Settled::Noted
+                }
+            }
+            Some(Err(error)) => {
+                warn!(%error, "not accepted");
+                Settled::Refused
+            }
+            None => {
+                warn!("lease lost before it was handed in");
+                Settled::Unanswered
+            }
         }
     }
 
