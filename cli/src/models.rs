@@ -1,7 +1,7 @@
 //! Published models: `models list|show|publish|import|export`. A model is never overwritten; publishing moves a season's
 //! channel. What needs the networks themselves is done by the trainer's binary: this one holds no tensors.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::Context;
@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
 use crate::args::{
-    ConnectArgs, ModelExportArgs, ModelImportArgs, ModelPublishArgs, ModelShowArgs, ModelsArgs, ModelsCommand,
+    ConnectArgs, ModelExportArgs, ModelImportArgs, ModelPublishArgs, ModelShowArgs, ModelsArgs,
+    ModelsCommand, StoreArgs,
 };
 use crate::client::{Coordinator, open_store, pick_one, store_failed, store_url};
 use crate::output::{OutputFormat, ago, now_ms, show, table};
@@ -210,8 +211,9 @@ async fn publish(args: &ModelPublishArgs, format: OutputFormat) -> anyhow::Resul
 
 /// What the trainer's `import` says.
 #[derive(Debug, Deserialize)]
-struct ReadModel {
-    id: ContentHash,
+pub(crate) struct ReadModel {
+    /// Its id.
+    pub(crate) id: ContentHash,
     arch: ModelArch,
     scale: u32,
 }
@@ -229,26 +231,14 @@ struct Imported {
 /// Into the store first, then known to the coordinator, then named: cut off anywhere, the same command ends it.
 async fn import(args: &ModelImportArgs, format: OutputFormat) -> anyhow::Result<()> {
     let coordinator = Coordinator::open(&args.connect)?;
-    let mut command = Command::new(sibling("remaster-trainer")?);
-    command.arg("import").arg(&args.file);
-    command.arg("--store").arg(store_url(&args.store)?);
-    let read: ReadModel = serde_json::from_slice(&finish(command).await?)
-        .context("could not read what remaster-trainer said of the model")?;
-    let mut catalog = coordinator.catalog.clone();
-    let request = pb::RegisterModelRequest {
-        model_id: read.id.to_string(),
-        season: args.season.clone().unwrap_or_default(),
-        stage: IMPORTED.to_owned(),
-    };
-    let reply = catalog.register_model(request).await;
-    reply.map_err(|status| coordinator.failed(&status))?;
+    let read = bring(&coordinator, &args.store, &args.file, args.season.as_deref()).await?;
     if let (Some(season), Some(channel)) = (&args.season, &args.channel) {
         let request = pb::MoveChannelRequest {
             season: season.clone(),
             channel: channel.clone(),
             model_id: read.id.to_string(),
         };
-        let reply = catalog.move_channel(request).await;
+        let reply = coordinator.catalog.clone().move_channel(request).await;
         reply.map_err(|status| coordinator.failed(&status))?;
     }
     let imported = Imported {
@@ -264,6 +254,28 @@ async fn import(args: &ModelImportArgs, format: OutputFormat) -> anyhow::Result<
             imported.model_id, imported.network, imported.scale
         )
     })
+}
+
+/// Weights of any kind that we read, put into the store and made known to the coordinator.
+pub(crate) async fn bring(
+    coordinator: &Coordinator,
+    store: &StoreArgs,
+    file: &Path,
+    season: Option<&str>,
+) -> anyhow::Result<ReadModel> {
+    let mut command = Command::new(sibling("remaster-trainer")?);
+    command.arg("import").arg(file);
+    command.arg("--store").arg(store_url(store)?);
+    let read: ReadModel = serde_json::from_slice(&finish(command).await?)
+        .context("could not read what remaster-trainer said of the model")?;
+    let request = pb::RegisterModelRequest {
+        model_id: read.id.to_string(),
+        season: season.unwrap_or_default().to_owned(),
+        stage: IMPORTED.to_owned(),
+    };
+    let reply = coordinator.catalog.clone().register_model(request).await;
+    reply.map_err(|status| coordinator.failed(&status))?;
+    Ok(read)
 }
 
 /// What `export` prints.

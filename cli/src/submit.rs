@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use remaster_domain::{SourceRef, Stage};
+use remaster_domain::{ModelRef, SourceRef, Stage};
 use remaster_proto::{PROTOCOL_VERSION, pb, to_json};
 use remaster_store::{Key, Store};
 use serde::Serialize;
@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::args::{StageArg, SubmitArgs};
 use crate::client::{Coordinator, open_store, store_failed};
 use crate::output::{OutputFormat, show};
-use crate::{season, watch};
+use crate::{models, season, watch};
 
 /// What `submit` prints.
 #[derive(Debug, Serialize)]
@@ -36,9 +36,13 @@ pub(crate) async fn run(args: SubmitArgs, format: OutputFormat) -> anyhow::Resul
         upload(&open_store(&args.store)?, &loaded.files).await?;
     }
     let coordinator = Coordinator::open(&args.connect)?;
+    let mut job = loaded.job;
+    if let Some(file) = &loaded.model_file {
+        job.season.model = ModelRef::Id(models::bring(&coordinator, &args.store, file, None).await?.id);
+    }
     let request = pb::SubmitJobRequest {
         protocol_version: PROTOCOL_VERSION,
-        spec_json: to_json(&loaded.job),
+        spec_json: to_json(&job),
         priority: args.priority,
         job_id: Uuid::now_v7().to_string(),
     };
@@ -50,9 +54,9 @@ pub(crate) async fn run(args: SubmitArgs, format: OutputFormat) -> anyhow::Resul
         .map_err(|status| coordinator.failed(&status))?;
     let submitted = Submitted {
         job_id: reply.into_inner().job_id,
-        season: loaded.job.season.name.to_string(),
+        season: job.season.name.to_string(),
         stage: stage.as_str(),
-        episodes: loaded.job.season.episodes.len(),
+        episodes: job.season.episodes.len(),
     };
     show(format, &submitted, |submitted| format!("{}\n", submitted.job_id))?;
     if args.watch {

@@ -15,7 +15,7 @@ use remaster_domain::{Episode, JobSpec, Season, SeasonFile, SourceRef, Stage};
 use remaster_service::CliError;
 
 use self::hashes::HashCache;
-pub(crate) use self::parse::parse;
+pub(crate) use self::parse::{Parsed, parse};
 use self::source::FileOnDisk;
 
 /// A season ready to be handed in, and where its files lie.
@@ -27,6 +27,8 @@ pub(crate) struct Loaded {
     pub(crate) files: Vec<(SourceRef, PathBuf)>,
     /// What the user should know although nothing is wrong.
     pub(crate) warnings: Vec<String>,
+    /// Weights that the season upscales with and that have no id before they are imported.
+    pub(crate) model_file: Option<PathBuf>,
 }
 
 /// Reads, checks and hashes.
@@ -35,15 +37,18 @@ pub(crate) fn load(path: &Path, stage: Stage) -> Result<Loaded, CliError> {
         CliError::usage(format!("{}: {error}", path.display()))
             .with_hint("README.md shows what a season file looks like")
     })?;
-    let file = parse(path, &text)?;
     let folder = path
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
+    let Parsed { file, model_file } = parse(path, &text)?;
     let recipe = recipe::resolve(folder, &file.train.recipe)?;
     let found = source::find_all(folder, &file, stage)?;
     let hashes = hash_all(&found)?;
-    let warnings = warnings(&file, stage);
+    let mut warnings = warnings(&file, stage);
+    if model_file.is_some() && stage == Stage::All {
+        warnings.push(MODEL_FILE_UNUSED.to_owned());
+    }
     let (episodes, files) = with_hashes(&file, &found, &hashes);
     let season: Season = file
         .with_episodes(episodes, recipe)
@@ -52,8 +57,12 @@ pub(crate) fn load(path: &Path, stage: Stage) -> Result<Loaded, CliError> {
         job: JobSpec { season, stage },
         files,
         warnings,
+        model_file: model_file.filter(|_| stage == Stage::Upscale),
     })
 }
+
+/// A season that trains upscales with what it trained.
+const MODEL_FILE_UNUSED: &str = "`upscale.model` names a file, which only --stage upscale uses: the whole line upscales with the model it trains";
 
 fn warnings(file: &SeasonFile, stage: Stage) -> Vec<String> {
     let hd_only = file
@@ -172,5 +181,32 @@ mod tests {
         let upscale = load(&path, Stage::Upscale).unwrap();
         assert_eq!(upscale.job.season.episodes.len(), 1);
         assert_eq!(upscale.files.len(), 1);
+    }
+
+    #[test]
+    fn a_file_of_weights_is_set_aside_for_upscaling_and_warned_of_where_a_model_is_trained() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a.mkv", "x4.pth"] {
+            std::fs::write(folder.path().join(name), name).unwrap();
+        }
+        let path = folder.path().join("season.toml");
+        let season = |model: &str| {
+            let text = "version = 1\n[season]\nname = \"s\"\n[[episode]]\nid = \"E1\"\nsd = \"a.mkv\"\n";
+            std::fs::write(&path, format!("{text}[upscale]\nmodel = \"{model}\"\n")).unwrap();
+        };
+        season("x4.pth");
+        let upscale = load(&path, Stage::Upscale).unwrap();
+        assert_eq!(upscale.model_file.unwrap(), folder.path().join("x4.pth"));
+        let all = load(&path, Stage::All).unwrap();
+        assert_eq!(all.model_file, None);
+        assert!(all.warnings[0].contains("--stage upscale"));
+
+        season("x5.pth");
+        let refused = load(&path, Stage::Upscale).unwrap_err();
+        assert!(
+            refused.message.contains("`x5.pth` is neither"),
+            "{}",
+            refused.message
+        );
     }
 }

@@ -1,19 +1,32 @@
 //! season.toml as text: what the parser says becomes `file:line: message`, with the nearest known key as a hint.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use remaster_domain::{SeasonError, SeasonFile};
+use remaster_domain::{SeasonError, SeasonFile, UpscaleTable};
 use remaster_service::CliError;
 
 /// Keys further away than this are not what was meant.
 const SIMILARITY_MIN: f64 = 0.6;
 
-/// Parses and checks everything that needs no file.
-pub(crate) fn parse(path: &Path, text: &str) -> Result<SeasonFile, CliError> {
-    let file: SeasonFile = toml::from_str(text).map_err(|error| {
+/// What a season file says.
+#[derive(Debug)]
+pub(crate) struct Parsed {
+    /// Its tables; where `upscale.model` named a file, the default stands in its place.
+    pub(crate) file: SeasonFile,
+    /// The weights that `upscale.model` named: they have no id before they are imported.
+    pub(crate) model_file: Option<PathBuf>,
+}
+
+/// Parses the text of `path` and checks everything that needs no source.
+pub(crate) fn parse(path: &Path, text: &str) -> Result<Parsed, CliError> {
+    let mut file: SeasonFile = toml::from_str(text).map_err(|error| {
         let line = error.span().map(|span| line_of(text, span.start));
         refused(path, line, error.message())
     })?;
+    let model_file = Some(path.with_file_name(&file.upscale.model)).filter(|weights| weights.is_file());
+    if model_file.is_some() {
+        file.upscale.model = UpscaleTable::default().model;
+    }
     file.check().map_err(|error| {
         let line = place_of(text, &error);
         let failed = at(path, line, &error.to_string());
@@ -27,7 +40,7 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<SeasonFile, CliError> {
             _ => failed,
         }
     })?;
-    Ok(file)
+    Ok(Parsed { file, model_file })
 }
 
 fn at(path: &Path, line: Option<usize>, message: &str) -> CliError {
@@ -107,7 +120,8 @@ mod tests {
 
     #[test]
     fn a_plain_season_passes() {
-        assert_eq!(parse(Path::new("season.toml"), PLAIN).unwrap().episodes.len(), 1);
+        let parsed = parse(Path::new("season.toml"), PLAIN).unwrap();
+        assert_eq!(parsed.file.episodes.len(), 1);
     }
 
     #[test]

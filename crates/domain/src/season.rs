@@ -132,7 +132,7 @@ impl Default for TrainTable {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct UpscaleTable {
-    /// `channel:<name>` or a model id.
+    /// `channel:<name>` or a model id; whoever reads a season file replaces the path of a file by the id it gets.
     pub model: String,
     /// Encoder.
     pub encoder: crate::Encoder,
@@ -328,7 +328,9 @@ fn parse_model(text: &str) -> Result<ModelRef, SeasonError> {
         .map(ModelRef::Id)
         .map_err(|_| SeasonError::Value {
             key: "upscale.model",
-            reason: format!("`{text}` is neither `channel:<name>` nor a model id of 64 hex digits"),
+            reason: format!(
+                "`{text}` is neither `channel:<name>`, nor a model id of 64 hex digits, nor a file beside the season file"
+            ),
         })
 }
 
