@@ -16,6 +16,7 @@ mod lease;
 mod manifest;
 mod output;
 mod pair;
+mod preview;
 mod run;
 mod season;
 mod source;
@@ -38,6 +39,10 @@ pub use output::{
     Container, FieldChoice, Geometry, OutputFrame, OutputList, PixelShape, TELECINE_CYCLE_FRAMES,
 };
 pub use pair::{FieldAction, MaskRect, PairRecord, PairScores};
+pub use preview::{
+    EpisodePreview, FrameCount, PREVIEW_VERSION, PreviewCost, PreviewEpisode, PreviewEstimate, PreviewJob,
+    PreviewOutcome, PreviewReport,
+};
 pub use run::{RUN_MANIFEST_VERSION, RunManifest};
 pub use season::{
     Episode, EpisodeTable, ExtractTable, Season, SeasonError, SeasonFile, SeasonHead, TrainTable,
