@@ -8,6 +8,7 @@
 mod alignment;
 mod card;
 mod colour;
+mod cube;
 mod hash;
 mod ids;
 mod index;
@@ -26,6 +27,7 @@ mod upscale;
 pub use alignment::{ActiveArea, Alignment, EpisodeSpan, Lattice, PairChoice, PathSegment, Transform};
 pub use card::{InputColour, ModelArch, ModelCard, StageMetrics};
 pub use colour::{CURVE_KNOTS, ColourCurves, ColourTransform};
+pub use cube::{Cube, CubeError};
 pub use hash::{ContentHash, ContentHasher};
 pub use ids::{EpisodeId, IdError, JobId, LeaseToken, RunId, SeasonId, SessionId, TaskId, WorkerId};
 pub use index::{
@@ -55,4 +57,6 @@ pub use task::{
     PublishResult, PublishSpec, PublishedModel, ShardFrames, TASK_RESULT_BYTES_MAX, TaskKind, TaskResult,
     TaskSpec, TrainResult, TrainSpec, UpscaleResult, UpscaleSpec,
 };
-pub use upscale::{Encoder, FrameRange, ModelRef, Reuse, SegmentRef, UpscaleSettings};
+pub use upscale::{
+    Encoder, FrameRange, ModelRef, OutputSize, Precision, Reuse, SegmentRef, UpscaleSettings,
+};

@@ -156,6 +156,21 @@ pub struct UpscaleTable {
     pub height: Option<u32>,
     /// `"mkv"` or `"mp4"`.
     pub container: crate::Container,
+    /// Models that run before `model`: ids; whoever reads a season file replaces paths of files by the ids they get.
+    pub before: Vec<String>,
+    /// Models that run after it, as in `before`.
+    pub after: Vec<String>,
+    /// `"1920x1080"`: what the output must fit into, its shape kept. Instead of `height`.
+    pub size: Option<crate::OutputSize>,
+    /// A `.cube` file that is applied after the models, or `"card"`: the way to HD colours that the model's card knows.
+    pub cube: Option<String>,
+    /// `"f32"`, `"f16"` or `"bf16"`: numbers that the networks count in.
+    pub precision: crate::Precision,
+}
+
+impl UpscaleTable {
+    /// The value of `cube` that means the model card's own.
+    pub const CARD_CUBE: &'static str = "card";
 }
 
 impl Default for UpscaleTable {
@@ -174,6 +189,11 @@ impl Default for UpscaleTable {
             pixels: settings.pixels,
             height: settings.height,
             container: settings.container,
+            before: Vec::new(),
+            after: Vec::new(),
+            size: settings.size,
+            cube: None,
+            precision: settings.precision,
         }
     }
 }
@@ -252,6 +272,14 @@ impl SeasonFile {
         if let Some(height) = self.upscale.height {
             check_range("upscale.height", height, HEIGHT_LINES, "144 to 4320")?;
         }
+        if self.upscale.height.is_some() && self.upscale.size.is_some() {
+            return Err(SeasonError::Value {
+                key: "upscale.size",
+                reason: "`height` is there too: keep one of the two".to_owned(),
+            });
+        }
+        parse_ids("upscale.before", &self.upscale.before)?;
+        parse_ids("upscale.after", &self.upscale.after)?;
         let encoder = self.upscale.encoder;
         if self.upscale.container == crate::Container::Mp4 && !encoder.fits_mp4() {
             return Err(SeasonError::Value {
@@ -296,11 +324,18 @@ impl SeasonFile {
                 segment_frames_max: self.upscale.segment_frames_max,
                 reuse: self.upscale.reuse,
                 colour_lock: self.upscale.colour_lock,
-                hd_colours: self.upscale.hd_colours,
+                hd_colours: self.upscale.hd_colours
+                    || self.upscale.cube.as_deref() == Some(UpscaleTable::CARD_CUBE),
                 fields: self.upscale.fields,
                 pixels: self.upscale.pixels,
                 height: self.upscale.height,
                 container: self.upscale.container,
+                models_before: parse_ids("upscale.before", &self.upscale.before)?,
+                models_after: parse_ids("upscale.after", &self.upscale.after)?,
+                size: self.upscale.size,
+                // A file has no hash before it is read: whoever reads it puts it in.
+                cube: None,
+                precision: self.upscale.precision,
             },
             episodes,
         })
@@ -318,6 +353,19 @@ fn check_range(
     } else {
         Err(SeasonError::Range { key, value, expected })
     }
+}
+
+/// The models of a chain, none of which is a channel: what a channel names changes with every training.
+fn parse_ids(key: &'static str, texts: &[String]) -> Result<Vec<ContentHash>, SeasonError> {
+    let parse = |text: &String| {
+        text.parse().map_err(|_| SeasonError::Value {
+            key,
+            reason: format!(
+                "`{text}` is neither a model id of 64 hex digits nor a file beside the season file"
+            ),
+        })
+    };
+    texts.iter().map(parse).collect()
 }
 
 fn parse_model(text: &str) -> Result<ModelRef, SeasonError> {

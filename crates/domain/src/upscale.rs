@@ -127,6 +127,21 @@ pub struct UpscaleSettings {
     pub height: Option<u32>,
     /// Kind of file.
     pub container: Container,
+    /// Models that run before the one that the job pins, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub models_before: Vec<ContentHash>,
+    /// Models that run on what the pinned one made, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub models_after: Vec<ContentHash>,
+    /// What the output must fit into; it keeps its shape. Instead of `height`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<OutputSize>,
+    /// A `.cube` file applied after the models: the object `sources/<sha256>`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cube: Option<ContentHash>,
+    /// Numbers that the networks count in.
+    #[serde(skip_serializing_if = "Precision::is_f32")]
+    pub precision: Precision,
 }
 
 impl Default for UpscaleSettings {
@@ -143,7 +158,108 @@ impl Default for UpscaleSettings {
             pixels: PixelShape::Square,
             height: None,
             container: Container::Mkv,
+            models_before: Vec::new(),
+            models_after: Vec::new(),
+            size: None,
+            cube: None,
+            precision: Precision::F32,
         }
+    }
+}
+
+/// A width and a height in pixels, both even; written as `"1920x1080"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct OutputSize {
+    /// Columns.
+    pub width: u32,
+    /// Lines.
+    pub height: u32,
+}
+
+impl OutputSize {
+    /// No television is smaller.
+    const SIDE_MIN: u32 = 144;
+    /// No encoder here takes more.
+    const SIDE_MAX: u32 = 8192;
+}
+
+impl FromStr for OutputSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let side = |text: &str| {
+            let range = Self::SIDE_MIN..=Self::SIDE_MAX;
+            let even = |side: &u32| range.contains(side) && side.is_multiple_of(2);
+            text.parse().ok().filter(even)
+        };
+        text.split_once('x')
+            .and_then(|(width, height)| {
+                Some(Self {
+                    width: side(width)?,
+                    height: side(height)?,
+                })
+            })
+            .ok_or_else(|| {
+                let (min, max) = (Self::SIDE_MIN, Self::SIDE_MAX);
+                format!("expected WIDTHxHEIGHT, both even and {min} to {max}, as in 1920x1080")
+            })
+    }
+}
+
+impl TryFrom<String> for OutputSize {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<OutputSize> for String {
+    fn from(size: OutputSize) -> Self {
+        format!("{}x{}", size.width, size.height)
+    }
+}
+
+/// Numbers that networks count in. Pictures are single precision before and after.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// Single precision.
+    #[default]
+    F32,
+    /// Half precision, of a narrow range: fast on any CUDA card of the last ten years.
+    F16,
+    /// Half precision with the range of single: for CUDA cards from 2020 on.
+    Bf16,
+}
+
+impl Precision {
+    /// Whether it is single precision.
+    #[must_use]
+    pub fn is_f32(&self) -> bool {
+        *self == Self::F32
+    }
+
+    /// The name in season files and on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+        }
+    }
+}
+
+impl FromStr for Precision {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let all = [Self::F32, Self::F16, Self::Bf16];
+        all.into_iter()
+            .find(|precision| precision.name() == text)
+            .ok_or_else(|| "expected f32, f16 or bf16".to_owned())
     }
 }
 
@@ -250,6 +366,30 @@ mod tests {
         for bad in ["\"on\"", "33", "-1", "300"] {
             let error = serde_json::from_str::<Reuse>(bad).unwrap_err().to_string();
             assert!(error.contains("0 to 32"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_size_is_two_even_sides() {
+        let size = OutputSize {
+            width: 1920,
+            height: 1080,
+        };
+        assert_eq!(serde_json::to_string(&size).unwrap(), "\"1920x1080\"");
+        assert_eq!("1920x1080".parse(), Ok(size));
+        for bad in ["1920", "1920x1081", "1920x", "20x20", "1920x1080x2", "99999x1080"] {
+            assert!(
+                bad.parse::<OutputSize>().unwrap_err().contains("as in 1920x1080"),
+                "{bad}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_not_asked_for_does_not_change_the_work() {
+        let text = serde_json::to_string(&UpscaleSettings::default()).unwrap();
+        for later in ["models_before", "models_after", "size", "cube", "precision"] {
+            assert!(!text.contains(later), "{text}");
         }
     }
 

@@ -36,10 +36,10 @@ pub(super) struct FrameMaker<'a> {
 
 /// A model that is shown no more at a time than fits into the memory it may take.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct BoundedModel<'a> {
-    pub(super) model: &'a LoadedModel,
+pub(crate) struct BoundedModel<'a> {
+    pub(crate) model: &'a LoadedModel,
     /// Beyond the weights.
-    pub(super) memory_bytes_max: u64,
+    pub(crate) memory_bytes_max: u64,
 }
 
 impl<'a> FrameMaker<'a> {

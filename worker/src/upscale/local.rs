@@ -1,21 +1,24 @@
-//! `remaster-worker upscale`: one file, no cluster, the same steps.
+//! `remaster-worker upscale`: one file, no cluster, the same steps. Finished segments outlive the command until the file is
+//! whole, so a run that was killed is taken up where it was.
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use remaster_domain::{
-    Container, Encoder, FieldChoice, FrameRange, OutputList, PixelShape, Reuse, UpscaleSettings,
+    Container, ContentHash, Encoder, FieldChoice, FrameRange, OutputList, PixelShape, Reuse, UpscaleSettings,
 };
 use remaster_media::try_encoder;
+use remaster_model::{encode_safetensors, read_state};
 use tokio_util::sync::CancellationToken;
 
 use super::assemble::join;
 use super::frame::BoundedModel;
+use super::kept::KeptSegments;
 use super::model::{DeviceChoice, LoadedModel};
 use super::plan::{check_output, plan_segments};
 use super::reuse::Inferred;
 use super::segment::{SegmentJob, make_segment};
-use crate::context::NETWORK_MEMORY_MIB;
+use crate::context::{Disc, NETWORK_MEMORY_MIB};
 use crate::error::WorkError;
 use crate::local::open_disc;
 use crate::monitor::Monitor;
@@ -90,6 +93,7 @@ impl UpscaleArgs {
             pixels: self.pixels,
             height: self.height,
             container: container_of(&self.output),
+            ..UpscaleSettings::default()
         }
     }
 }
@@ -116,39 +120,120 @@ fn upscale_file(args: &UpscaleArgs, stop: &CancellationToken, monitor: &Monitor)
     if args.hd_colours && model.card.colour_cube.is_none() {
         tracing::warn!("the model's card knows no way back to HD colours, they stay as they are");
     }
-    // Segments lie beside the output: that disc has room for an episode, a temporary one may not.
-    let scratch = tempfile::Builder::new()
-        .prefix(".remaster-")
-        .tempdir_in(&folder)
-        .map_err(|error| WorkError::of_file(&folder, &error))?;
     let outputs = OutputList::of(&disc.index, settings.fields);
-    let total = outputs.frames.len() as u64;
-    let mut segments = Vec::new();
-    let mut inferred = Inferred::default();
-    for range in plan_segments(&disc.index, &outputs, settings.segment_frames_max) {
+    let ranges = plan_segments(&disc.index, &outputs, settings.segment_frames_max);
+    let identity = identity(&model);
+    let parts: Vec<(FrameRange, ContentHash)> = ranges
+        .into_iter()
+        .map(|range| (range, work_key(&disc, &identity, &settings, range)))
+        .collect();
+    let kept = KeptSegments::open(
+        &folder,
+        &args.output,
+        &parts.iter().map(|(_, key)| key.clone()).collect(),
+    )?;
+    let upscaled = Upscale {
+        disc: &disc,
+        network,
+        settings: &settings,
+        outputs: &outputs,
+        monitor,
+    };
+    match upscaled.run(&parts, &kept, &args.output) {
+        Ok(()) => {
+            kept.remove();
+            Ok(())
+        }
+        Err(error) => {
+            let count = kept.leave();
+            if count > 0 {
+                eprintln!(
+                    "{count} of {} segments stay for the next run of this command",
+                    parts.len()
+                );
+            }
+            Err(error)
+        }
+    }
+}
+
+/// One file to be made.
+struct Upscale<'a> {
+    disc: &'a Disc,
+    network: BoundedModel<'a>,
+    settings: &'a UpscaleSettings,
+    outputs: &'a OutputList,
+    monitor: &'a Monitor,
+}
+
+impl Upscale<'_> {
+    /// Makes the segments that are not there yet, and the file of all.
+    fn run(
+        &self,
+        parts: &[(FrameRange, ContentHash)],
+        kept: &KeptSegments,
+        output: &Path,
+    ) -> Result<(), WorkError> {
+        let before = parts.iter().filter(|(_, work)| kept.file(work).exists()).count();
+        if before > 0 {
+            eprintln!("{before} of {} segments were made before", parts.len());
+        }
+        let mut inferred = Inferred::default();
+        for (range, work) in parts {
+            if !kept.file(work).exists() {
+                inferred.add(self.segment(*range, &kept.partial(work))?);
+                kept.keep(work)?;
+            }
+        }
+        if self.settings.reuse != Reuse::Off && before < parts.len() {
+            let share = 100.0 * inferred.share();
+            eprintln!("reuse: the network was shown {share:.1} % of the pixels");
+        }
+        let segments: Vec<(PathBuf, FrameRange)> = parts
+            .iter()
+            .map(|(range, work)| (kept.file(work), *range))
+            .collect();
+        let made = join(self.disc, self.settings, &segments, output, self.monitor)?;
+        for warning in &made.warnings {
+            eprintln!("warning: {warning}");
+        }
+        Ok(())
+    }
+
+    fn segment(&self, range: FrameRange, out: &Path) -> Result<Inferred, WorkError> {
+        let outputs = self.outputs;
         let behind = outputs.within(FrameRange { start: 0, ..range }).len() - outputs.within(range).len();
-        let file = scratch.path().join(format!("{:08}.mkv", range.start));
         let job = SegmentJob {
-            disc: &disc,
+            disc: self.disc,
             range,
-            network,
-            settings: &settings,
-            outputs: &outputs,
+            network: self.network,
+            settings: self.settings,
+            outputs,
         };
-        inferred.add(make_segment(&job, &file, &monitor.part(behind as u64, total))?);
-        segments.push((file, range));
+        let total = outputs.frames.len() as u64;
+        make_segment(&job, out, &self.monitor.part(behind as u64, total))
     }
-    if settings.reuse != Reuse::Off {
-        eprintln!(
-            "reuse: the network was shown {:.1} % of the pixels",
-            100.0 * inferred.share()
-        );
-    }
-    let made = join(&disc, &settings, &segments, &args.output, monitor)?;
-    for warning in &made.warnings {
-        eprintln!("warning: {warning}");
-    }
-    Ok(())
+}
+
+/// What a model is known by: its weights and its card.
+fn identity(model: &LoadedModel) -> ContentHash {
+    let mut bytes = encode_safetensors(&read_state(&model.generator));
+    bytes.extend(serde_json::to_vec(&model.card).expect("a card is plain data"));
+    ContentHash::of(&bytes)
+}
+
+/// All that a segment depends on.
+fn work_key(disc: &Disc, model: &ContentHash, settings: &UpscaleSettings, range: FrameRange) -> ContentHash {
+    let work = serde_json::json!({
+        "program": env!("CARGO_PKG_VERSION"),
+        "source": disc.source.sha256,
+        "fields": disc.index.fields,
+        "cuts": disc.index.cuts,
+        "model": model,
+        "settings": settings,
+        "range": range,
+    });
+    ContentHash::of(work.to_string().as_bytes())
 }
 
 /// The folder that the output goes to, once it is sure that the source is not written over.

@@ -7,6 +7,8 @@ mod assemble;
 #[cfg(feature = "upscale")]
 mod frame;
 #[cfg(feature = "upscale")]
+mod kept;
+#[cfg(feature = "upscale")]
 mod local;
 #[cfg(feature = "upscale")]
 mod lock;
@@ -24,11 +26,11 @@ mod tiles;
 
 pub(crate) use assemble::run as run_assemble;
 #[cfg(feature = "upscale")]
-pub(crate) use frame::upscale_picture;
+pub(crate) use frame::{BoundedModel, upscale_picture};
 #[cfg(feature = "upscale")]
 pub(crate) use local::{UpscaleArgs, upscale};
 #[cfg(feature = "upscale")]
 pub(crate) use model::{DeviceChoice, LoadedModel, Models};
 pub(crate) use plan::run as run_plan;
 #[cfg(feature = "upscale")]
-pub(crate) use segment::run as run_upscale;
+pub(crate) use segment::{SegmentJob, make_segment, run as run_upscale};

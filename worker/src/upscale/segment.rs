@@ -25,13 +25,13 @@ const FRAMES_MADE_MAX: usize = 4;
 
 /// What to make.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct SegmentJob<'a> {
-    pub(super) disc: &'a Disc,
-    pub(super) range: FrameRange,
-    pub(super) network: BoundedModel<'a>,
-    pub(super) settings: &'a UpscaleSettings,
+pub(crate) struct SegmentJob<'a> {
+    pub(crate) disc: &'a Disc,
+    pub(crate) range: FrameRange,
+    pub(crate) network: BoundedModel<'a>,
+    pub(crate) settings: &'a UpscaleSettings,
     /// The output list of the whole disc.
-    pub(super) outputs: &'a OutputList,
+    pub(crate) outputs: &'a OutputList,
 }
 
 impl SegmentJob<'_> {
@@ -40,7 +40,8 @@ impl SegmentJob<'_> {
         self.outputs.within(self.range)
     }
 
-    fn geometry(&self) -> Geometry {
+    /// The sizes on the way.
+    pub(crate) fn geometry(&self) -> Geometry {
         let (card, settings) = (&self.network.model.card, self.settings);
         let video = &self.disc.index.video;
         Geometry::of(video, card.sar, card.scale, settings.pixels, settings.height)
@@ -92,7 +93,7 @@ pub(crate) async fn run(
 }
 
 /// Makes the segment in `out`; progress in frames. After an error there is no file.
-pub(super) fn make_segment(
+pub(crate) fn make_segment(
     job: &SegmentJob<'_>,
     out: &Path,
     monitor: &Monitor,
