@@ -71,7 +71,7 @@ def check_layering(package):
     name = package["name"]
     for dependency in package["dependencies"]:
         target, kind = dependency["name"], dependency["kind"]
-        if target in ONLY and ONLY[target] != name and kind is None:
+        if target in ONLY and ONLY[target] != name and kind is None and name not in FREE:
             problems.append(f"{name} names {target}, which only {ONLY[target]} may")
         if name in FREE or not target.startswith("remaster-"):
             continue

@@ -282,7 +282,8 @@ impl Cluster {
 }
 
 impl Process {
-    fn launch(
+    /// Starts a program for the first time, in a folder of its own below `root`.
+    pub(crate) fn launch(
         root: &Path,
         name: &str,
         program: &str,
@@ -348,16 +349,49 @@ impl Process {
         Ok(())
     }
 
+    /// Sends a signal.
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub(crate) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let child = self
+            .child
+            .as_ref()
+            .with_context(|| format!("{} is not running", self.name))?;
+        Ok(kill(Pid::from_raw(i32::try_from(child.id())?), signal)?)
+    }
+
+    /// Whether the system has stopped it, as SIGSTOP does.
+    pub(crate) fn is_stopped(&self) -> bool {
+        let stat = self
+            .child
+            .as_ref()
+            .map(|child| std::fs::read_to_string(format!("/proc/{}/stat", child.id())));
+        // The state follows the name, which is in brackets.
+        matches!(stat, Some(Ok(text)) if text.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')))
+    }
+
+    /// Starts it again if it has ended by itself; answers whether it had.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub(crate) fn revive(&mut self) -> anyhow::Result<bool> {
+        if let Some(child) = &mut self.child {
+            if child.try_wait()?.is_none() {
+                return Ok(false);
+            }
+            self.child = None;
+        }
+        self.start()?;
+        Ok(true)
+    }
+
     /// Sends SIGTERM and waits for the end; answers the exit code.
     ///
     /// # Errors
     /// When it does not end within `patience`.
     pub fn terminate(&mut self, patience: Duration) -> anyhow::Result<i32> {
-        let child = self
-            .child
-            .as_ref()
-            .with_context(|| format!("{} is not running", self.name))?;
-        kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGTERM)?;
+        self.signal(Signal::SIGTERM)?;
         self.wait(patience)
     }
 
@@ -451,16 +485,23 @@ pub fn wait_until<T>(
     }
 }
 
-fn serve(store_url: &str, database: &str, address: &str, lease_ms: u32, heartbeat_ms: u32) -> Vec<String> {
+pub(crate) fn serve(
+    store_url: &str,
+    database: &str,
+    address: &str,
+    lease_ms: u32,
+    heartbeat_ms: u32,
+) -> Vec<String> {
     words(&format!(
         "serve --store {store_url} --database {database} --listen {address} --lease-ms {lease_ms} --heartbeat-ms {heartbeat_ms}"
     ))
 }
 
-fn words(text: &str) -> Vec<String> {
+pub(crate) fn words(text: &str) -> Vec<String> {
     text.split(' ').map(str::to_owned).collect()
 }
 
-fn free_port() -> anyhow::Result<u16> {
+/// Free a moment ago; whoever takes it meanwhile makes the start fail in words.
+pub(crate) fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }

@@ -3,7 +3,6 @@
 //! One server a test process, one database a test. The server ends with the process however that ends: its guard waits on
 //! a pipe that the system closes. Durability is as a user has it; nothing here makes the server faster than it is.
 
-use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -13,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
+use crate::cluster::free_port;
+
 /// Where Debian keeps the newest and the older versions.
 const FOLDERS: [&str; 3] = [
     "/usr/lib/postgresql/17/bin",
@@ -21,16 +22,28 @@ const FOLDERS: [&str; 3] = [
 ];
 /// A start takes a second, on a loaded machine some more.
 const START_WAIT: Duration = Duration::from_secs(60);
-/// Starts the server, waits until the pipe closes, stops it and clears up.
-const GUARD: &str =
-    r#"dir=$1; shift; "$@" >"$dir/log" 2>&1 & cat >/dev/null; kill -INT $!; wait $!; rm -rf "$dir""#;
+/// Starts the server, waits until the pipe closes, stops it, or what was started again in its place, and clears up.
+const GUARD: &str = r#"dir=$1; shift; "$@" >"$dir/log" 2>&1 & cat >/dev/null
+server=$(head -n 1 "$dir/data/postmaster.pid"); kill -INT $server; wait
+tries=0; while kill -0 $server 2>/dev/null && [ $tries -lt 100 ]; do tries=$((tries + 1)); sleep 0.05; done
+rm -rf "$dir""#;
 
 /// A running server.
 #[derive(Debug)]
 pub struct PostgresServer {
     port: u16,
     binaries: PathBuf,
+    folder: PathBuf,
     guard: Child,
+}
+
+/// How a server is made to restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restart {
+    /// As an administrator does it: transactions are rolled back, connections closed.
+    Fast,
+    /// As a power cut does it: it recovers from its log.
+    Immediate,
 }
 
 impl PostgresServer {
@@ -99,9 +112,10 @@ impl PostgresServer {
         let server = Self {
             port,
             binaries,
+            folder,
             guard,
         };
-        server.wait(&folder)?;
+        server.wait()?;
         Ok(server)
     }
 
@@ -119,12 +133,35 @@ impl PostgresServer {
         Ok(format!("postgres://remaster@127.0.0.1:{}/{name}", self.port))
     }
 
-    fn wait(&self, folder: &Path) -> anyhow::Result<()> {
+    /// Stops the server and starts it again on the same port.
+    ///
+    /// # Errors
+    /// When it does not come back.
+    pub fn restart(&self, how: Restart) -> anyhow::Result<()> {
+        let mode = match how {
+            Restart::Fast => "fast",
+            Restart::Immediate => "immediate",
+        };
+        let done = unprivileged(&self.binaries.join("pg_ctl"))
+            .args(["restart", "--wait", "--silent", "--mode", mode, "--pgdata"])
+            .arg(self.folder.join("data"))
+            .arg("--log")
+            .arg(self.folder.join("log"))
+            .stdout(Stdio::null())
+            .status()?;
+        anyhow::ensure!(done.success(), "PostgreSQL did not restart: {}", self.log());
+        self.wait()
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+
+    fn wait(&self) -> anyhow::Result<()> {
         let start = Instant::now();
         while !self.client("pg_isready").output()?.status.success() {
             if start.elapsed() > START_WAIT {
-                let log = std::fs::read_to_string(folder.join("log")).unwrap_or_default();
-                bail!("PostgreSQL did not start: {log}");
+                bail!("PostgreSQL did not start: {}", self.log());
             }
             std::thread::sleep(Duration::from_millis(100));
         }
@@ -161,9 +198,4 @@ fn unprivileged(program: &Path) -> Command {
 
 fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
-}
-
-/// Free a moment ago; whoever takes it meanwhile makes the start fail in words.
-fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }

@@ -2,14 +2,18 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Context;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use s3s::auth::SimpleAuth;
 use s3s::service::S3ServiceBuilder;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+
+use crate::store_faults::{StoreFaults, answer};
 
 const ACCESS_KEY: &str = "remaster-test";
 const SECRET_KEY: &str = "remaster-test-secret";
@@ -18,6 +22,8 @@ const SECRET_KEY: &str = "remaster-test-secret";
 #[derive(Debug)]
 pub struct S3Server {
     address: SocketAddr,
+    /// Faults that it may be made to show.
+    pub faults: Arc<StoreFaults>,
     _stop: oneshot::Sender<()>,
 }
 
@@ -38,6 +44,8 @@ impl S3Server {
         let service = service.build();
 
         let (stop, mut stopped) = oneshot::channel::<()>();
+        let faults = Arc::<StoreFaults>::default();
+        let shown = Arc::clone(&faults);
         let (bound, address) = std::sync::mpsc::sync_channel(1);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -56,9 +64,12 @@ impl S3Server {
                         Ok(accepted) = listener.accept() => accepted,
                         _ = &mut stopped => return,
                     };
-                    let connection = http
-                        .serve_connection(TokioIo::new(socket), service.clone())
-                        .into_owned();
+                    let (service, faults) = (service.clone(), Arc::clone(&shown));
+                    let serve = service_fn(move |request| {
+                        let (service, faults) = (service.clone(), Arc::clone(&faults));
+                        async move { answer(service, &faults, request).await }
+                    });
+                    let connection = http.serve_connection(TokioIo::new(socket), serve).into_owned();
                     tokio::spawn(async move {
                         // A client that hangs up is no fault of the server's.
                         let _ = connection.await;
@@ -67,7 +78,11 @@ impl S3Server {
             });
         });
         let address = address.recv().context("the server ended before it was bound")??;
-        Ok(Self { address, _stop: stop })
+        Ok(Self {
+            address,
+            faults,
+            _stop: stop,
+        })
     }
 
     /// URL of a store in the bucket.

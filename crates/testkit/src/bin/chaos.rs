@@ -1,0 +1,99 @@
+//! `remaster-chaos`: runs groups of faults and keeps a report; `remaster-chaos worker` is one of the workers that suffer them.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use remaster_store::hash_file;
+use remaster_testkit::binary;
+use remaster_testkit::chaos::{Group, Outcome, Report, WorkerArgs, run_group, run_worker};
+
+/// Faults by the hundred against real coordinators
+#[derive(Debug, Parser)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run groups of faults; all that have not passed yet when none is named
+    Run(RunArgs),
+    /// Work, and suffer
+    Worker(WorkerArgs),
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// Groups to run, whether they have passed before or not
+    groups: Vec<Group>,
+    /// Folder of the report
+    #[arg(long, default_value = "target/chaos")]
+    out: PathBuf,
+    /// Percent of the full counts
+    #[arg(long, default_value_t = 100)]
+    percent: usize,
+}
+
+#[expect(clippy::print_stdout, reason = "the table is the output")]
+fn main() -> anyhow::Result<ExitCode> {
+    let args = match Cli::parse().command {
+        Command::Worker(args) => {
+            run_worker(args)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::Run(args) => args,
+    };
+    let folder = args.out.join(build()?);
+    let report = Report::open(&folder)?;
+    let has_passed = |group: &Group| report.outcome(*group).is_some_and(|outcome| outcome.is_passed());
+    let groups = if args.groups.is_empty() {
+        Group::all()
+            .into_iter()
+            .filter(|group| !has_passed(group))
+            .collect()
+    } else {
+        args.groups
+    };
+    let runtime = tokio::runtime::Runtime::new()?;
+    let mut failed = 0;
+    for group in groups {
+        let count = (group.full_count() * args.percent).div_ceil(100);
+        eprintln!("{}: {count} faults", group.name());
+        match runtime.block_on(run_group(group, count, &folder.join("calm"))) {
+            Ok(outcome) => {
+                failed += usize::from(!outcome.is_passed());
+                tell(&outcome, &report.keep(&outcome)?);
+            }
+            Err(error) => {
+                failed += 1;
+                eprintln!("{}: {error:#}", group.name());
+            }
+        }
+    }
+    println!("{}", report.table());
+    Ok(ExitCode::from(u8::from(failed > 0)))
+}
+
+/// What was tested: the table of another build says nothing about this one.
+fn build() -> anyhow::Result<String> {
+    let coordinator = hash_file(&binary("remaster-coordinator")?, |_| {})?;
+    let own = hash_file(&std::env::current_exe()?, |_| {})?;
+    Ok(format!("{}-{}", coordinator.short(), own.short()))
+}
+
+fn tell(outcome: &Outcome, table: &Path) {
+    let word = if outcome.is_passed() { "passed" } else { "FAILED" };
+    eprintln!(
+        "{}: {word} after {} s; {}",
+        outcome.group,
+        outcome.seconds,
+        table.display()
+    );
+    for complaint in outcome.findings.complaints() {
+        eprintln!("  {complaint}");
+    }
+    if let Some(kept) = &outcome.kept {
+        eprintln!("  logs, database and store: {}", kept.display());
+    }
+}

@@ -1,0 +1,126 @@
+//! Gathers what a run left behind, and what the same seasons come to without faults.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use remaster_domain::ContentHash;
+use remaster_store::{Key, Store};
+
+use super::checker::{Calm, Evidence};
+use super::fleet::{Fleet, Layout};
+use super::history;
+use super::season::{Poison, season_name};
+
+/// Every folder of a store.
+const FOLDERS: [&str; 8] = [
+    "indexes",
+    "shards",
+    "datasets",
+    "checkpoints",
+    "runs",
+    "models",
+    "segments",
+    "outputs",
+];
+/// Objects read at once.
+const READS_AT_ONCE: usize = 8;
+/// Workers of a calm run.
+const CALM_WORKERS: usize = 4;
+
+/// A season by what it is made from.
+pub(super) type SeasonNumber = (u32, Option<Poison>);
+
+/// Reads rows, store and history of a fleet whose jobs have ended.
+pub(super) async fn gather(fleet: &Fleet, calm: BTreeMap<String, Calm>) -> anyhow::Result<Evidence> {
+    Ok(Evidence {
+        calm,
+        jobs: fleet.rows.jobs().await?,
+        tasks: fleet.rows.tasks().await?,
+        attempts: fleet.rows.attempts().await?,
+        objects: fleet.rows.objects().await?,
+        names: fleet.rows.names().await?,
+        stored: stored(&fleet.store).await?,
+        facts: history::read(&fleet.history())?,
+    })
+}
+
+/// What seasons come to without faults, each run once and remembered in a folder.
+#[derive(Debug)]
+pub(super) struct CalmSeasons {
+    /// One file a season.
+    pub(super) folder: PathBuf,
+}
+
+impl CalmSeasons {
+    /// What each of the seasons comes to; those that are not known yet are run now.
+    pub(super) async fn of(&self, seasons: &[SeasonNumber]) -> anyhow::Result<BTreeMap<String, Calm>> {
+        std::fs::create_dir_all(&self.folder)?;
+        let file = |name: &str| self.folder.join(format!("{name}.json"));
+        let is_new = |season: &&SeasonNumber| !file(&season_name(season.0, season.1)).exists();
+        let unknown: Vec<_> = seasons.iter().filter(is_new).copied().collect();
+        if !unknown.is_empty() {
+            for (name, calm) in run_calmly(&unknown).await? {
+                std::fs::write(file(&name), serde_json::to_vec(&calm)?)?;
+            }
+        }
+        let mut known = BTreeMap::new();
+        for (number, poison) in seasons {
+            let name = season_name(*number, *poison);
+            let calm = serde_json::from_slice(&std::fs::read(file(&name))?)?;
+            known.insert(name, calm);
+        }
+        Ok(known)
+    }
+}
+
+async fn run_calmly(seasons: &[SeasonNumber]) -> anyhow::Result<BTreeMap<String, Calm>> {
+    let layout = Layout {
+        coordinators: 1,
+        workers: CALM_WORKERS,
+        flags: "--calm".to_owned(),
+        ..Layout::default()
+    };
+    let mut fleet = Fleet::start(&layout).await?;
+    for (number, poison) in seasons {
+        fleet.submit(*number, *poison).await;
+    }
+    fleet.finish().await?;
+    let seen = gather(&fleet, BTreeMap::new()).await?;
+    let mut calm = BTreeMap::<String, Calm>::new();
+    for task in seen.tasks {
+        let season = calm.entry(task.season).or_default();
+        match task.state.as_str() {
+            "committed" => drop(season.results.insert(task.name, task.result)),
+            "dead" => drop(season.dead.insert(task.name)),
+            other => anyhow::bail!("{} is {other} after a run without faults", task.name),
+        }
+    }
+    for (season, key) in seen.names {
+        if let Some(hash) = seen.stored.get(&key) {
+            calm.entry(season).or_default().named.insert(key, hash.clone());
+        }
+    }
+    Ok(calm)
+}
+
+async fn stored(store: &Store) -> anyhow::Result<BTreeMap<String, ContentHash>> {
+    let mut keys = vec![];
+    for folder in FOLDERS {
+        keys.extend(
+            store
+                .list_aged(folder)
+                .await?
+                .into_iter()
+                .map(|object| object.key),
+        );
+    }
+    let hashes = keys.into_iter().map(|text| async move {
+        let key: Key = text.parse()?;
+        anyhow::Ok((text, ContentHash::of(&store.get_bytes(&key).await?)))
+    });
+    stream::iter(hashes)
+        .buffer_unordered(READS_AT_ONCE)
+        .try_collect()
+        .await
+}

@@ -1,0 +1,346 @@
+//! Real coordinators and cheap workers, each behind a cable of its own, with seasons handed in for as long as faults come.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, ensure};
+use nix::sys::signal::Signal;
+use remaster_domain::JobId;
+use remaster_proto::{PROTOCOL_VERSION, connect, pb, to_json};
+use remaster_store::Store;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::link::Link;
+use super::rows::Rows;
+use super::season::{Poison, season};
+use super::unfenced;
+use crate::cluster::{Process, free_port, serve, words};
+use crate::{PostgresServer, S3Server};
+
+/// Lease of a fleet.
+pub(super) const LEASE: Duration = Duration::from_secs(3);
+/// Heartbeat of a fleet.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Seasons under way at once: enough that no worker waits for one that has only one task ready.
+const OPEN_JOBS: i64 = 4;
+/// How often it is looked whether another season is due.
+const FEED_PAUSE: Duration = Duration::from_millis(300);
+/// Between tries of a submit.
+const SUBMIT_AGAIN: Duration = Duration::from_millis(200);
+/// What is left after the last fault is done within this, back-offs included.
+const END_WAIT: Duration = Duration::from_secs(240);
+/// How long a worker has to end once it is asked.
+const STOP_WAIT: Duration = Duration::from_secs(20);
+
+/// What to start.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Layout {
+    /// One on SQLite; several share a PostgreSQL.
+    pub(super) coordinators: usize,
+    /// Worker processes.
+    pub(super) workers: usize,
+    /// Longest time that a task takes.
+    pub(super) work_ms: u64,
+    /// Further arguments of the workers.
+    pub(super) flags: String,
+    /// The store is an S3 server of this process, not a folder.
+    pub(super) on_s3: bool,
+    /// Wall clocks of coordinators and workers can be moved.
+    pub(super) shifting_clocks: bool,
+    /// Workers speak through a middleman who forges tokens: nothing is fenced.
+    pub(super) unfenced: bool,
+}
+
+/// A running fleet.
+#[derive(Debug)]
+pub(super) struct Fleet {
+    /// The coordinators.
+    pub(super) coordinators: Vec<Process>,
+    /// The workers.
+    pub(super) workers: Vec<Process>,
+    /// The cable of each worker.
+    pub(super) links: Vec<Link>,
+    /// Where each coordinator listens.
+    pub(super) addresses: Vec<SocketAddr>,
+    /// The database, read only.
+    pub(super) rows: Rows,
+    /// The server that it is on, if it is on one.
+    pub(super) postgres: Option<PostgresServer>,
+    /// The S3 server, if there is one.
+    pub(super) s3: Option<S3Server>,
+    /// The store.
+    pub(super) store: Store,
+    dir: TempDir,
+    feeder: Option<(CancellationToken, JoinHandle<()>)>,
+    fed: Arc<AtomicU32>,
+}
+
+impl Fleet {
+    /// Starts everything.
+    pub(super) async fn start(layout: &Layout) -> anyhow::Result<Self> {
+        let dir = tempfile::Builder::new().prefix("remaster-chaos-").tempdir()?;
+        let postgres = (layout.coordinators > 1)
+            .then(PostgresServer::start)
+            .transpose()?;
+        let database = match &postgres {
+            Some(server) => server.database()?,
+            None => dir.path().join("coordinator.db").display().to_string(),
+        };
+        let s3 = layout
+            .on_s3
+            .then(|| S3Server::start(&dir.path().join("s3")))
+            .transpose()?;
+        let (store_url, mut settings) = match &s3 {
+            Some(server) => (server.url("chaos"), server.settings()),
+            None => (format!("file://{}/store", dir.path().display()), vec![]),
+        };
+        let store = Store::open_with(&store_url, &settings)?;
+        if layout.shifting_clocks {
+            settings.extend(preload_clock(dir.path())?);
+        }
+        let mut fleet = Self {
+            coordinators: vec![],
+            workers: vec![],
+            links: vec![],
+            addresses: vec![],
+            rows: Rows::open(&database)?,
+            postgres,
+            s3,
+            store,
+            dir,
+            feeder: None,
+            fed: Arc::default(),
+        };
+        for number in 0..layout.coordinators {
+            fleet.add_coordinator(number, &store_url, &database, &settings)?;
+        }
+        let targets = if layout.unfenced {
+            vec![unfenced::start(fleet.addresses[0]).await?]
+        } else {
+            fleet.addresses.clone()
+        };
+        for number in 0..layout.workers {
+            let link = Link::start(targets.clone()).await?;
+            fleet.add_worker(number, link, &store_url, layout, &settings)?;
+        }
+        Ok(fleet)
+    }
+
+    fn add_coordinator(
+        &mut self,
+        number: usize,
+        store_url: &str,
+        database: &str,
+        settings: &[(String, String)],
+    ) -> anyhow::Result<()> {
+        let address = format!("127.0.0.1:{}", free_port()?);
+        let (lease_ms, beat_ms) = (LEASE.as_millis() as u32, HEARTBEAT.as_millis() as u32);
+        let arguments = serve(store_url, database, &address, lease_ms, beat_ms);
+        let name = format!("coordinator-{number}");
+        let program = "remaster-coordinator";
+        let process = Process::launch(self.dir.path(), &name, program, arguments, settings.to_vec())?;
+        self.addresses.push(address.parse()?);
+        self.coordinators.push(process);
+        Ok(())
+    }
+
+    fn add_worker(
+        &mut self,
+        number: usize,
+        link: Link,
+        store_url: &str,
+        layout: &Layout,
+        settings: &[(String, String)],
+    ) -> anyhow::Result<()> {
+        let (name, history) = (worker_name(number), self.history());
+        let arguments = format!(
+            "worker --coordinator http://{} --store {store_url} --name {name} --history {} --work-ms {} {}",
+            link.address,
+            history.display(),
+            layout.work_ms,
+            layout.flags,
+        );
+        let arguments = words(arguments.trim());
+        let process = Process::launch(
+            self.dir.path(),
+            &name,
+            "remaster-chaos",
+            arguments,
+            settings.to_vec(),
+        )?;
+        self.workers.push(process);
+        self.links.push(link);
+        Ok(())
+    }
+
+    /// Hands in one season after the other, so that a few are always under way, until [`Fleet::finish`].
+    pub(super) fn feed(&mut self) {
+        let stop = CancellationToken::new();
+        let feeding = feed(
+            self.rows.clone(),
+            self.addresses.clone(),
+            Arc::clone(&self.fed),
+            stop.clone(),
+        );
+        self.feeder = Some((stop, tokio::spawn(feeding)));
+    }
+
+    /// Hands in one season, for as long as it takes.
+    pub(super) async fn submit(&self, number: u32, poison: Option<Poison>) {
+        submit(&self.addresses, number, poison).await;
+    }
+
+    /// Waits until all that was handed in has ended, restarting what has died; then ends the workers, so that all they saw
+    /// is written down. Answers how many seasons were fed.
+    pub(super) async fn finish(&mut self) -> anyhow::Result<u32> {
+        if let Some((stop, feeding)) = self.feeder.take() {
+            stop.cancel();
+            feeding.await?;
+        }
+        let start = Instant::now();
+        while self.rows.open_jobs().await.ok() != Some(0) {
+            self.revive()?;
+            ensure!(start.elapsed() < END_WAIT, "jobs are left:\n{}", self.logs());
+            tokio::time::sleep(FEED_PAUSE).await;
+        }
+        for worker in &mut self.workers {
+            worker.revive()?;
+            worker.signal(Signal::SIGTERM)?;
+        }
+        for worker in &mut self.workers {
+            worker.wait(STOP_WAIT)?;
+        }
+        Ok(self.fed.load(Ordering::Relaxed))
+    }
+
+    /// Starts again what has ended by itself; answers how many had.
+    pub(super) fn revive(&mut self) -> anyhow::Result<usize> {
+        let mut revived = 0;
+        for process in self.coordinators.iter_mut().chain(&mut self.workers) {
+            revived += usize::from(process.revive()?);
+        }
+        Ok(revived)
+    }
+
+    /// How long after a time the first task was leased.
+    pub(super) async fn first_lease_ms(&self, after_ms: i64) -> anyhow::Result<i64> {
+        let start = Instant::now();
+        loop {
+            let leased_ms = self.rows.first_lease_after(after_ms).await.unwrap_or(0);
+            if leased_ms > 0 {
+                return Ok(leased_ms - after_ms);
+            }
+            ensure!(
+                start.elapsed() < STOP_WAIT,
+                "nothing was leased any more:\n{}",
+                self.logs()
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Moves the wall clocks of all coordinators and workers.
+    pub(super) fn shift_clocks(&self, shift: i64) -> anyhow::Result<()> {
+        let nanoseconds = shift * 1_000_000_000;
+        Ok(std::fs::write(
+            self.dir.path().join(CLOCK_FILE),
+            nanoseconds.to_le_bytes(),
+        )?)
+    }
+
+    /// File of the workers' history.
+    pub(super) fn history(&self) -> PathBuf {
+        self.dir.path().join("history.jsonl")
+    }
+
+    /// Keeps the folder of a run that somebody will want to look at.
+    pub(super) fn keep(self) -> PathBuf {
+        self.dir.keep()
+    }
+
+    /// The ends of the coordinators' logs.
+    pub(super) fn logs(&self) -> String {
+        let coordinators = self.coordinators.iter();
+        coordinators
+            .map(|process| format!("--- {}\n{}\n", process.name, process.log_tail()))
+            .collect()
+    }
+}
+
+/// Name of a worker by its number.
+pub(super) fn worker_name(number: usize) -> String {
+    format!("light-{number}")
+}
+
+/// Milliseconds since the epoch.
+pub(super) fn now_ms() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// File with the shift of the clocks.
+const CLOCK_FILE: &str = "clock-shift";
+
+/// Builds what moves the clocks; answers the settings by which a process takes it in.
+fn preload_clock(dir: &Path) -> anyhow::Result<Vec<(String, String)>> {
+    let (source, library, shift) = (dir.join("clock.c"), dir.join("clock.so"), dir.join(CLOCK_FILE));
+    std::fs::write(&source, include_str!("clock.c"))?;
+    std::fs::write(&shift, 0_i64.to_le_bytes())?;
+    let built = std::process::Command::new("cc")
+        .args(["-shared", "-fPIC", "-O1", "-o"])
+        .args([&library, &source])
+        .status()
+        .context("cannot run cc")?;
+    ensure!(built.success(), "cc could not build the shifting clock");
+    let setting = |name: &str, path: &Path| (name.to_owned(), path.display().to_string());
+    Ok(vec![
+        setting("LD_PRELOAD", &library),
+        setting("CHAOS_CLOCK_SHIFT", &shift),
+    ])
+}
+
+async fn feed(rows: Rows, addresses: Vec<SocketAddr>, fed: Arc<AtomicU32>, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        // A database that is away has its reasons; the next look will do.
+        let open = rows
+            .open_jobs()
+            .await
+            .unwrap_or(if fed.load(Ordering::Relaxed) == 0 {
+                0
+            } else {
+                OPEN_JOBS
+            });
+        for _ in open..OPEN_JOBS {
+            submit(&addresses, fed.load(Ordering::Relaxed), None).await;
+            fed.fetch_add(1, Ordering::Relaxed);
+        }
+        tokio::time::sleep(FEED_PAUSE).await;
+    }
+}
+
+async fn submit(addresses: &[SocketAddr], number: u32, poison: Option<Poison>) {
+    let request = pb::SubmitJobRequest {
+        protocol_version: PROTOCOL_VERSION,
+        spec_json: to_json(&season(number, poison)),
+        priority: 0,
+        // The same at every try, so that the repeat of a submit whose answer was lost is the same job.
+        job_id: JobId::from_uuid(Uuid::now_v7()).into(),
+    };
+    for address in addresses.iter().cycle() {
+        if let Ok(channel) = connect(&format!("http://{address}"))
+            && pb::jobs_client::JobsClient::new(channel)
+                .submit_job(request.clone())
+                .await
+                .is_ok()
+        {
+            return;
+        }
+        tokio::time::sleep(SUBMIT_AGAIN).await;
+    }
+}
