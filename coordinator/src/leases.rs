@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use remaster_domain::{
-    Checkpoint, FailureClass, JobState, Lease, LeaseProgress, LeaseToken, OutputObject, SessionId,
-    TASK_RESULT_BYTES_MAX, TaskId, TaskKind, TaskResult, Verdict,
+    Checkpoint, FailureClass, LeaseProgress, OutputObject, SessionId, TASK_RESULT_BYTES_MAX, TaskResult,
 };
 use remaster_proto::{PROTOCOL_VERSION, from_json};
 use remaster_store::Key;
@@ -18,9 +17,10 @@ use crate::CoordinatorError;
 use crate::check::{check_result, checkpoint_objects, objects_of};
 use crate::clock::jitter;
 use crate::coordinator::{Coordinator, LeaseName, Registration};
-use crate::db::{self, SessionRow, StoredTask, Tx};
+use crate::db::{self, StoredTask, Tx};
+use crate::groups::{CommitAsked, Grant, HeartbeatAsked, LeaseAsked, Renewal, refused};
 use crate::signals::offered;
-use crate::state::{Action, Decision, Refusal, TaskEvent, decide};
+use crate::state::{Action, Decision, TaskEvent, decide};
 
 /// Tasks of one lease call, whatever a worker asks for: its share of the writer's time.
 const LEASES_MAX: u32 = 64;
@@ -32,20 +32,6 @@ const OBJECTS_MAX: usize = 64;
 const HEADS_AT_ONCE: usize = 8;
 /// Longest failure message that is kept.
 const MESSAGE_CHARS_MAX: usize = 4_000;
-
-/// What a lease call brings.
-#[derive(Debug, Default)]
-pub(crate) struct Grant {
-    pub(crate) leases: Vec<Lease>,
-    pub(crate) drain: bool,
-}
-
-/// What a heartbeat brings.
-#[derive(Debug)]
-pub(crate) struct Renewal {
-    pub(crate) verdicts: Vec<(TaskId, LeaseToken, Verdict)>,
-    pub(crate) drain: bool,
-}
 
 impl Coordinator {
     /// Takes a worker in.
@@ -73,26 +59,17 @@ impl Coordinator {
         let mut offers = self.signals.offers();
         loop {
             offers.borrow_and_update();
-            let row = db::load_session(&mut self.reader().await?, &session).await?;
-            if row.draining {
-                return Ok(Grant {
-                    leases: vec![],
-                    drain: true,
-                });
-            }
-            let kinds = row.capabilities.kinds;
-            let rests = row.rests_until_ms > 0 && self.db.now_ms().await? < row.rests_until_ms;
-            let leases = if rests {
-                vec![]
-            } else {
-                self.lease_now(session.clone(), kinds.clone(), slots.min(LEASES_MAX))
-                    .await?
+            let ask = LeaseAsked {
+                session: session.clone(),
+                slots: slots.min(LEASES_MAX) as usize,
+                lease_ms: self.lease_ms(),
             };
-            if !leases.is_empty() || tokio::time::Instant::now() >= deadline {
-                return Ok(Grant { leases, drain: false });
+            let grant = self.db.writer.lease(ask).await?;
+            if grant.drain || !grant.leases.is_empty() || tokio::time::Instant::now() >= deadline {
+                return Ok(grant);
             }
             tokio::select! {
-                () = offered(&mut offers, &kinds) => {}
+                () = offered(&mut offers, &grant.kinds) => {}
                 () = tokio::time::sleep_until(deadline) => {}
             }
         }
@@ -105,24 +82,12 @@ impl Coordinator {
         leases: Vec<LeaseProgress>,
     ) -> Result<Renewal, CoordinatorError> {
         let lease_ms = self.lease_ms();
-        self.db
-            .writer
-            .run(move |tx| {
-                Box::pin(async move {
-                    let row = db::load_session(&mut tx.connection, &session).await?;
-                    db::seen(tx, &row.id).await?;
-                    let mut verdicts = vec![];
-                    for lease in leases {
-                        let verdict = renew(tx, &lease, lease_ms).await?;
-                        verdicts.push((lease.task, lease.token, verdict));
-                    }
-                    Ok(Renewal {
-                        verdicts,
-                        drain: row.draining,
-                    })
-                })
-            })
-            .await
+        let ask = HeartbeatAsked {
+            session,
+            leases,
+            lease_ms,
+        };
+        self.db.writer.heartbeat(ask).await
     }
 
     /// Makes a checkpoint count.
@@ -132,7 +97,7 @@ impl Coordinator {
         checkpoint: Checkpoint,
         named: Vec<OutputObject>,
     ) -> Result<(), CoordinatorError> {
-        let (task, _) = self.held(&lease).await?;
+        let task = self.held(&lease).await?;
         let objects = self
             .check_objects(named, checkpoint_objects(&checkpoint.sha256))
             .await?;
@@ -147,9 +112,9 @@ impl Coordinator {
                         checkpoint: checkpoint.clone(),
                     };
                     let (task, decision) = settle(tx, &lease, event).await?;
-                    db::apply(tx, &task, &decision, None).await?;
+                    db::apply(tx, &task, &decision).await?;
                     db::note_checkpoint(tx, &task, &checkpoint).await?;
-                    db::record_objects(tx, &task, &objects).await
+                    db::record_objects(tx, objects.iter().map(|object| (&task.id, object)).collect()).await
                 })
             })
             .await
@@ -169,31 +134,16 @@ impl Coordinator {
             )));
         }
         let result: TaskResult = from_json("result_json", result_json)?;
-        let (task, session) = self.held(&lease).await?;
+        let task = self.held(&lease).await?;
         let spec = task.spec()?;
         check_result(&spec, &result).map_err(CoordinatorError::Invalid)?;
         let objects = self.check_objects(named, objects_of(&spec, &result)).await?;
-        self.db
-            .writer
-            .run(move |tx| {
-                Box::pin(async move {
-                    let event = TaskEvent::Commit { token: lease.token };
-                    let (task, decision) = settle(tx, &lease, event).await?;
-                    if decision.actions.contains(&Action::StoreResult) {
-                        db::commit(tx, &task, &decision, result, &objects).await?;
-                        if decision.actions == [Action::StoreResult] {
-                            let detail = "after its lease, and before another";
-                            db::note(tx, Some(&task.job), Some(&task.id), "committed", detail).await?;
-                        }
-                        if session.failures > 0 {
-                            db::forgive(tx, &session.id).await?;
-                        }
-                        info!(task = %task.id, job = %task.job, name = %task.name, "committed");
-                    }
-                    Ok(())
-                })
-            })
-            .await
+        let ask = CommitAsked {
+            lease,
+            result,
+            objects,
+        };
+        self.db.writer.commit(ask).await
     }
 
     /// Takes note of a failure.
@@ -241,48 +191,13 @@ impl Coordinator {
             .await
     }
 
-    async fn lease_now(
-        &self,
-        session: SessionId,
-        kinds: Vec<TaskKind>,
-        slots: u32,
-    ) -> Result<Vec<Lease>, CoordinatorError> {
-        let lease_ms = self.lease_ms();
-        self.db
-            .writer
-            .run(move |tx| {
-                Box::pin(async move {
-                    let (mut leases, mut without) = (vec![], vec![]);
-                    while leases.len() < slots as usize {
-                        let Some((job, is_only)) = tx.queue().await?.next(&without) else {
-                            break;
-                        };
-                        let free = slots.saturating_sub(u32::try_from(leases.len()).unwrap_or(u32::MAX));
-                        let asked = if is_only { free } else { 1 };
-                        let tasks = db::next_ready(tx, &job, &kinds, asked).await?;
-                        if tasks.len() < asked as usize {
-                            without.push(job.clone());
-                        }
-                        for task in tasks {
-                            leases.push(take(tx, &task, session.clone(), lease_ms).await?);
-                            tx.queue().await?.served(&job);
-                        }
-                    }
-                    Ok(leases)
-                })
-            })
-            .await
-    }
-
     /// The task, if the caller may still hand something in: asked before the store is, so that the stale cost nothing.
-    async fn held(&self, lease: &LeaseName) -> Result<(StoredTask, SessionRow), CoordinatorError> {
-        let mut reader = self.reader().await?;
-        let session = db::load_session(&mut reader, &lease.session).await?;
-        let task = db::load_task(&mut reader, &lease.task).await?;
-        // A commit is allowed in one state more than a record; which it is, the transaction decides.
+    async fn held(&self, lease: &LeaseName) -> Result<StoredTask, CoordinatorError> {
+        let task = db::load_task(&mut self.reader().await?, &lease.task).await?;
+        // A commit is allowed in one state more than a record, and whenever it comes; the transaction decides again.
         let event = TaskEvent::Commit { token: lease.token };
-        decide(&task.row, event, reader.now_ms().await?).map_err(|refusal| refused(&task, refusal))?;
-        Ok((task, session))
+        decide(&task.row, event, 0).map_err(|refusal| refused(&task, refusal))?;
+        Ok(task)
     }
 
     /// Presence and size of what was named and of what the result speaks of.
@@ -337,48 +252,11 @@ pub(crate) async fn apply_and_bury(
     task: &StoredTask,
     decision: &Decision,
 ) -> Result<(), CoordinatorError> {
-    db::apply(tx, task, decision, None).await?;
+    db::apply(tx, task, decision).await?;
     if decision.actions.contains(&Action::Bury) {
         db::bury(tx, task, &decision.row.message).await?;
     }
     Ok(())
-}
-
-async fn take(
-    tx: &mut Tx,
-    task: &StoredTask,
-    session: SessionId,
-    lease_ms: i64,
-) -> Result<Lease, CoordinatorError> {
-    let event = TaskEvent::Lease { session, lease_ms };
-    let decision = decide(&task.row, event, tx.now_ms).map_err(|refusal| refused(task, refusal))?;
-    db::apply(tx, task, &decision, None).await?;
-    Ok(Lease {
-        task: task.id.clone(),
-        job: task.job.clone(),
-        token: decision.row.token,
-        attempt: decision.row.attempt,
-        spec: task.spec()?,
-        checkpoint: decision.row.checkpoint,
-    })
-}
-
-async fn renew(tx: &mut Tx, lease: &LeaseProgress, lease_ms: i64) -> Result<Verdict, CoordinatorError> {
-    let task = match db::load_task(&mut tx.connection, &lease.task).await {
-        Err(CoordinatorError::NotFound(_)) => return Ok(Verdict::Lost),
-        other => other?,
-    };
-    let token = lease.token;
-    match decide(&task.row, TaskEvent::Heartbeat { token, lease_ms }, tx.now_ms) {
-        Ok(decision) => {
-            db::apply(tx, &task, &decision, None).await?;
-            db::note_progress(tx, &task.id, &lease.progress).await?;
-            let paused = db::job_state(&mut tx.connection, &task.job).await? == JobState::Paused;
-            Ok(if paused { Verdict::Pause } else { Verdict::Renewed })
-        }
-        Err(Refusal::Cancelled) => Ok(Verdict::Cancel),
-        Err(Refusal::Stale { .. } | Refusal::Unfit(_)) => Ok(Verdict::Lost),
-    }
 }
 
 /// Decides over a call that names a lease; a refusal becomes the caller's error.
@@ -391,8 +269,4 @@ async fn settle(
     let task = db::load_task(&mut tx.connection, &lease.task).await?;
     let decision = decide(&task.row, event, tx.now_ms).map_err(|refusal| refused(&task, refusal))?;
     Ok((task, decision))
-}
-
-fn refused(task: &StoredTask, refusal: Refusal) -> CoordinatorError {
-    CoordinatorError::Stale(format!("task {}: {refusal}", task.name))
 }

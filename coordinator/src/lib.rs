@@ -17,6 +17,7 @@ mod coordinator;
 mod db;
 mod error;
 mod garbage;
+mod groups;
 mod jobs;
 mod leases;
 mod serve;

@@ -4,18 +4,21 @@
 //! when the name is there already, so doing all of this twice changes nothing; every fact is read through an index, so a
 //! commit costs the same in a small job and a large one. Work that was done before is not done again.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use remaster_domain::{
-    ContentHash, CurateEpisode, EpisodeId, IndexResult, JobId, JobSpec, OutputObject, ShardRef, Stage,
-    TaskResult, TaskSpec, TaskState,
+    ContentHash, CurateEpisode, EpisodeId, JobId, JobSpec, OutputObject, ShardRef, Stage, TaskId, TaskResult,
+    TaskSpec,
 };
 use remaster_proto::{from_json, to_json};
 use remaster_store::Key;
+use serde_json::json;
 
-use super::sql::query;
-use super::tasks::{StoredTask, apply, as_i64, known};
+use super::changes::{Change, apply_all};
+use super::inserts::{New, insert_as, known_results};
+use super::sql::{query, query_over};
+use super::tasks::{StoredTask, as_i64, known};
 use super::{Tx, catalog, copies, jobs, runs};
 use crate::CoordinatorError;
 use crate::flow::{self, Indexes, NewTask, PAIRS_GATE};
@@ -27,30 +30,53 @@ const NO_PAIRS: &str =
 /// Message of a task whose work had been done before.
 const SERVED_AGAIN: &str = "done before: the earlier result serves again";
 
+/// A result that was accepted.
+#[derive(Debug)]
+pub(crate) struct Commit {
+    /// The task as it was.
+    pub(crate) task: StoredTask,
+    /// What was decided.
+    pub(crate) decision: Decision,
+    /// What it brings.
+    pub(crate) result: TaskResult,
+    /// Objects that it makes count.
+    pub(crate) objects: Vec<OutputObject>,
+}
+
 /// A committed task whose followers are still to be made.
 #[derive(Debug)]
 struct Done {
+    job: JobId,
     spec: TaskSpec,
     result: TaskResult,
     gate: String,
 }
 
-/// Commits a task with its result and makes what follows.
-pub(crate) async fn commit(
-    tx: &mut Tx,
-    task: &StoredTask,
-    decision: &Decision,
-    result: TaskResult,
-    objects: &[OutputObject],
-) -> Result<(), CoordinatorError> {
-    apply(tx, task, decision, Some(&to_json(&result))).await?;
-    record_objects(tx, task, objects).await?;
-    let done = Done {
-        spec: task.spec()?,
-        result,
-        gate: task.gate.clone(),
-    };
-    follow(tx, &task.job, VecDeque::from([done])).await
+/// Commits tasks with their results and makes what follows.
+pub(crate) async fn commit(tx: &mut Tx, commits: Vec<Commit>) -> Result<(), CoordinatorError> {
+    let results: Vec<String> = commits.iter().map(|commit| to_json(&commit.result)).collect();
+    let changes = commits.iter().zip(&results).map(|(commit, result)| Change {
+        task: &commit.task,
+        decision: &commit.decision,
+        result_json: Some(result),
+        progress: None,
+    });
+    apply_all(tx, &changes.collect::<Vec<_>>()).await?;
+    let mut objects = vec![];
+    for commit in &commits {
+        objects.extend(commit.objects.iter().map(|object| (&commit.task.id, object)));
+    }
+    record_objects(tx, objects).await?;
+    let mut done = vec![];
+    for commit in commits {
+        done.push(Done {
+            spec: commit.task.spec()?,
+            job: commit.task.job,
+            result: commit.result,
+            gate: commit.task.gate,
+        });
+    }
+    follow(tx, done).await
 }
 
 /// What a task's death lets go on.
@@ -59,72 +85,115 @@ pub(crate) async fn bury(tx: &mut Tx, task: &StoredTask, message: &str) -> Resul
     if task.gate == PAIRS_GATE {
         check_pairs(tx, &task.job).await?;
     }
-    jobs::end_if_done(tx, &task.job).await
+    tx.moved.insert(task.job.clone());
+    Ok(())
 }
 
 /// Makes tasks and whatever follows from those that were done before.
 pub(crate) async fn add(tx: &mut Tx, job: &JobId, tasks: Vec<NewTask>) -> Result<(), CoordinatorError> {
-    let mut done = VecDeque::new();
-    for task in tasks {
-        done.extend(insert(tx, job, task).await?);
-    }
-    follow(tx, job, done).await
+    tx.moved.insert(job.clone());
+    let done = insert(tx, tasks.into_iter().map(|task| (job.clone(), task)).collect()).await?;
+    follow(tx, done).await
 }
 
 /// Makes `curate` if nothing that feeds it is left; for when a task has died or was put back.
 pub(crate) async fn check_pairs(tx: &mut Tx, job: &JobId) -> Result<(), CoordinatorError> {
-    match curate_if_ready(tx, job).await? {
-        Some(done) => follow(tx, job, VecDeque::from([done])).await,
-        None => Ok(()),
-    }
+    let done = curate_if_ready(tx, job).await?;
+    follow(tx, done).await
 }
 
-/// Keeps which objects a task made count.
+/// Keeps which objects tasks made count.
 pub(crate) async fn record_objects(
     tx: &mut Tx,
-    task: &StoredTask,
-    objects: &[OutputObject],
+    objects: Vec<(&TaskId, &OutputObject)>,
 ) -> Result<(), CoordinatorError> {
-    for object in objects {
-        query(
-            "INSERT INTO object (key, task_id, bytes, recorded_ms) VALUES ($1, $2, $3, $4)
-             ON CONFLICT (key, task_id) DO NOTHING",
+    let rows: Vec<_> = objects
+        .into_iter()
+        .map(
+            |(task, object)| json!({"key": object.key, "task": task.as_str(), "bytes": as_i64(object.bytes)}),
         )
-        .bind(&object.key)
-        .bind(task.id.as_str())
-        .bind(as_i64(object.bytes))
-        .bind(tx.now_ms)
-        .execute(&mut tx.connection)
-        .await?;
+        .collect();
+    if rows.is_empty() {
+        return Ok(());
     }
+    query_over!(
+        rows,
+        ["INSERT INTO object (key, task_id, bytes, recorded_ms)
+             SELECT r.value ->> 'key', r.value ->> 'task', CAST(r.value ->> 'bytes' AS BIGINT), $2 FROM "],
+        [" WHERE true ON CONFLICT (key, task_id) DO NOTHING"]
+    )
+    .bind(tx.now_ms)
+    .execute(&mut tx.connection)
+    .await?;
     Ok(())
 }
 
-async fn follow(tx: &mut Tx, job: &JobId, mut queue: VecDeque<Done>) -> Result<(), CoordinatorError> {
-    let mut pairs_moved = false;
-    while let Some(done) = queue.pop_front() {
-        pairs_moved |= done.gate == PAIRS_GATE;
-        for task in next_of(tx, job, &done).await? {
-            queue.extend(insert(tx, job, task).await?);
+/// Goes on in waves: what follows from everything that was done, then from what of that had been done before, and so on.
+/// The facts of a wave are read at once and its tasks are made at once, so a wave of hundreds costs what one of two does.
+async fn follow(tx: &mut Tx, mut wave: Vec<Done>) -> Result<(), CoordinatorError> {
+    let mut paired = BTreeSet::new();
+    while !wave.is_empty() {
+        let facts = Facts::gather(tx, &wave).await?;
+        let (mut next, mut gates) = (vec![], BTreeSet::new());
+        for done in wave {
+            tx.moved.insert(done.job.clone());
+            if done.gate == PAIRS_GATE {
+                paired.insert(done.job.clone());
+            }
+            // What waits for a whole gate looks at it once.
+            let is_new = gates.insert((done.job.clone(), done.gate.clone()));
+            if is_new || !matches!(done.spec, TaskSpec::Upscale(_)) {
+                let tasks = next_of(tx, &facts, &done).await?;
+                next.extend(tasks.into_iter().map(|task| (done.job.clone(), task)));
+            }
         }
+        wave = insert(tx, next).await?;
         // Last of all: what was done before and still waits here for its followers holds the gate as well.
-        if pairs_moved && queue.is_empty() {
-            pairs_moved = false;
-            queue.extend(curate_if_ready(tx, job).await?);
+        if wave.is_empty() {
+            for job in std::mem::take(&mut paired) {
+                wave.extend(curate_if_ready(tx, &job).await?);
+            }
         }
     }
-    tx.moved.insert(job.clone());
     Ok(())
 }
 
-async fn next_of(tx: &mut Tx, id: &JobId, done: &Done) -> Result<Vec<NewTask>, CoordinatorError> {
+/// What the followers of a wave depend on.
+#[derive(Debug, Default)]
+struct Facts {
+    indexes: BTreeMap<JobId, Indexes>,
+    models: BTreeMap<JobId, ContentHash>,
+}
+
+impl Facts {
+    async fn gather(tx: &mut Tx, wave: &[Done]) -> Result<Self, CoordinatorError> {
+        let mut sources: BTreeMap<JobId, BTreeSet<ContentHash>> = BTreeMap::new();
+        for done in wave {
+            if let TaskSpec::Index(spec) = &done.spec {
+                let job = spec_of(tx, &done.job).await?;
+                let beside = flow::sources_beside(&job, &spec.source.sha256);
+                sources.entry(done.job.clone()).or_default().extend(beside);
+            }
+        }
+        if sources.is_empty() {
+            return Ok(Self::default());
+        }
+        Ok(Self {
+            models: pinned_models(tx, sources.keys().collect()).await?,
+            indexes: indexes(tx, &sources).await?,
+        })
+    }
+}
+
+async fn next_of(tx: &mut Tx, facts: &Facts, done: &Done) -> Result<Vec<NewTask>, CoordinatorError> {
+    let id = &done.job;
     match (&done.spec, &done.result) {
         (TaskSpec::Index(spec), TaskResult::Index(_)) => {
             let job = spec_of(tx, id).await?;
+            let none = Indexes::new();
+            let indexes = facts.indexes.get(id).unwrap_or(&none);
             let source = &spec.source.sha256;
-            let indexes = indexes(tx, id, flow::sources_beside(&job, source)).await?;
-            let model = pinned_model(tx, id).await?;
-            Ok(flow::after_index(&job, source, &indexes, model.as_ref()))
+            Ok(flow::after_index(&job, source, indexes, facts.models.get(id)))
         }
         (TaskSpec::Align(spec), TaskResult::Align(result)) => Ok(flow::after_align(spec, result)),
         (TaskSpec::Curate(spec), TaskResult::Curate(result)) => {
@@ -133,11 +202,8 @@ async fn next_of(tx: &mut Tx, id: &JobId, done: &Done) -> Result<Vec<NewTask>, C
             let source = Key::dataset_object(season, manifest);
             copies::request(tx, id, &source, &Key::dataset_manifest(season, number)).await?;
             let job = spec_of(tx, id).await?;
-            Ok(if job.stage == Stage::All {
-                vec![flow::train(&job, manifest)]
-            } else {
-                vec![]
-            })
+            let trains = job.stage == Stage::All;
+            Ok(trains.then(|| flow::train(&job, manifest)).into_iter().collect())
         }
         (TaskSpec::Train(spec), TaskResult::Train(result)) => {
             runs::note_end(tx, id, spec, result).await?;
@@ -179,8 +245,8 @@ async fn upscale_with(
         .await?;
     let sources = job.season.episodes.iter().flat_map(|episode| &episode.sd);
     let sources = sources.map(|source| source.sha256.clone()).collect();
-    let indexes = indexes(tx, id, sources).await?;
-    Ok(flow::plans(job, &indexes, model))
+    let mut indexes = indexes(tx, &BTreeMap::from([(id.clone(), sources)])).await?;
+    Ok(flow::plans(job, &indexes.remove(id).unwrap_or_default(), model))
 }
 
 async fn assemble_if_ready(
@@ -209,24 +275,24 @@ async fn assemble_if_ready(
     Ok(vec![flow::assemble(spec, segments)])
 }
 
-async fn curate_if_ready(tx: &mut Tx, id: &JobId) -> Result<Option<Done>, CoordinatorError> {
+async fn curate_if_ready(tx: &mut Tx, id: &JobId) -> Result<Vec<Done>, CoordinatorError> {
     if gate_has(tx, id, PAIRS_GATE, &["ready", "leased"]).await?
         || task_exists(tx, id, flow::CURATE_NAME).await?
     {
-        return Ok(None);
+        return Ok(vec![]);
     }
     let job = spec_of(tx, id).await?;
     if !flow::makes_dataset(job.stage) {
-        return Ok(None);
+        return Ok(vec![]);
     }
     let (shards, episodes) = committed_pairs(tx, id).await?;
     let empty = shards.is_empty();
     let task = flow::curate(&job, shards, episodes);
     if empty {
-        insert_as(tx, id, task, TaskState::Dead, None, NO_PAIRS).await?;
-        Ok(None)
+        insert_as(tx, &[New::dead(id, &task, NO_PAIRS)]).await?;
+        Ok(vec![])
     } else {
-        insert(tx, id, task).await
+        insert(tx, vec![(id.clone(), task)]).await
     }
 }
 
@@ -264,65 +330,36 @@ async fn committed_pairs(
     Ok((shards, episodes.into_values().collect()))
 }
 
-/// Makes a task unless its name is there. Answers it as done when the same work was done before, by whatever job.
-async fn insert(tx: &mut Tx, job: &JobId, task: NewTask) -> Result<Option<Done>, CoordinatorError> {
-    let before: Option<String> = query(
-        "SELECT result FROM task WHERE work_key = $1 AND state = 'committed' AND result IS NOT NULL LIMIT 1",
-    )
-    .bind(task.spec.work_key().as_str())
-    .first(&mut tx.connection)
-    .await?;
-    let Some(result_json) = before else {
-        let kind = task.spec.kind();
-        if insert_as(tx, job, task, TaskState::Ready, None, "").await? {
-            let now_ms = tx.now_ms;
-            tx.effects.offers.push((kind, now_ms));
+/// Makes tasks unless their names are there. Answers those as done whose work was done before, by whatever job.
+async fn insert(tx: &mut Tx, tasks: Vec<(JobId, NewTask)>) -> Result<Vec<Done>, CoordinatorError> {
+    let before = known_results(tx, &tasks).await?;
+    let new: Vec<New<'_>> = tasks
+        .iter()
+        .map(|(job, task)| match before.get(&task.spec.work_key()) {
+            Some(result_json) => New::done(job, task, result_json, SERVED_AGAIN),
+            None => New::ready(job, task),
+        })
+        .collect();
+    let inserted = insert_as(tx, &new).await?;
+    let mut done = vec![];
+    for (job, task) in &tasks {
+        if !inserted.contains(&(job.to_string(), task.name.clone())) {
+            continue;
         }
-        return Ok(None);
-    };
-    let result = from_json("task.result", &result_json)?;
-    let (spec, gate) = (task.spec.clone(), task.gate.clone());
-    let inserted = insert_as(
-        tx,
-        job,
-        task,
-        TaskState::Committed,
-        Some(&result_json),
-        SERVED_AGAIN,
-    )
-    .await?;
-    Ok(inserted.then_some(Done { spec, result, gate }))
-}
-
-async fn insert_as(
-    tx: &mut Tx,
-    job: &JobId,
-    task: NewTask,
-    state: TaskState,
-    result_json: Option<&str>,
-    message: &str,
-) -> Result<bool, CoordinatorError> {
-    let inserted = query(
-        "INSERT INTO task (id, job_id, name, kind, gate, work_key, state, token, attempt, errors, losses,
-             not_before_ms, expires_ms, done, total, ended_ms, note, message, spec, result)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, 0, 0, 0, 0, $8, 0, 0, 0, $9, '', $10, $11, $12)
-         ON CONFLICT (job_id, name) DO NOTHING",
-    )
-    .bind(Tx::new_id().to_string())
-    .bind(job.as_str())
-    .bind(&task.name)
-    .bind(task.spec.kind().as_str())
-    .bind(&task.gate)
-    .bind(task.spec.work_key().as_str())
-    .bind(state.as_str())
-    .bind(tx.now_ms)
-    .bind((state != TaskState::Ready).then_some(tx.now_ms))
-    .bind(message)
-    .bind(to_json(&task.spec))
-    .bind(result_json)
-    .execute(&mut tx.connection)
-    .await?;
-    Ok(inserted == 1)
+        match before.get(&task.spec.work_key()) {
+            Some(result_json) => done.push(Done {
+                job: job.clone(),
+                spec: task.spec.clone(),
+                result: from_json("task.result", result_json)?,
+                gate: task.gate.clone(),
+            }),
+            None => {
+                let now_ms = tx.now_ms;
+                tx.effects.offers.push((task.spec.kind(), now_ms));
+            }
+        }
+    }
+    Ok(done)
 }
 
 /// The job's spec, parsed once and kept.
@@ -337,34 +374,52 @@ async fn spec_of(tx: &mut Tx, job: &JobId) -> Result<Arc<JobSpec>, CoordinatorEr
     Ok(spec)
 }
 
+/// Which of these sources are indexed, by job.
 async fn indexes(
     tx: &mut Tx,
-    job: &JobId,
-    sources: BTreeSet<ContentHash>,
-) -> Result<Indexes, CoordinatorError> {
-    let mut indexes = Indexes::new();
-    for source in sources {
-        let result: Option<String> =
-            query("SELECT result FROM task WHERE job_id = $1 AND name = $2 AND state = 'committed'")
-                .bind(job.as_str())
-                .bind(flow::index_name(&source))
-                .first(&mut tx.connection)
-                .await?;
-        if let Some(result) = result
-            && let TaskResult::Index(IndexResult { index, frame_count }) = from_json("task.result", &result)?
-        {
-            indexes.insert(source, IndexResult { index, frame_count });
+    sources: &BTreeMap<JobId, BTreeSet<ContentHash>>,
+) -> Result<BTreeMap<JobId, Indexes>, CoordinatorError> {
+    let wanted = sources.iter().flat_map(|(job, sources)| {
+        sources.iter().map(move |source| {
+            json!({"job": job.as_str(), "source": source.as_str(), "name": flow::index_name(source)})
+        })
+    });
+    let rows = query_over!(
+        wanted.collect(),
+        [
+            "SELECT r.value ->> 'job', r.value ->> 'source', t.result FROM "
+        ],
+        [" JOIN task t ON t.job_id = r.value ->> 'job' AND t.name = r.value ->> 'name' AND t.state = 'committed'"]
+    )
+    .rows(&mut tx.connection)
+    .await?;
+    let mut found: BTreeMap<JobId, Indexes> = BTreeMap::new();
+    for row in &rows {
+        let job = known("job_id", &row.at::<String>(0)?)?;
+        let source = known("sha256", &row.at::<String>(1)?)?;
+        if let TaskResult::Index(result) = from_json("task.result", &row.at::<String>(2)?)? {
+            found.entry(job).or_default().insert(source, result);
         }
     }
-    Ok(indexes)
+    Ok(found)
 }
 
-async fn pinned_model(tx: &mut Tx, job: &JobId) -> Result<Option<ContentHash>, CoordinatorError> {
-    let model: Option<String> = query("SELECT model FROM job WHERE id = $1")
-        .bind(job.as_str())
-        .one(&mut tx.connection)
-        .await?;
-    model.map(|text| known("model", &text)).transpose()
+async fn pinned_models(
+    tx: &mut Tx,
+    jobs: Vec<&JobId>,
+) -> Result<BTreeMap<JobId, ContentHash>, CoordinatorError> {
+    let rows = query_over!(
+        jobs.iter().map(|job| json!({"id": job.as_str()})).collect(),
+        ["SELECT id, model FROM job WHERE model IS NOT NULL AND id IN (SELECT r.value ->> 'id' FROM "],
+        [")"]
+    )
+    .rows(&mut tx.connection)
+    .await?;
+    let models = rows.iter().map(|row| {
+        let (job, model): (String, String) = (row.at(0)?, row.at(1)?);
+        Ok((known("id", &job)?, known("model", &model)?))
+    });
+    models.collect()
 }
 
 /// Whether any task of a gate is in one of up to four states.

@@ -3,9 +3,9 @@
 use remaster_domain::JobId;
 use remaster_store::Key;
 
+use super::Tx;
 use super::sql::{Connection, query};
 use super::tasks::known;
-use super::{Tx, jobs};
 use crate::CoordinatorError;
 
 /// Where the bytes of a named object come from.
@@ -104,10 +104,10 @@ pub(crate) async fn record_copied(tx: &mut Tx, copy: &str) -> Result<(), Coordin
     .bind(copy)
     .first(&mut tx.connection)
     .await?;
-    match job {
-        Some(job) => jobs::end_if_done(tx, &known("job_id", &job)?).await,
-        None => Ok(()),
+    if let Some(job) = job {
+        tx.moved.insert(known("job_id", &job)?);
     }
+    Ok(())
 }
 
 /// Keeps why a copy did not work, for people.

@@ -5,10 +5,13 @@
 //! two to the power of the priority. No job starves, however low it stands: what waits falls behind, and what is behind
 //! goes first. Read once a transaction and kept up to date within it, so that a lease costs no count of what runs.
 
+use std::collections::BTreeSet;
+
 use remaster_domain::JobId;
+use serde_json::json;
 
 use super::Tx;
-use super::sql::{Connection, query};
+use super::sql::{Connection, query, query_over};
 use super::tasks::known;
 use crate::CoordinatorError;
 
@@ -20,7 +23,7 @@ const PASS_UNIT: i64 = 1 << PRIORITY_MAX;
 const LAG_LEASES_MAX: i64 = 16;
 
 /// Jobs that have something ready.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Queue {
     jobs: Vec<QueuedJob>,
 }
@@ -39,7 +42,7 @@ impl Queue {
     async fn load(connection: &mut Connection) -> Result<Self, CoordinatorError> {
         let rows = query(
             "SELECT id, priority, created_ms, pass FROM job WHERE state = 'running'
-                 AND EXISTS (SELECT 1 FROM task WHERE task.job_id = job.id AND task.state = 'ready')",
+                 AND (SELECT 1 FROM task WHERE task.job_id = job.id AND task.state = 'ready' LIMIT 1) IS NOT NULL",
         )
         .rows(connection)
         .await?;
@@ -69,11 +72,21 @@ impl Queue {
         Ok(queue)
     }
 
-    /// The job that the next slot goes to, the `without` ones left out, and whether it is the only one.
-    pub(crate) fn next(&self, without: &[JobId]) -> Option<(JobId, bool)> {
-        let candidates = || self.jobs.iter().filter(|job| !without.contains(&job.id));
-        let next = candidates().min_by(|a, b| a.before(b))?;
-        Some((next.id.clone(), candidates().count() == 1))
+    /// The job that the next slot goes to, the `without` ones left out.
+    fn next(&self, without: &BTreeSet<JobId>) -> Option<JobId> {
+        let candidates = self.jobs.iter().filter(|job| !without.contains(&job.id));
+        candidates.min_by(|a, b| a.before(b)).map(|job| job.id.clone())
+    }
+
+    /// The jobs that the next `slots` slots would go to, in their order, the `without` ones left out.
+    pub(crate) fn preview(&self, slots: usize, without: &BTreeSet<JobId>) -> Vec<JobId> {
+        let mut queue = self.clone();
+        let turns = (0..slots).map_while(|_| {
+            let job = queue.next(without)?;
+            queue.served(&job);
+            Some(job)
+        });
+        turns.collect()
     }
 
     /// Notes that a job was served.
@@ -87,12 +100,18 @@ impl Queue {
 
     /// Keeps how far each job was served.
     pub(crate) async fn write_down(self, connection: &mut Connection) -> Result<(), CoordinatorError> {
-        for job in self.jobs.iter().filter(|job| job.is_moved) {
-            query("UPDATE job SET pass = $1 WHERE id = $2")
-                .bind(job.pass)
-                .bind(job.id.as_str())
-                .execute(connection)
-                .await?;
+        let moved = self.jobs.iter().filter(|job| job.is_moved);
+        let rows: Vec<_> = moved
+            .map(|job| json!({"id": job.id.as_str(), "pass": job.pass}))
+            .collect();
+        if !rows.is_empty() {
+            query_over!(
+                rows,
+                ["UPDATE job SET pass = CAST(r.value ->> 'pass' AS BIGINT) FROM "],
+                [" WHERE job.id = r.value ->> 'id'"]
+            )
+            .execute(connection)
+            .await?;
         }
         Ok(())
     }
@@ -161,7 +180,7 @@ mod tests {
     fn serve(queue: &mut Queue, leases: usize, workers_are_many: bool) -> Vec<usize> {
         let mut got = vec![0; queue.jobs.len()];
         for _ in 0..leases {
-            let (id, _) = queue.next(&[]).expect("there are jobs");
+            let id = queue.next(&BTreeSet::new()).expect("there are jobs");
             queue.served(&id);
             let place = queue
                 .jobs
@@ -195,11 +214,11 @@ mod tests {
     #[test]
     fn between_equals_the_higher_priority_and_then_the_older_job_begins() {
         assert_eq!(
-            queue(&[0, 1]).next(&[]).map(|(id, _)| id),
+            queue(&[0, 1]).next(&BTreeSet::new()),
             Some(queue(&[0, 1]).jobs[1].id.clone())
         );
         assert_eq!(
-            queue(&[0, 0]).next(&[]).map(|(id, _)| id),
+            queue(&[0, 0]).next(&BTreeSet::new()),
             Some(queue(&[0, 0]).jobs[0].id.clone())
         );
     }

@@ -1,11 +1,14 @@
 //! Workers and their sessions. A session is one life of a process; its leases live on the task rows and not here.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use remaster_domain::{Capabilities, LeaseToken, SessionId, TaskId, WorkerId};
 use remaster_proto::{from_json, to_json};
+use serde_json::json;
 
 use super::Tx;
-use super::sql::{Connection, query};
-use super::tasks::as_u32;
+use super::sql::{Connection, query, query_over};
+use super::tasks::{as_u32, known};
 use crate::CoordinatorError;
 use crate::state::ERRORS_MAX;
 
@@ -90,18 +93,42 @@ pub(crate) async fn load_session(
     connection: &mut Connection,
     id: &SessionId,
 ) -> Result<SessionRow, CoordinatorError> {
-    let row = query("SELECT capabilities, draining, failures, rests_until_ms FROM session WHERE id = $1")
-        .bind(id.as_str())
-        .row(connection)
-        .await?
-        .ok_or_else(|| CoordinatorError::SessionUnknown(id.to_string()))?;
-    Ok(SessionRow {
-        id: id.clone(),
-        capabilities: from_json("session.capabilities", &row.get::<String>("capabilities")?)?,
-        draining: row.get::<i64>("draining")? != 0,
-        failures: as_u32(row.get("failures")?),
-        rests_until_ms: row.get("rests_until_ms")?,
-    })
+    let mut sessions = load_sessions(connection, BTreeSet::from([id])).await?;
+    sessions.remove(id).ok_or_else(|| unknown(id))
+}
+
+/// Reads the sessions that there are among these.
+pub(crate) async fn load_sessions(
+    connection: &mut Connection,
+    ids: BTreeSet<&SessionId>,
+) -> Result<BTreeMap<SessionId, SessionRow>, CoordinatorError> {
+    let rows = query_over!(
+        ids.iter().map(|id| json!({"id": id.as_str()})).collect(),
+        [
+            "SELECT id, capabilities, draining, failures, rests_until_ms FROM session
+             WHERE id IN (SELECT r.value ->> 'id' FROM "
+        ],
+        [")"]
+    )
+    .rows(connection)
+    .await?;
+    let sessions = rows.iter().map(|row| {
+        let id: SessionId = known("id", &row.get::<String>("id")?)?;
+        let session = SessionRow {
+            id: id.clone(),
+            capabilities: from_json("session.capabilities", &row.get::<String>("capabilities")?)?,
+            draining: row.get::<i64>("draining")? != 0,
+            failures: as_u32(row.get("failures")?),
+            rests_until_ms: row.get("rests_until_ms")?,
+        };
+        Ok((id, session))
+    });
+    sessions.collect()
+}
+
+/// What a caller is told whose session is not here.
+pub(crate) fn unknown(id: &SessionId) -> CoordinatorError {
+    CoordinatorError::SessionUnknown(id.to_string())
 }
 
 /// Counts a failure of a session; one that fails again and again at once gets nothing for a while, so that a worker with a
@@ -146,13 +173,16 @@ fn rest_ms(failures: u32) -> Option<i64> {
     Some((REST_MIN_MS << beyond.min(20)).min(REST_MAX_MS))
 }
 
-/// Notes that a session was heard.
-pub(crate) async fn seen(tx: &mut Tx, id: &SessionId) -> Result<(), CoordinatorError> {
-    query("UPDATE session SET seen_ms = $1 WHERE id = $2")
-        .bind(tx.now_ms)
-        .bind(id.as_str())
-        .execute(&mut tx.connection)
-        .await?;
+/// Notes that sessions were heard.
+pub(crate) async fn seen(tx: &mut Tx, ids: &BTreeSet<&SessionId>) -> Result<(), CoordinatorError> {
+    query_over!(
+        ids.iter().map(|id| json!({"id": id.as_str()})).collect(),
+        ["UPDATE session SET seen_ms = $2 WHERE id IN (SELECT r.value ->> 'id' FROM "],
+        [")"]
+    )
+    .bind(tx.now_ms)
+    .execute(&mut tx.connection)
+    .await?;
     Ok(())
 }
 

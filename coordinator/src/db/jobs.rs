@@ -1,10 +1,14 @@
 //! Job rows: submitting, steering, ending.
 
+use std::collections::BTreeSet;
+
 use remaster_domain::{ContentHash, JobId, JobSpec, JobState};
 use remaster_proto::{from_json, to_json};
+use serde_json::json;
 
-use super::sql::{Connection, Row, query};
-use super::tasks::{apply, damaged, known, stored, task_columns};
+use super::changes::apply;
+use super::sql::{Connection, Row, query, query_over};
+use super::tasks::{damaged, known, stored, task_columns};
 use super::{Tx, advance};
 use crate::CoordinatorError;
 use crate::flow::{self, NewTask};
@@ -53,13 +57,18 @@ pub(crate) async fn load_job(
         .transpose()
 }
 
-/// The state of a job, without reading its spec.
-pub(crate) async fn job_state(connection: &mut Connection, id: &JobId) -> Result<JobState, CoordinatorError> {
-    let state: String = query("SELECT state FROM job WHERE id = $1")
-        .bind(id.as_str())
-        .one(connection)
-        .await?;
-    JobState::parse(&state).ok_or_else(|| damaged("state", &state))
+/// Which of these jobs are paused, without reading their specs.
+pub(crate) async fn paused(
+    connection: &mut Connection,
+    ids: &BTreeSet<JobId>,
+) -> Result<BTreeSet<JobId>, CoordinatorError> {
+    let rows = query_over!(
+        ids.iter().map(|id| json!({"id": id.as_str()})).collect(),
+        ["SELECT id FROM job WHERE state = 'paused' AND id IN (SELECT r.value ->> 'id' FROM "],
+        [")"]
+    );
+    let paused = rows.column::<String>(connection).await?;
+    paused.iter().map(|id| known("id", id)).collect()
 }
 
 /// The newest jobs.
@@ -138,7 +147,7 @@ pub(crate) async fn set_priority(tx: &mut Tx, id: &JobId, priority: i64) -> Resu
 pub(crate) async fn cancel(tx: &mut Tx, id: &JobId) -> Result<(), CoordinatorError> {
     for task in tasks_in(tx, id, "leased").await? {
         if let Ok(decision) = decide(&task.row, TaskEvent::Cancel, tx.now_ms) {
-            apply(tx, &task, &decision, None).await?;
+            apply(tx, &task, &decision).await?;
         }
     }
     // What `decide` says of a row that nobody holds, for all of them at once: there may be very many.
@@ -167,7 +176,7 @@ pub(crate) async fn retry(tx: &mut Tx, id: &JobId) -> Result<u32, CoordinatorErr
                 .execute(&mut tx.connection)
                 .await?;
         } else if let Ok(decision) = decide(&task.row, TaskEvent::Retry, tx.now_ms) {
-            apply(tx, &task, &decision, None).await?;
+            apply(tx, &task, &decision).await?;
             changed += 1;
         }
     }
@@ -183,18 +192,28 @@ pub(crate) async fn retry(tx: &mut Tx, id: &JobId) -> Result<u32, CoordinatorErr
     Ok(changed)
 }
 
-/// Ends a job when nothing of it is left to do and nothing to copy.
-pub(crate) async fn end_if_done(tx: &mut Tx, id: &JobId) -> Result<(), CoordinatorError> {
-    let open: i64 = query(
-        "SELECT EXISTS (SELECT 1 FROM task WHERE job_id = $1 AND state IN ('ready', 'leased') AND state <> 'committed')
-             OR EXISTS (SELECT 1 FROM object_copy WHERE job_id = $1 AND done_ms IS NULL)",
-    )
-    .bind(id.as_str())
-    .one(&mut tx.connection)
-    .await?;
-    if open != 0 {
+/// Ends those of these jobs of which nothing is left to do and nothing to copy.
+pub(crate) async fn end_done(tx: &mut Tx, ids: BTreeSet<JobId>) -> Result<(), CoordinatorError> {
+    if ids.is_empty() {
         return Ok(());
     }
+    let done = query_over!(
+        ids.iter().map(|id| json!({"id": id.as_str()})).collect(),
+        [
+            "SELECT r.value ->> 'id' FROM "
+        ],
+        // Not as NOT EXISTS, which a planner may turn into a join with all open tasks.
+        [" WHERE (SELECT 1 FROM task t WHERE t.job_id = r.value ->> 'id'
+                 AND t.state IN ('ready', 'leased') AND t.state <> 'committed' LIMIT 1) IS NULL
+             AND (SELECT 1 FROM object_copy c WHERE c.job_id = r.value ->> 'id' AND c.done_ms IS NULL LIMIT 1) IS NULL"]
+    );
+    for id in done.column::<String>(&mut tx.connection).await? {
+        end(tx, &known("id", &id)?).await?;
+    }
+    Ok(())
+}
+
+async fn end(tx: &mut Tx, id: &JobId) -> Result<(), CoordinatorError> {
     let dead: i64 = query(
         "SELECT EXISTS (SELECT 1 FROM task WHERE job_id = $1 AND state = 'dead' AND state <> 'committed')",
     )

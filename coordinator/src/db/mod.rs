@@ -5,35 +5,40 @@
 
 mod advance;
 mod catalog;
+mod changes;
 mod copies;
 mod fair;
 mod fleet;
 mod history;
+mod inserts;
 mod jobs;
 mod numbers;
 mod open;
+mod picks;
 mod runs;
 mod sql;
 mod summary;
 mod tasks;
 mod writer;
 
-pub(crate) use advance::{bury, commit, record_objects};
+pub(crate) use advance::{Commit, bury, commit, record_objects};
 pub(crate) use catalog::{
     DatasetRow, ModelRow, datasets, models, move_channel, newest_dataset, register_model, resolve_model,
 };
+pub(crate) use changes::{Change, apply, apply_all};
 pub(crate) use copies::{CopySource, PendingCopy, note_failure, pending, record_copied};
 pub(crate) use fleet::{
-    SessionRow, WorkerRow, drain, forgive, load_session, note_failed, register, seen, workers,
+    WorkerRow, drain, forgive, load_session, load_sessions, note_failed, register, seen, unknown, workers,
 };
 pub(crate) use history::{HistoryRow, history};
 pub(crate) use jobs::{
-    JobRow, cancel, insert_job, job_state, load_job, newest_jobs, note, retry, set_priority, set_state,
+    JobRow, cancel, insert_job, load_job, newest_jobs, note, paused, retry, set_priority, set_state,
 };
 pub(crate) use numbers::{Numbers, forget_object, numbers, object_keys, outdated_checkpoints};
 pub(crate) use open::Db;
+pub(crate) use picks::next_ready;
 pub(crate) use runs::note_checkpoint;
 pub(crate) use sql::Connection;
 pub(crate) use summary::{JobView, KindView, TaskView, summary, task_list};
-pub(crate) use tasks::{StoredTask, apply, expired, leased_since, load_task, next_ready, note_progress};
-pub(crate) use writer::{OFFERS_CHANNEL, Tx};
+pub(crate) use tasks::{StoredTask, expired, leased_since, load_task, load_tasks};
+pub(crate) use writer::{OFFERS_CHANNEL, Together, Tx};

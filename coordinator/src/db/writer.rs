@@ -1,7 +1,7 @@
-//! The writer. Requests that arrive while the disk is busy share the next transaction: that is what makes a lease cheap.
+//! The writer. Requests that arrive while the disk is busy share the next transaction, and heartbeats, commits and leases of
+//! one transaction share their statements: that is what makes a lease cheap.
 //!
-//! Promises: requests run one after another in the order they came; each is whole or not at all (a savepoint of its own);
-//! nobody is answered, and nobody woken, before the transaction is on disk. A caller that gave up changes nothing of that.
+//! Promises: a request is whole or not at all (a savepoint, shared by those that are settled together); nobody is answered, and nobody woken, before the transaction is on disk. A caller that gave up changes nothing of that.
 //!
 //! Several coordinators on one server take turns, a transaction each, by a lock that ends with the transaction. So what is
 //! true of one writer is true of all of them together, and no decision is made on rows that another is changing. Chosen
@@ -24,12 +24,13 @@ use super::open::Pool;
 use super::sql::{Connection, query};
 use crate::CoordinatorError;
 use crate::clock::Clock;
+use crate::groups::{CommitAsked, Grant, HeartbeatAsked, LeaseAsked, Renewal};
 use crate::signals::{Effects, Signals};
 
 /// Requests that wait for the writer. More callers than this wait in front of the queue: memory stays bounded.
 const QUEUE_REQUESTS: usize = 1_024;
 /// Requests of one transaction: enough to hide the fsync, few enough that the first is not kept waiting.
-const BATCH_REQUESTS: usize = 128;
+const BATCH_REQUESTS: usize = 512;
 /// Between tries to reach a database that went away.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 /// Name of the lock by which coordinators take turns; any number that nobody else takes.
@@ -41,12 +42,38 @@ pub(crate) const OFFERS_CHANNEL: &str = "remaster_offers";
 const SPECS_KEPT: usize = 64;
 
 type Answer = Box<dyn FnOnce(Result<(), CoordinatorError>) + Send>;
-type Request = Box<dyn for<'c> FnOnce(&'c mut Tx) -> BoxFuture<'c, Ran> + Send>;
+type Alone = Box<dyn for<'c> FnOnce(&'c mut Tx) -> BoxFuture<'c, Ran> + Send>;
 
 /// A request that ran: whether to keep what it did, and how to answer once that is on disk.
 struct Ran {
     keep: bool,
     answer: Answer,
+}
+
+/// Requests of one sort that are cheaper together: those of one transaction are settled in a handful of statements.
+pub(crate) trait Together: Clone + Send + Sync + 'static {
+    /// What each is answered.
+    type Answer: Send + 'static;
+
+    /// Settles some, and answers each in its place. A refusal is an answer and has changed nothing; an error undoes what
+    /// was done for all of them, and each is then tried alone.
+    fn settle<'c>(
+        tx: &'c mut Tx,
+        asked: &'c [Self],
+    ) -> BoxFuture<'c, Result<Vec<Result<Self::Answer, CoordinatorError>>, CoordinatorError>>;
+}
+
+/// What is asked of the writer.
+enum Request {
+    Alone(Alone),
+    Heartbeat(Asked<HeartbeatAsked>),
+    Commit(Asked<CommitAsked>),
+    Lease(Asked<LeaseAsked>),
+}
+
+struct Asked<A: Together> {
+    ask: A,
+    reply: oneshot::Sender<Result<A::Answer, CoordinatorError>>,
 }
 
 /// An open transaction.
@@ -107,9 +134,8 @@ impl Tx {
 
     /// Ends jobs, writes down who was served, tells the other coordinators, commits.
     async fn finish(&mut self) -> Result<(), CoordinatorError> {
-        for job in std::mem::take(&mut self.moved) {
-            jobs::end_if_done(self, &job).await?;
-        }
+        let moved = std::mem::take(&mut self.moved);
+        jobs::end_done(self, moved).await?;
         if let Some(queue) = self.queue.take() {
             queue.write_down(&mut self.connection).await?;
         }
@@ -120,6 +146,24 @@ impl Tx {
             tell.execute(&mut self.connection).await?;
         }
         Ok(self.statement("COMMIT").await?)
+    }
+
+    /// From here on a request can be undone.
+    async fn savepoint(&mut self) -> Result<(Effects, Option<Queue>), CoordinatorError> {
+        self.statement("SAVEPOINT request").await?;
+        Ok((self.effects.clone(), self.queue.clone()))
+    }
+
+    async fn keep_or_undo(
+        &mut self,
+        (effects, queue): (Effects, Option<Queue>),
+        keep: bool,
+    ) -> Result<(), CoordinatorError> {
+        if !keep {
+            self.statement("ROLLBACK TO SAVEPOINT request").await?;
+            (self.effects, self.queue) = (effects, queue);
+        }
+        Ok(self.statement("RELEASE SAVEPOINT request").await?)
     }
 
     /// Forgets what a transaction that failed had gathered.
@@ -159,22 +203,57 @@ impl Writer {
         F: for<'c> FnOnce(&'c mut Tx) -> BoxFuture<'c, Result<T, CoordinatorError>> + Send + 'static,
     {
         let (reply, answered) = oneshot::channel();
-        let request: Request = Box::new(move |tx| {
+        let alone: Alone = Box::new(move |tx| {
             Box::pin(async move {
                 let outcome = work(tx).await;
                 let keep = outcome.is_ok();
-                let answer: Answer = Box::new(move |on_disk: Result<(), CoordinatorError>| {
-                    // The caller may have gone away; what it asked for is done all the same.
-                    let _ = reply.send(on_disk.and(outcome));
-                });
-                Ran { keep, answer }
+                Ran {
+                    keep,
+                    answer: answer(reply, outcome),
+                }
             })
         });
+        self.ask(Request::Alone(alone), answered).await
+    }
+
+    /// Renews leases, together with the other heartbeats of the transaction.
+    pub(crate) async fn heartbeat(&self, ask: HeartbeatAsked) -> Result<Renewal, CoordinatorError> {
+        let (reply, answered) = oneshot::channel();
+        self.ask(Request::Heartbeat(Asked { ask, reply }), answered).await
+    }
+
+    /// Commits a result, together with the others of the transaction.
+    pub(crate) async fn commit(&self, ask: CommitAsked) -> Result<(), CoordinatorError> {
+        let (reply, answered) = oneshot::channel();
+        self.ask(Request::Commit(Asked { ask, reply }), answered).await
+    }
+
+    /// Leases tasks, together with the others who ask in the transaction.
+    pub(crate) async fn lease(&self, ask: LeaseAsked) -> Result<Grant, CoordinatorError> {
+        let (reply, answered) = oneshot::channel();
+        self.ask(Request::Lease(Asked { ask, reply }), answered).await
+    }
+
+    async fn ask<T>(
+        &self,
+        request: Request,
+        answered: oneshot::Receiver<Result<T, CoordinatorError>>,
+    ) -> Result<T, CoordinatorError> {
         let closed = || CoordinatorError::Unavailable("the coordinator is shutting down".to_owned());
         self.queue.send(request).await.map_err(|_| closed())?;
         let unrun = || CoordinatorError::Unavailable("the database could not begin a transaction".to_owned());
         answered.await.map_err(|_| unrun())?
     }
+}
+
+fn answer<T: Send + 'static>(
+    reply: oneshot::Sender<Result<T, CoordinatorError>>,
+    outcome: Result<T, CoordinatorError>,
+) -> Answer {
+    Box::new(move |on_disk| {
+        // The caller may have gone away; what it asked for is done all the same.
+        let _ = reply.send(on_disk.and(outcome));
+    })
 }
 
 async fn write(
@@ -229,17 +308,61 @@ async fn run_batch(
     batch: impl Iterator<Item = Request>,
     answers: &mut Vec<Answer>,
 ) -> Result<(), CoordinatorError> {
-    tx.begin(clock).await?;
+    let (mut heartbeats, mut commits, mut others, mut leases) = (vec![], vec![], vec![], vec![]);
     for request in batch {
-        tx.statement("SAVEPOINT request").await?;
-        let before = tx.effects.clone();
-        let ran = request(tx).await;
-        answers.push(ran.answer);
-        if !ran.keep {
-            tx.effects = before;
-            tx.statement("ROLLBACK TO SAVEPOINT request").await?;
+        match request {
+            Request::Heartbeat(asked) => heartbeats.push(asked),
+            Request::Commit(asked) => commits.push(asked),
+            Request::Alone(alone) => others.push(alone),
+            Request::Lease(asked) => leases.push(asked),
         }
-        tx.statement("RELEASE SAVEPOINT request").await?;
     }
+    tx.begin(clock).await?;
+    run_together(tx, heartbeats, answers).await?;
+    run_together(tx, commits, answers).await?;
+    for alone in others {
+        let before = tx.savepoint().await?;
+        let ran = alone(tx).await;
+        answers.push(ran.answer);
+        tx.keep_or_undo(before, ran.keep).await?;
+    }
+    // Last, so that what the others made is leased at once.
+    run_together(tx, leases, answers).await?;
     tx.finish().await
+}
+
+/// Settles all of one sort; where that fails, each alone, so that one that cannot be settled keeps nobody else waiting.
+async fn run_together<A: Together>(
+    tx: &mut Tx,
+    asked: Vec<Asked<A>>,
+    answers: &mut Vec<Answer>,
+) -> Result<(), CoordinatorError> {
+    if asked.is_empty() {
+        return Ok(());
+    }
+    let (asks, replies): (Vec<A>, Vec<_>) = asked.into_iter().map(|asked| (asked.ask, asked.reply)).unzip();
+    let before = tx.savepoint().await?;
+    let settled = A::settle(tx, &asks).await;
+    tx.keep_or_undo(before, settled.is_ok()).await?;
+    match settled {
+        Ok(outcomes) => answers.extend(
+            replies
+                .into_iter()
+                .zip(outcomes)
+                .map(|(reply, outcome)| answer(reply, outcome)),
+        ),
+        Err(failure) if asks.len() == 1 => {
+            let alone = replies
+                .into_iter()
+                .map(|reply| answer(reply, Err(failure.clone())));
+            answers.extend(alone);
+        }
+        Err(failure) => {
+            warn!(error = %failure, requests = asks.len(), "could not be settled together, trying each alone");
+            for (ask, reply) in asks.into_iter().zip(replies) {
+                Box::pin(run_together(tx, vec![Asked { ask, reply }], answers)).await?;
+            }
+        }
+    }
+    Ok(())
 }

@@ -1,0 +1,313 @@
+//! What many workers ask in the same moment, settled together: heartbeats, commits and leases of one transaction.
+//!
+//! Promises: each request is decided by itself on the rows as they stand, by the same function as everywhere; only reading
+//! and writing the rows is shared. Left to others: what a request must satisfy before it comes here.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use futures::future::BoxFuture;
+use remaster_domain::{
+    JobId, Lease, LeaseProgress, LeaseToken, OutputObject, SessionId, TaskId, TaskKind, TaskResult, Verdict,
+};
+use tracing::info;
+
+use crate::CoordinatorError;
+use crate::coordinator::LeaseName;
+use crate::db::{self, Change, Commit, StoredTask, Together, Tx};
+use crate::state::{Action, Decision, Refusal, TaskEvent, decide};
+
+/// Tasks leased in one round of statements: their specs are in memory at once.
+const LEASES_AT_ONCE: usize = 512;
+
+/// A worker asks for tasks.
+#[derive(Debug, Clone)]
+pub(crate) struct LeaseAsked {
+    pub(crate) session: SessionId,
+    pub(crate) slots: usize,
+    pub(crate) lease_ms: i64,
+}
+
+/// What a lease call brings.
+#[derive(Debug, Default)]
+pub(crate) struct Grant {
+    pub(crate) leases: Vec<Lease>,
+    pub(crate) drain: bool,
+    /// What the session takes.
+    pub(crate) kinds: Vec<TaskKind>,
+}
+
+/// A worker says how far it is.
+#[derive(Debug, Clone)]
+pub(crate) struct HeartbeatAsked {
+    pub(crate) session: SessionId,
+    pub(crate) leases: Vec<LeaseProgress>,
+    pub(crate) lease_ms: i64,
+}
+
+/// What a heartbeat brings.
+#[derive(Debug)]
+pub(crate) struct Renewal {
+    pub(crate) verdicts: Vec<(TaskId, LeaseToken, Verdict)>,
+    pub(crate) drain: bool,
+}
+
+/// A worker hands in a result, whose objects were looked at.
+#[derive(Debug, Clone)]
+pub(crate) struct CommitAsked {
+    pub(crate) lease: LeaseName,
+    pub(crate) result: TaskResult,
+    pub(crate) objects: Vec<OutputObject>,
+}
+
+type Outcomes<T> = Result<Vec<Result<T, CoordinatorError>>, CoordinatorError>;
+
+impl Together for HeartbeatAsked {
+    type Answer = Renewal;
+
+    fn settle<'c>(tx: &'c mut Tx, asked: &'c [Self]) -> BoxFuture<'c, Outcomes<Renewal>> {
+        Box::pin(renew(tx, asked))
+    }
+}
+
+impl Together for CommitAsked {
+    type Answer = ();
+
+    fn settle<'c>(tx: &'c mut Tx, asked: &'c [Self]) -> BoxFuture<'c, Outcomes<()>> {
+        Box::pin(commit(tx, asked))
+    }
+}
+
+impl Together for LeaseAsked {
+    type Answer = Grant;
+
+    fn settle<'c>(tx: &'c mut Tx, asked: &'c [Self]) -> BoxFuture<'c, Outcomes<Grant>> {
+        Box::pin(lease(tx, asked))
+    }
+}
+
+/// What a call about a lease is told that names a stale one.
+pub(crate) fn refused(task: &StoredTask, refusal: Refusal) -> CoordinatorError {
+    CoordinatorError::Stale(format!("task {}: {refusal}", task.name))
+}
+
+async fn renew(tx: &mut Tx, asked: &[HeartbeatAsked]) -> Outcomes<Renewal> {
+    let sessions =
+        db::load_sessions(&mut tx.connection, asked.iter().map(|ask| &ask.session).collect()).await?;
+    db::seen(tx, &sessions.keys().collect()).await?;
+    let mut held = BTreeSet::new();
+    for ask in asked {
+        held.extend(ask.leases.iter().map(|lease| &lease.task));
+    }
+    let tasks = db::load_tasks(&mut tx.connection, held).await?;
+    let jobs = tasks.values().map(|task| task.job.clone()).collect();
+    let paused = db::paused(&mut tx.connection, &jobs).await?;
+    // A task is renewed once, however often its holder said so meanwhile.
+    let mut renewed: BTreeMap<&TaskId, (Decision, &LeaseProgress)> = BTreeMap::new();
+    let mut outcomes = vec![];
+    for ask in asked {
+        let Some(session) = sessions.get(&ask.session) else {
+            outcomes.push(Err(db::unknown(&ask.session)));
+            continue;
+        };
+        let mut verdicts = vec![];
+        for lease in &ask.leases {
+            let (token, lease_ms) = (lease.token, ask.lease_ms);
+            let verdict = match tasks.get(&lease.task) {
+                None => Verdict::Lost,
+                Some(task) => match decide(&task.row, TaskEvent::Heartbeat { token, lease_ms }, tx.now_ms) {
+                    Ok(decision) => {
+                        renewed.insert(&task.id, (decision, lease));
+                        let is_paused = paused.contains(&task.job);
+                        if is_paused {
+                            Verdict::Pause
+                        } else {
+                            Verdict::Renewed
+                        }
+                    }
+                    Err(Refusal::Cancelled) => Verdict::Cancel,
+                    Err(Refusal::Stale { .. } | Refusal::Unfit(_)) => Verdict::Lost,
+                },
+            };
+            verdicts.push((lease.task.clone(), token, verdict));
+        }
+        outcomes.push(Ok(Renewal {
+            verdicts,
+            drain: session.draining,
+        }));
+    }
+    let changes = renewed.iter().map(|(id, (decision, lease))| Change {
+        task: &tasks[*id],
+        decision,
+        result_json: None,
+        progress: Some(&lease.progress),
+    });
+    db::apply_all(tx, &changes.collect::<Vec<_>>()).await?;
+    Ok(outcomes)
+}
+
+async fn commit(tx: &mut Tx, asked: &[CommitAsked]) -> Outcomes<()> {
+    let sessions = db::load_sessions(
+        &mut tx.connection,
+        asked.iter().map(|ask| &ask.lease.session).collect(),
+    )
+    .await?;
+    let mut tasks = db::load_tasks(
+        &mut tx.connection,
+        asked.iter().map(|ask| &ask.lease.task).collect(),
+    )
+    .await?;
+    let (mut outcomes, mut commits, mut forgiven) = (vec![], vec![], BTreeSet::new());
+    for ask in asked {
+        let (Some(session), Some(task)) = (sessions.get(&ask.lease.session), tasks.get_mut(&ask.lease.task))
+        else {
+            outcomes.push(Err(match sessions.get(&ask.lease.session) {
+                None => db::unknown(&ask.lease.session),
+                Some(_) => CoordinatorError::NotFound(format!("there is no task {}", ask.lease.task)),
+            }));
+            continue;
+        };
+        let event = TaskEvent::Commit {
+            token: ask.lease.token,
+        };
+        let decision = match decide(&task.row, event, tx.now_ms) {
+            Ok(decision) => decision,
+            Err(refusal) => {
+                outcomes.push(Err(refused(task, refusal)));
+                continue;
+            }
+        };
+        outcomes.push(Ok(()));
+        // The repeat of a commit is answered as the first was, and changes nothing.
+        if decision.actions.contains(&Action::StoreResult) {
+            info!(task = %task.id, job = %task.job, name = %task.name, "committed");
+            if session.failures > 0 {
+                forgiven.insert(&session.id);
+            }
+            let was = task.clone();
+            task.row = decision.row.clone();
+            commits.push(Commit {
+                task: was,
+                decision,
+                result: ask.result.clone(),
+                objects: ask.objects.clone(),
+            });
+        }
+    }
+    for commit in &commits {
+        if commit.decision.actions == [Action::StoreResult] {
+            let detail = "after its lease, and before another";
+            let (job, task) = (&commit.task.job, &commit.task.id);
+            db::note(tx, Some(job), Some(task), "committed", detail).await?;
+        }
+    }
+    for session in forgiven {
+        db::forgive(tx, session).await?;
+    }
+    db::commit(tx, commits).await?;
+    Ok(outcomes)
+}
+
+async fn lease(tx: &mut Tx, asked: &[LeaseAsked]) -> Outcomes<Grant> {
+    let sessions =
+        db::load_sessions(&mut tx.connection, asked.iter().map(|ask| &ask.session).collect()).await?;
+    let mut outcomes = vec![];
+    // Those that take the same are served from the same reading of the queue.
+    let mut alike: BTreeMap<Vec<TaskKind>, Vec<(usize, &LeaseAsked)>> = BTreeMap::new();
+    for (place, ask) in asked.iter().enumerate() {
+        let Some(session) = sessions.get(&ask.session) else {
+            outcomes.push(Err(db::unknown(&ask.session)));
+            continue;
+        };
+        if !session.draining && session.rests_until_ms <= tx.now_ms {
+            let kinds = session.capabilities.kinds.clone();
+            alike.entry(kinds).or_default().push((place, ask));
+        }
+        outcomes.push(Ok(Grant {
+            leases: vec![],
+            drain: session.draining,
+            kinds: session.capabilities.kinds.clone(),
+        }));
+    }
+    for (kinds, asks) in alike {
+        for (place, lease) in lease_alike(tx, &kinds, &asks).await? {
+            if let Ok(grant) = &mut outcomes[place] {
+                grant.leases.push(lease);
+            }
+        }
+    }
+    Ok(outcomes)
+}
+
+/// Serves sessions that take the same kinds; answers the place of each lease's asker with it.
+async fn lease_alike(
+    tx: &mut Tx,
+    kinds: &[TaskKind],
+    asks: &[(usize, &LeaseAsked)],
+) -> Result<Vec<(usize, Lease)>, CoordinatorError> {
+    let slots = asks
+        .iter()
+        .flat_map(|(place, ask)| std::iter::repeat_n((*place, *ask), ask.slots));
+    let mut slots: VecDeque<(usize, &LeaseAsked)> = slots.collect();
+    let (mut leases, mut without) = (vec![], BTreeSet::new());
+    while !slots.is_empty() {
+        let turns = tx
+            .queue()
+            .await?
+            .preview(slots.len().min(LEASES_AT_ONCE), &without);
+        if turns.is_empty() {
+            break;
+        }
+        let mut wanted: BTreeMap<JobId, usize> = BTreeMap::new();
+        for job in &turns {
+            *wanted.entry(job.clone()).or_default() += 1;
+        }
+        let mut ready = db::next_ready(tx, &wanted, kinds).await?;
+        let mut taken = vec![];
+        for job in turns {
+            match ready.get_mut(&job).and_then(VecDeque::pop_front) {
+                Some(task) => {
+                    tx.queue().await?.served(&job);
+                    let slot = slots
+                        .pop_front()
+                        .expect("there are as many turns as slots at most");
+                    taken.push((slot, task));
+                }
+                // It has no more that these may take.
+                None => _ = without.insert(job),
+            }
+        }
+        leases.extend(take(tx, &taken).await?);
+    }
+    Ok(leases)
+}
+
+async fn take(
+    tx: &mut Tx,
+    taken: &[((usize, &LeaseAsked), StoredTask)],
+) -> Result<Vec<(usize, Lease)>, CoordinatorError> {
+    let mut decisions = vec![];
+    for ((_, ask), task) in taken {
+        let (session, lease_ms) = (ask.session.clone(), ask.lease_ms);
+        let decision = decide(&task.row, TaskEvent::Lease { session, lease_ms }, tx.now_ms);
+        decisions.push(decision.map_err(|refusal| refused(task, refusal))?);
+    }
+    let changes = taken.iter().zip(&decisions).map(|((_, task), decision)| Change {
+        task,
+        decision,
+        result_json: None,
+        progress: None,
+    });
+    db::apply_all(tx, &changes.collect::<Vec<_>>()).await?;
+    let leases = taken.iter().zip(decisions).map(|(((place, _), task), decision)| {
+        let lease = Lease {
+            task: task.id.clone(),
+            job: task.job.clone(),
+            token: decision.row.token,
+            attempt: decision.row.attempt,
+            spec: task.spec()?,
+            checkpoint: decision.row.checkpoint,
+        };
+        Ok((*place, lease))
+    });
+    leases.collect()
+}
