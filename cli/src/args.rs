@@ -7,6 +7,7 @@ use clap_complete::Shell;
 use remaster_service::TelemetryArgs;
 
 use crate::output::OutputFormat;
+use crate::preview::PreviewArgs;
 
 /// SD television to HD, with a model trained on your own discs
 ///
@@ -37,6 +38,8 @@ pub(crate) enum Command {
     Up(UpArgs),
     /// Find which file is which episode, by what the files show, and write a season file
     Scan(ScanArgs),
+    /// Show frames of a season before and after, with an estimate of its time and size, before it is started
+    Preview(PreviewArgs),
     /// Hand in a season
     Submit(SubmitArgs),
     /// Follow a job until it ends

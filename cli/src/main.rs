@@ -14,6 +14,7 @@ mod history;
 mod jobs;
 mod models;
 mod output;
+mod preview;
 mod report;
 mod scan;
 mod season;
@@ -40,6 +41,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         match cli.command {
             Command::Up(args) => up::run(args).await,
             Command::Scan(args) => scan::run(&args, format).await,
+            Command::Preview(args) => preview::run(&args, format).await,
             Command::Submit(args) => submit::run(args, format).await,
             Command::Watch(args) => watch::run(&args, format).await,
             Command::Status(args) => jobs::status(&args, format).await,

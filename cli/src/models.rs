@@ -8,7 +8,7 @@ use anyhow::Context;
 use remaster_domain::{ContentHash, ModelArch, ModelCard};
 use remaster_proto::pb;
 use remaster_service::CliError;
-use remaster_store::Key;
+use remaster_store::{Key, Store};
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
@@ -77,13 +77,43 @@ async fn list(coordinator: &Coordinator) -> anyhow::Result<Vec<ModelView>> {
     Ok(models.into_iter().map(view).collect())
 }
 
-async fn resolve(coordinator: &Coordinator, given: &str) -> anyhow::Result<ContentHash> {
+/// The model that was meant: an id or the start of one.
+pub(crate) async fn resolve(coordinator: &Coordinator, given: &str) -> anyhow::Result<ContentHash> {
     if let Ok(id) = given.parse() {
         return Ok(id);
     }
     let models = list(coordinator).await?;
     let ids = models.iter().map(|model| model.id.as_str());
     Ok(pick_one("model", ids, given, "`remaster models list` lists them")?.parse()?)
+}
+
+/// The model that a channel of a season names, where it names one.
+pub(crate) async fn of_channel(
+    coordinator: &Coordinator,
+    season: &str,
+    channel: &str,
+) -> anyhow::Result<Option<ContentHash>> {
+    let models = list(coordinator).await?;
+    let of_other = format!("{season}:{channel}");
+    let is_named = |model: &&ModelView| {
+        let mut channels = model.channels.iter();
+        channels.any(|name| *name == of_other || (model.season == season && name == channel))
+    };
+    let found = models.iter().find(is_named);
+    Ok(found.map(|model| model.id.parse()).transpose()?)
+}
+
+/// Writes a published model's weights and card into a folder, as `--model` takes it.
+pub(crate) async fn fetch(store: &Store, id: &ContentHash, folder: &Path) -> anyhow::Result<()> {
+    let weights = folder.join("model.safetensors");
+    let got = store.get_file(&Key::model_weights(id), &weights, id).await;
+    got.map_err(store_failed)?;
+    let card = store
+        .get_bytes(&Key::model_card(id))
+        .await
+        .map_err(store_failed)?;
+    let file = folder.join("card.json");
+    std::fs::write(&file, &card).with_context(|| format!("could not write {}", file.display()))
 }
 
 async fn print_card(args: &ModelShowArgs, format: OutputFormat) -> anyhow::Result<()> {

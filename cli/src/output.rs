@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use clap::ValueEnum;
+pub(crate) use remaster_service::{duration, size};
 use serde::Serialize;
 
 /// How data is printed.
@@ -57,34 +58,6 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
-/// A duration in the two units that matter: `0.4 s`, `12 s`, `3 min 05 s`, `2 h 07 min`, `4 d 03 h`.
-pub(crate) fn duration(ms: i64) -> String {
-    let seconds = ms.max(0) / 1000;
-    match seconds {
-        0..=9 => format!("{:.1} s", ms.max(0) as f64 / 1000.0),
-        10..=59 => format!("{seconds} s"),
-        60..=3599 => format!("{} min {:02} s", seconds / 60, seconds % 60),
-        3600..=86_399 => format!("{} h {:02} min", seconds / 3600, seconds % 3600 / 60),
-        _ => format!("{} d {:02} h", seconds / 86_400, seconds % 86_400 / 3600),
-    }
-}
-
-/// A size in binary units.
-pub(crate) fn size(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let mut value = bytes as f64;
-    let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    if unit == 0 {
-        format!("{bytes} B")
-    } else {
-        format!("{value:.1} {}", UNITS[unit])
-    }
-}
-
 /// How long ago something was, for lists.
 pub(crate) fn ago(then_ms: i64, now_ms: i64) -> String {
     format!("{} ago", duration(now_ms - then_ms))
@@ -101,26 +74,6 @@ pub(crate) fn now_ms() -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_read_well() {
-        let shown: Vec<_> = [-5, 400, 12_000, 185_000, 7_620_000, 356_400_000]
-            .into_iter()
-            .map(duration)
-            .collect();
-        assert_eq!(
-            shown,
-            ["0.0 s", "0.4 s", "12 s", "3 min 05 s", "2 h 07 min", "4 d 03 h"]
-        );
-    }
-
-    #[test]
-    fn sizes_read_well() {
-        assert_eq!(
-            [size(12), size(2048), size(3 << 30)],
-            ["12 B", "2.0 KiB", "3.0 GiB"]
-        );
-    }
 
     #[test]
     fn columns_align_and_have_no_trailing_blanks() {

@@ -72,18 +72,23 @@ pub(crate) async fn run(args: &ScanArgs, format: OutputFormat) -> anyhow::Result
 }
 
 /// What it wrote to stdout. Where it failed it has said why and what to do, so all that is left to say is its exit code.
-async fn wait(mut child: Child) -> anyhow::Result<Vec<u8>> {
+async fn wait(child: Child) -> anyhow::Result<Vec<u8>> {
+    match ended(child).await? {
+        (0, said) => Ok(said),
+        (code, _) => std::process::exit(code),
+    }
+}
+
+/// The exit code of a worker and what it wrote to stdout; its stdin stays open until then.
+pub(crate) async fn ended(mut child: Child) -> anyhow::Result<(i32, Vec<u8>)> {
     let held = child.stdin.take();
     let done = child
         .wait_with_output()
         .await
         .context("could not wait for remaster-worker")?;
     drop(held);
-    if done.status.success() {
-        return Ok(done.stdout);
-    }
     match done.status.code() {
-        Some(code) => std::process::exit(code),
+        Some(code) => Ok((code, done.stdout)),
         None => Err(CliError::failed(format!("remaster-worker ended with {}", done.status)).into()),
     }
 }

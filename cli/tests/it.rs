@@ -49,7 +49,7 @@ const PLAIN: &str = "version = 1\n[season]\nname = \"s\"\n\n[[episode]]\nid = \"
 fn help_is_the_contract() {
     let folder = tempfile::tempdir().unwrap();
     assert_snapshot!("help", remaster(folder.path(), &["--help"]));
-    for command in ["up", "scan", "submit", "status", "report"] {
+    for command in ["up", "scan", "preview", "submit", "status", "report"] {
         assert_snapshot!(
             format!("help-{command}"),
             remaster(folder.path(), &[command, "--help"])
@@ -169,6 +169,31 @@ fn scan_hands_its_options_on_and_shows_what_was_found() {
 fn a_scan_that_fails_says_so_once() {
     let (_folder, shown) = scan_with("echo 'error: nothing fits' >&2; exit 2");
     assert_eq!(shown, "exit: 2\n--- stdout\n--- stderr\nerror: nothing fits\n");
+}
+
+fn preview(folder: &Path, more: &[&str]) -> String {
+    let arguments = ["preview", "season.toml", "--coordinator", "http://127.0.0.1:9"];
+    remaster(folder, &[&arguments, more].concat())
+}
+
+#[test]
+fn a_preview_without_coordinator_or_weights_says_that_weights_would_do() {
+    let folder = season(PLAIN);
+    with_settings!({filters => vec![(r"cannot be reached: .*", "cannot be reached: [REASON]")]}, {
+        assert_snapshot!(preview(folder.path(), &[]));
+    });
+}
+
+#[test]
+fn a_preview_of_weights_that_are_not_there_names_them() {
+    let folder = season(PLAIN);
+    assert_snapshot!(preview(folder.path(), &["--model", "x4.pth"]));
+}
+
+#[test]
+fn a_preview_without_anything_to_upscale_is_refused() {
+    let folder = season(&PLAIN.replace("sd =", "hd ="));
+    assert_snapshot!(preview(folder.path(), &["--model", "a.mkv"]));
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //!
 //! Promises: a result is named by its bytes and stored before it is committed; a worker that is told to stop, or cannot
 //! renew its lease, stops its children. Left to others: what is done when (coordinator), pixels (media, pairs), networks
-//! (model), training (trainer). `extract`, `upscale`, `compare` and `probe` run the same code without a cluster.
+//! (model), training (trainer). `extract`, `upscale`, `compare`, `preview` and `probe` run the same code without a cluster.
 
 mod cache;
 mod catalogue;
@@ -16,6 +16,8 @@ mod extract;
 mod local;
 mod monitor;
 mod picture;
+#[cfg(feature = "upscale")]
+mod preview;
 mod runner;
 mod scan;
 mod scratch;
@@ -63,6 +65,9 @@ enum Command {
     /// Measure models against the HD copy of an episode
     #[cfg(feature = "upscale")]
     Compare(Alone<compare::CompareArgs>),
+    /// Show frames of a season before and after, and estimate its time and size
+    #[cfg(feature = "upscale")]
+    Preview(Alone<preview::PreviewArgs>),
     /// Say what a file is, as JSON
     Probe {
         /// Media file
@@ -104,6 +109,8 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Upscale(command) => alone(command, upscale::upscale).await,
         #[cfg(feature = "upscale")]
         Command::Compare(command) => alone(command, compare::compare).await,
+        #[cfg(feature = "upscale")]
+        Command::Preview(command) => alone(command, preview::preview).await,
         Command::Probe { file } => {
             let report = local::probe_json(&file)
                 .map_err(WorkError::from)

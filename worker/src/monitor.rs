@@ -71,6 +71,15 @@ impl Monitor {
         }
     }
 
+    /// A step too small to be reported: it stops with the work it belongs to.
+    #[cfg(feature = "upscale")]
+    pub(crate) fn quiet(&self) -> Self {
+        Self {
+            stop: self.stop.clone(),
+            report: Arc::new(|_, _, _| {}),
+        }
+    }
+
     /// Says how far the work is, in its own unit.
     pub(crate) fn report(&self, done: u64, total: u64, note: &str) {
         (self.report)(done, total, note);

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[path = "it/preview.rs"]
+mod preview;
 #[path = "it/scan.rs"]
 mod scan;
 

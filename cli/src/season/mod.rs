@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use remaster_domain::{Episode, JobSpec, Season, SeasonFile, SourceRef, Stage};
+use remaster_domain::{Episode, JobSpec, PreviewEpisode, Season, SeasonFile, SourceRef, Stage};
 use remaster_service::CliError;
 
 use self::hashes::HashCache;
@@ -31,8 +31,37 @@ pub(crate) struct Loaded {
     pub(crate) model_file: Option<PathBuf>,
 }
 
-/// Reads, checks and hashes.
-pub(crate) fn load(path: &Path, stage: Stage) -> Result<Loaded, CliError> {
+/// A season that is only looked at: its files are found and not hashed.
+#[derive(Debug)]
+pub(crate) struct Sighted {
+    /// As the file says it.
+    pub(crate) file: SeasonFile,
+    /// See [`Loaded`].
+    pub(crate) model_file: Option<PathBuf>,
+    /// What would be upscaled, with its file.
+    pub(crate) episodes: Vec<PreviewEpisode>,
+}
+
+/// Reads and checks what upscaling needs.
+pub(crate) fn sight(path: &Path) -> Result<Sighted, CliError> {
+    let (folder, Parsed { file, model_file }) = read(path)?;
+    source::find_all(folder, &file, Stage::Upscale)?;
+    let with_sd = file.episodes.iter().filter_map(|episode| {
+        Some(PreviewEpisode {
+            id: episode.id.clone(),
+            sd: folder.join(episode.sd.as_ref()?),
+        })
+    });
+    let episodes = with_sd.collect();
+    Ok(Sighted {
+        file,
+        model_file,
+        episodes,
+    })
+}
+
+/// The folder that a season file's paths are relative to, and what it says.
+fn read(path: &Path) -> Result<(&Path, Parsed), CliError> {
     let text = std::fs::read_to_string(path).map_err(|error| {
         CliError::usage(format!("{}: {error}", path.display()))
             .with_hint("README.md shows what a season file looks like")
@@ -41,7 +70,12 @@ pub(crate) fn load(path: &Path, stage: Stage) -> Result<Loaded, CliError> {
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
-    let Parsed { file, model_file } = parse(path, &text)?;
+    Ok((folder, parse(path, &text)?))
+}
+
+/// Reads, checks and hashes.
+pub(crate) fn load(path: &Path, stage: Stage) -> Result<Loaded, CliError> {
+    let (folder, Parsed { file, model_file }) = read(path)?;
     let recipe = recipe::resolve(folder, &file.train.recipe)?;
     let found = source::find_all(folder, &file, stage)?;
     let hashes = hash_all(&found)?;

@@ -23,7 +23,9 @@ pub fn copy_stretch(
     args.add(&["-y", "-noautorotate", "-ss", &format!("{start_s:.3}")])
         .input(path);
     args.add(&["-t", &format!("{length_s:.3}"), "-map", "0:V:0"]);
-    args.add(&["-fps_mode", "passthrough", "-c:v", "rawvideo", "-f", "nut"]);
+    // The source's tags say how long all of it is.
+    args.add(&["-map_metadata", "-1", "-fps_mode", "passthrough"]);
+    args.add(&["-c:v", "rawvideo", "-f", "nut"]);
     args.file(out);
     let Finished {
         success, messages, ..

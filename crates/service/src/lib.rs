@@ -5,6 +5,7 @@
 //! Promises: logs go to stderr and data alone to stdout; the first signal asks, the second ends; every error is one
 //! message and, after a blank line, one hint. Depends on nothing of ours. Left to others: what a process does.
 
+mod amounts;
 mod dirs;
 mod failure;
 mod health;
@@ -12,6 +13,7 @@ mod listen;
 mod shutdown;
 mod telemetry;
 
+pub use amounts::{duration, size};
 pub use dirs::cache_dir;
 pub use failure::{CliError, Exit, finish};
 pub use health::health;

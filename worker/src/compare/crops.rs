@@ -57,7 +57,8 @@ impl CropReport {
     }
 }
 
-fn most_detailed(luma: &Plane, covered: Covered, width: usize, height: usize) -> (usize, usize) {
+/// The corner of the place in `covered` that has the most detail.
+pub(crate) fn most_detailed(luma: &Plane, covered: Covered, width: usize, height: usize) -> (usize, usize) {
     let columns = (covered.x..=covered.x + covered.width - width).step_by(STEP_PX);
     let places = columns.flat_map(|x| {
         let lines = (covered.y..=covered.y + covered.height - height).step_by(STEP_PX);

@@ -17,6 +17,8 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use self::crops::CropReport;
+pub(crate) use self::crops::most_detailed;
+pub(crate) use self::measure::Covered;
 use self::measure::{Bench, Method, MethodReport};
 use crate::context::Disc;
 use crate::error::WorkError;

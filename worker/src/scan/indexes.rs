@@ -21,14 +21,14 @@ const KEPT_BYTES_MAX: u64 = 8 << 30;
 
 /// The folder and the catalogue of file hashes beside it.
 #[derive(Debug)]
-pub(super) struct IndexCache {
+pub(crate) struct IndexCache {
     folder: PathBuf,
     catalogue: Catalogue,
 }
 
 impl IndexCache {
     /// Uses `indexes/` and `catalogue.json` in the user's cache folder.
-    pub(super) fn open(cache: &Path) -> Self {
+    pub(crate) fn open(cache: &Path) -> Self {
         Self {
             folder: cache.join("indexes"),
             catalogue: Catalogue::open(cache.join("catalogue.json")),
@@ -78,6 +78,14 @@ impl IndexCache {
             let _ = std::fs::remove_file(&file);
             WorkError::Retryable(format!("{}: {refusal}", file.display()))
         })
+    }
+
+    /// How many frames a file has, where it was decoded before and has not changed since.
+    #[cfg(feature = "upscale")]
+    pub(crate) fn frames(&self, path: &Path) -> Option<u64> {
+        let kept = self.file(&self.catalogue.known(path)?);
+        let bytes = std::fs::metadata(kept).ok()?.len();
+        Some(bytes / remaster_media::THUMB_BYTES as u64)
     }
 
     fn file(&self, sha256: &ContentHash) -> PathBuf {

@@ -20,7 +20,7 @@ use remaster_pairs::{PathConfig, align_path, likeness};
 use remaster_service::{cache_dir, exit_with_stdin};
 use tokio_util::sync::CancellationToken;
 
-use self::indexes::IndexCache;
+pub(crate) use self::indexes::IndexCache;
 use self::matching::{Matching, match_titles};
 use self::season_file::{Findings, Reason};
 use self::titles::{Side, Title, read_side};

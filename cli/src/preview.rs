@@ -1,0 +1,324 @@
+//! `remaster preview`: before a season is started, some of its frames before and after and what it will cost here. A sibling
+//! binary makes them, since this one holds neither pixels nor tensors; what is said here is which files and which model.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::Context;
+use clap::Args;
+use remaster_domain::{
+    ContentHash, FrameCount, PREVIEW_VERSION, PreviewCost, PreviewJob, PreviewOutcome, PreviewReport,
+    SeasonId, UpscaleTable,
+};
+use remaster_service::{CliError, cache_dir};
+use tokio::process::Command;
+
+use crate::args::{ConnectArgs, StoreArgs};
+use crate::client::{Coordinator, open_store};
+use crate::output::{OutputFormat, duration, show, size, table};
+use crate::season::Sighted;
+use crate::up::sibling;
+use crate::{models, scan, season};
+
+/// What to do where there is no model.
+const NO_MODEL_HINT: &str =
+    "train one with `remaster submit season.toml --stage train`, or give weights with --model FILE";
+
+/// Options of `preview`.
+#[derive(Debug, Args)]
+pub(crate) struct PreviewArgs {
+    /// Season file; paths in it are relative to it
+    #[arg(value_name = "SEASON.TOML")]
+    season: PathBuf,
+    /// HTML file to write
+    #[arg(
+        long,
+        short,
+        env = "REMASTER_OUTPUT",
+        value_name = "FILE",
+        default_value = "preview.html",
+        hide_env_values = true
+    )]
+    output: PathBuf,
+    /// Frames to show of each episode
+    #[arg(
+        long, env = "REMASTER_FRAMES", value_name = "N", default_value_t = 3, hide_env_values = true,
+        value_parser = clap::value_parser!(u32).range(1..=50)
+    )]
+    frames: u32,
+    /// Weights, a published model's folder, id or `channel:NAME` [default: what the season names]
+    #[arg(long, env = "REMASTER_MODEL", value_name = "FILE|ID", hide_env_values = true)]
+    model: Option<String>,
+    /// Where the network runs: cpu, cuda or cuda:N
+    #[arg(
+        long,
+        env = "REMASTER_DEVICE",
+        value_name = "DEVICE",
+        default_value = "cpu",
+        hide_env_values = true
+    )]
+    device: String,
+    #[command(flatten)]
+    connect: ConnectArgs,
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
+/// Which model to look through.
+#[derive(Debug, PartialEq, Eq)]
+enum Chosen {
+    File(PathBuf),
+    Id(ContentHash),
+    /// The start of an id.
+    Prefix(String),
+    Channel(String),
+}
+
+/// Finds the model, lets the worker look, shows what it says.
+pub(crate) async fn run(args: &PreviewArgs, format: OutputFormat) -> anyhow::Result<()> {
+    let sighted = season::sight(&args.season)?;
+    refuse_early(args, &sighted)?;
+    let chosen = choose(args.model.as_deref(), &sighted)?;
+    let cache = cache_dir()?;
+    std::fs::create_dir_all(&cache).with_context(|| format!("could not make {}", cache.display()))?;
+    let work = tempfile::Builder::new()
+        .prefix("preview-")
+        .tempdir_in(&cache)
+        .context("could not make a temporary folder")?;
+    let season = &sighted.file.season.name;
+    let (model, model_name) = obtain(args, chosen, season, work.path()).await?;
+    let job = job_of(args, sighted, model, model_name)?;
+    let job_file = work.path().join("job.json");
+    std::fs::write(&job_file, serde_json::to_vec(&job)?)
+        .with_context(|| format!("could not write {}", job_file.display()))?;
+    let (code, said) = look(args, &job_file).await?;
+    drop(work);
+    // A worker that could not preview some episodes has written the page and its report all the same.
+    if !said.is_empty() {
+        let report: PreviewReport =
+            serde_json::from_slice(&said).context("could not read what remaster-worker said")?;
+        show(format, &report, text_of)?;
+    }
+    match code {
+        0 => Ok(()),
+        // It has said why and what to do.
+        code => std::process::exit(code),
+    }
+}
+
+/// What nobody wants to hear after the frames were made.
+fn refuse_early(args: &PreviewArgs, sighted: &Sighted) -> Result<(), CliError> {
+    if sighted.episodes.is_empty() {
+        return Err(CliError::usage(format!(
+            "{}: no episode has `sd`: there is nothing to upscale",
+            args.season.display()
+        ))
+        .with_hint("give the episodes to upscale their `sd = \"FILE\"`"));
+    }
+    let upscale = &sighted.file.upscale;
+    let own_cube = upscale
+        .cube
+        .as_deref()
+        .is_some_and(|cube| cube != UpscaleTable::CARD_CUBE);
+    if !upscale.before.is_empty() || !upscale.after.is_empty() || own_cube {
+        return Err(CliError::usage(format!(
+            "{}: a preview shows one model alone, without `before`, `after` or a .cube file",
+            args.season.display()
+        ))
+        .with_hint("take them out of a copy of the season file to see what `model` makes"));
+    }
+    let folder = args
+        .output
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        return Err(CliError::usage(format!(
+            "folder {} does not exist: make it first",
+            folder.display()
+        )));
+    }
+    if args.output.is_dir() {
+        return Err(CliError::usage(format!(
+            "{} is a folder: name an HTML file with -o",
+            args.output.display()
+        )));
+    }
+    Ok(())
+}
+
+/// What was given goes before what the season names.
+fn choose(given: Option<&str>, sighted: &Sighted) -> Result<Chosen, CliError> {
+    match (given, &sighted.model_file) {
+        (Some(text), _) => chosen_by(text),
+        (None, Some(file)) => Ok(Chosen::File(file.clone())),
+        (None, None) => chosen_by(&sighted.file.upscale.model),
+    }
+}
+
+fn chosen_by(text: &str) -> Result<Chosen, CliError> {
+    if Path::new(text).exists() {
+        return Ok(Chosen::File(text.into()));
+    }
+    if let Some(channel) = text.strip_prefix("channel:") {
+        return Ok(Chosen::Channel(channel.to_owned()));
+    }
+    if let Ok(id) = text.parse() {
+        return Ok(Chosen::Id(id));
+    }
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(Chosen::Prefix(text.to_ascii_lowercase()));
+    }
+    Err(CliError::usage(format!(
+        "model `{text}` is no file, no model id and no `channel:<name>`"
+    ))
+    .with_hint("`remaster models list` lists the published models"))
+}
+
+/// The file or folder of the model, brought into `folder` where it lies in the store, and its name for people.
+async fn obtain(
+    args: &PreviewArgs,
+    chosen: Chosen,
+    season: &SeasonId,
+    folder: &Path,
+) -> anyhow::Result<(PathBuf, String)> {
+    let (id, channel) = match chosen {
+        Chosen::File(path) => {
+            let name = path.display().to_string();
+            return Ok((path, name));
+        }
+        Chosen::Id(id) => (id, None),
+        Chosen::Prefix(prefix) => (
+            models::resolve(&Coordinator::open(&args.connect)?, &prefix).await?,
+            None,
+        ),
+        Chosen::Channel(channel) => (of_channel(args, season, &channel).await?, Some(channel)),
+    };
+    models::fetch(&open_store(&args.store)?, &id, folder).await?;
+    let short = &id.to_string()[..12];
+    let name = channel.map_or(short.to_owned(), |channel| format!("{channel} ({short})"));
+    Ok((folder.to_owned(), name))
+}
+
+async fn of_channel(args: &PreviewArgs, season: &SeasonId, channel: &str) -> anyhow::Result<ContentHash> {
+    let coordinator = Coordinator::open(&args.connect)?;
+    let found = models::of_channel(&coordinator, season.as_str(), channel).await;
+    let found = found.map_err(|error| match error.downcast::<CliError>() {
+        Ok(error) => error
+            .with_hint("start one with `remaster up`, or give weights with --model FILE, which needs none")
+            .into(),
+        Err(other) => other,
+    })?;
+    found.ok_or_else(|| {
+        CliError::usage(format!(
+            "season `{season}` has no model on channel `{channel}` yet"
+        ))
+        .with_hint(NO_MODEL_HINT)
+        .into()
+    })
+}
+
+fn job_of(
+    args: &PreviewArgs,
+    sighted: Sighted,
+    model: PathBuf,
+    model_name: String,
+) -> anyhow::Result<PreviewJob> {
+    // Neither episodes nor recipe are looked at: what is wanted are the settings as a season has them.
+    let season = sighted.file.with_episodes(Vec::new(), String::new())?;
+    Ok(PreviewJob {
+        version: PREVIEW_VERSION,
+        season: season.name,
+        model,
+        model_name,
+        settings: season.settings,
+        frames: args.frames,
+        episodes: sighted.episodes,
+    })
+}
+
+/// The worker's exit code and what it wrote to stdout; its progress and reasons go to stderr as they come.
+async fn look(args: &PreviewArgs, job: &Path) -> anyhow::Result<(i32, Vec<u8>)> {
+    let mut command = Command::new(sibling("remaster-worker")?);
+    command.arg("preview").arg("--exit-with-stdin");
+    command.arg("--job").arg(job);
+    command.arg("--output").arg(&args.output);
+    command.arg("--device").arg(&args.device);
+    let child = command
+        // Closed by the system however this process ends, and then the worker ends too.
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .context("could not run remaster-worker")?;
+    scan::ended(child).await
+}
+
+fn text_of(report: &PreviewReport) -> String {
+    let mut rows: Vec<_> = Vec::with_capacity(report.episodes.len() + 1);
+    for episode in &report.episodes {
+        rows.push(match &episode.outcome {
+            PreviewOutcome::Estimate(estimate) => {
+                let is_rough = estimate.counted_by == FrameCount::Duration;
+                let output = format!("{}x{}", estimate.width, estimate.height);
+                row(episode.id.as_str(), is_rough, output, &estimate.cost)
+            }
+            PreviewOutcome::Error(_) => vec![episode.id.to_string(), "cannot be upscaled".to_owned()],
+        });
+    }
+    if rows.len() > 1 {
+        rows.push(row("season", false, String::new(), &report.total));
+    }
+    let mut text = table(&["EPISODE", "FRAMES", "OUTPUT", "TIME", "SIZE"], &rows);
+    text.push_str(&format!("\nestimated for {}\n", report.estimated_for));
+    text + &format!("{}\n", report.file.display())
+}
+
+fn row(name: &str, is_rough: bool, output: String, cost: &PreviewCost) -> Vec<String> {
+    let about = if is_rough { "~" } else { "" };
+    vec![
+        name.to_owned(),
+        format!("{about}{}", cost.frames),
+        output,
+        duration((cost.seconds * 1000.0) as i64),
+        size(cost.bytes),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_model_is_a_file_an_id_its_start_or_a_channel() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ab");
+        std::fs::write(&file, b"x").unwrap();
+        let id = ContentHash::of(b"m");
+        assert_eq!(chosen_by(file.to_str().unwrap()).unwrap(), Chosen::File(file));
+        assert_eq!(chosen_by(&id.to_string()).unwrap(), Chosen::Id(id));
+        assert_eq!(chosen_by("AB1").unwrap(), Chosen::Prefix("ab1".to_owned()));
+        assert_eq!(
+            chosen_by("channel:best").unwrap(),
+            Chosen::Channel("best".to_owned())
+        );
+        assert!(chosen_by("x4.pth").unwrap_err().message.contains("`x4.pth`"));
+    }
+
+    #[test]
+    fn what_the_worker_says_is_shown_in_columns() {
+        let said = r#"{"version": 1, "file": "p.html", "season": "s", "model": "m", "estimated_for": "this machine",
+            "episodes": [{"id": "E1", "estimate": {"frames": 250, "seconds": 62.0, "bytes": 2048,
+                          "counted_by": "duration", "width": 8, "height": 6}},
+                         {"id": "E2", "error": "gone"}],
+            "total": {"frames": 250, "seconds": 62.0, "bytes": 2048}}"#;
+        let report: PreviewReport = serde_json::from_str(said).unwrap();
+        let expected = "EPISODE  FRAMES              OUTPUT  TIME        SIZE\n\
+                        E1       ~250                8x6     1 min 02 s  2.0 KiB\n\
+                        E2       cannot be upscaled\n\
+                        season   250                         1 min 02 s  2.0 KiB\n\n\
+                        estimated for this machine\np.html\n";
+        assert_eq!(text_of(&report), expected);
+    }
+}
