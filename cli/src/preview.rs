@@ -183,7 +183,12 @@ async fn obtain(
 ) -> anyhow::Result<(PathBuf, String)> {
     let (id, channel) = match chosen {
         Chosen::File(path) => {
-            let name = path.display().to_string();
+            let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+            // The folder of a published model is named by its id, which no caption has room for.
+            let name = match name.parse::<ContentHash>() {
+                Ok(id) => id.to_string()[..12].to_owned(),
+                Err(_) => name.into_owned(),
+            };
             return Ok((path, name));
         }
         Chosen::Id(id) => (id, None),

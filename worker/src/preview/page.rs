@@ -12,7 +12,7 @@ use super::shown::{BeforeAfter, Shown};
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:1130px;margin:2em auto;padding:0 1em;color:#222;background:#fff}\
 table{border-collapse:collapse;margin:.6em 0}td,th{padding:.2em 1.4em .2em 0;text-align:left;vertical-align:top}\
 th{border-bottom:1px solid #999}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}tr.sum td{border-top:1px solid #999;font-weight:600}\
-.pair{display:flex;gap:6px;margin:.3em 0}figure{margin:0;min-width:0}figcaption{font-size:.85em;color:#666}img{display:block;max-width:100%;height:auto;background:#888}\
+.pair{display:flex;gap:6px;margin:.3em 0}figure{margin:0;min-width:0;flex:1 1 0;overflow-wrap:anywhere}figcaption{font-size:.85em;color:#666}img{display:block;max-width:100%;height:auto;background:#888}\
 h2{margin-top:2em;border-top:1px solid #ccc;padding-top:.6em}h3{margin:1.2em 0 .2em}.bad{color:#b00020}.note{color:#555;font-size:.92em;max-width:80ch}\
 @media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}figcaption,.note{color:#aaa}.bad{color:#ff8a80}h2{border-color:#444}}";
 
