@@ -52,6 +52,7 @@ pub(super) fn all() -> Vec<Case> {
         geometry(),
         colours(),
         fields(),
+        slopes(),
         overlays(),
         damage(),
         refusals(),
@@ -267,10 +268,63 @@ fn fields() -> Vec<Case> {
     );
     blended.dvd.interlaced = false;
     blended.is_quick = true;
-    let repeated = (0..DISC_FRAMES).map(|i| Shown::Film(i * 24 / 25)).collect();
-    let mut repeated = case("F 24 frames and one again", repeated, Expect::NoWrongPair);
-    repeated.dvd.interlaced = false;
-    vec![flagged, shifted, patch, true_interlace, blended, repeated]
+    vec![flagged, shifted, patch, true_interlace, blended]
+}
+
+/// Discs that count frames differently.
+fn slopes() -> Vec<Case> {
+    let case = |name, frames: Vec<Shown>| {
+        let mut case = plain(name);
+        case.dvd.frames = frames;
+        case
+    };
+    let repeated = case(
+        "A 24 frames and one again",
+        (0..DISC_FRAMES).map(|i| Shown::Film(i * 24 / 25)).collect(),
+    );
+    let woven = |f: usize| Shown::Woven(f, f + 1);
+    let five = |f: usize| {
+        [
+            Shown::Film(f),
+            Shown::Film(f + 1),
+            woven(f + 1),
+            woven(f + 2),
+            Shown::Film(f + 3),
+        ]
+    };
+    let mut pulled = case(
+        "A 24 frames to 30 by pulldown",
+        (8..DISC_FRAMES - 4).step_by(4).flat_map(five).collect(),
+    );
+    pulled.dvd.interlaced = true;
+    pulled.is_quick = true;
+    // Pulled down before it was cut, so the cadence starts anew.
+    let mut recut = pulled.clone();
+    recut.name = "B pulldown, cut after it";
+    recut.is_quick = false;
+    recut.dvd.frames = (8..480 - 4).step_by(4).flat_map(five).collect();
+    recut.dvd.frames.drain(240..273);
+    recut.bluray = film(0..480);
+    let mut doubled = case(
+        "A every frame twice on the dvd",
+        (0..DISC_FRAMES).map(|i| Shown::Film(6 + i / 2)).collect(),
+    );
+    doubled.pairs_max = 24;
+    let mut fast = case(
+        "A 50 frames on the blu-ray",
+        (10..DISC_FRAMES).step_by(2).map(Shown::Film).collect(),
+    );
+    fast.pairs_max = 24;
+    let mix = |i: usize| {
+        let moment = 4.0 + i as f32 * 24.0 / 25.0;
+        Shown::Blend(moment as usize, moment as usize + 1, moment.fract())
+    };
+    let mut converted = case(
+        "J converted between standards",
+        (0..DISC_FRAMES - 8).map(mix).collect(),
+    );
+    converted.expect = Expect::Refusal("converted between tv standards");
+    vec![repeated, pulled, recut, doubled, fast, converted]
 }
 
 fn overlays() -> Vec<Case> {

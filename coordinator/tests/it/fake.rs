@@ -183,6 +183,8 @@ fn align() -> AlignResult {
                 width: 480,
                 height: 384,
             },
+            moved: Vec::new(),
+            coding: None,
         },
         shards: vec![shard(0), shard(1)],
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ColourCurves, ColourTransform, FrameRange, IndexedSource};
+use crate::{CodingFound, ColourCurves, ColourTransform, FrameRange, IndexedSource};
 
 /// On whose pixels the pairs lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,17 +38,69 @@ pub struct ActiveArea {
     pub height: u32,
 }
 
-/// A stretch of SD frames whose HD frame is `slope * i + offset`, with the slope at 1 for PAL speed-up.
+/// How many HD frames there are for how many SD frames: 1 for 1 where every frame was kept, as by PAL speed-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slope {
+    /// HD frames ...
+    pub hd: u32,
+    /// ... for this many SD frames, at least 1.
+    pub sd: u32,
+}
+
+impl Slope {
+    /// Frame for frame.
+    pub const ONE: Self = Self { hd: 1, sd: 1 };
+
+    /// Whether it is frame for frame.
+    #[must_use]
+    pub fn is_one(&self) -> bool {
+        *self == Self::ONE
+    }
+
+    /// The HD frame of an SD frame, `floor((hd * i + offset) / sd)`, and the remainder, which is its place in the cadence.
+    #[must_use]
+    pub fn partner(self, offset: i64, sd_frame: u32) -> (i64, u32) {
+        let line = i64::from(self.hd)
+            .saturating_mul(i64::from(sd_frame))
+            .saturating_add(offset);
+        let sd = i64::from(self.sd.max(1));
+        (line.div_euclid(sd), line.rem_euclid(sd) as u32)
+    }
+}
+
+impl Default for Slope {
+    fn default() -> Self {
+        Self::ONE
+    }
+}
+
+/// A stretch of SD frames whose HD frame is `floor((slope.hd * i + offset) / slope.sd)`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct PathSegment {
     /// SD frames, half open.
     pub sd: FrameRange,
-    /// HD index minus SD index.
+    /// HD index minus SD index; in parts of `1 / slope.sd` HD frames where the slope is not 1.
     pub offset: i64,
+    /// Frames of HD for frames of SD.
+    #[serde(default, skip_serializing_if = "Slope::is_one")]
+    pub slope: Slope,
+    /// Places in the cadence (remainders of the division above) at which the HD frame is proven; all where none are named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub places: Option<FrameRange>,
     /// Mean zero-mean normalised cross-correlation of the thumbnails along the stretch.
     pub zncc: f64,
     /// Frames whose neighbours at offset +/- 1 fit worse: the evidence for this offset.
     pub discriminating: u32,
+}
+
+impl PathSegment {
+    /// The HD frame of one of its SD frames; none where the cadence leaves it open.
+    #[must_use]
+    pub fn hd_frame(&self, sd_frame: u32) -> Option<u32> {
+        let (hd, place) = self.slope.partner(self.offset, sd_frame);
+        let is_proven = self.places.is_none_or(|places| places.contains(place));
+        u32::try_from(hd).ok().filter(|_| is_proven)
+    }
 }
 
 /// Everything extraction needs to turn a chosen frame into a pair.
@@ -71,6 +123,30 @@ pub struct Alignment {
     pub curves: Option<ColourCurves>,
     /// SD pixels that carry picture.
     pub active: ActiveArea,
+    /// Stretches that lie elsewhere than `transform` says, in order; none on most discs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub moved: Vec<MovedStretch>,
+    /// How both sources turned out to be coded, where it was looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coding: Option<CodingFound>,
+}
+
+impl Alignment {
+    /// The geometry of an SD frame.
+    #[must_use]
+    pub fn transform_at(&self, sd_frame: u32) -> Transform {
+        let stretch = self.moved.iter().find(|stretch| stretch.sd.contains(sd_frame));
+        stretch.map_or(self.transform, |stretch| stretch.transform)
+    }
+}
+
+/// A stretch of SD frames with a geometry of its own: another master, a reel that was laid otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct MovedStretch {
+    /// SD frames, half open.
+    pub sd: FrameRange,
+    /// From SD to HD.
+    pub transform: Transform,
 }
 
 /// One frame that is to become a pair.
@@ -93,4 +169,32 @@ pub struct EpisodeSpan {
     pub sd: IndexedSource,
     /// The Blu-ray.
     pub hd: IndexedSource,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn four_hd_frames_for_five_sd_frames_come_in_a_cadence() {
+        let slope = Slope { hd: 4, sd: 5 };
+        let along = |offset: i64| (0..6).map(move |sd| slope.partner(offset, sd));
+        let frames: Vec<i64> = along(1).map(|(hd, _)| hd).collect();
+        assert_eq!(frames, [0, 1, 1, 2, 3, 4]);
+        assert_eq!(along(-3).next(), Some((-1, 2)));
+        assert_eq!(Slope::ONE.partner(-7, 9), (2, 0));
+    }
+
+    #[test]
+    fn a_place_of_the_cadence_without_proof_has_no_partner() {
+        let segment = PathSegment {
+            sd: FrameRange { start: 0, end: 50 },
+            offset: 10,
+            slope: Slope { hd: 1, sd: 2 },
+            places: Some(FrameRange { start: 0, end: 1 }),
+            zncc: 1.0,
+            discriminating: 9,
+        };
+        assert_eq!([4, 5].map(|sd| segment.hd_frame(sd)), [Some(7), None]);
+    }
 }

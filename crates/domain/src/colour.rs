@@ -16,6 +16,52 @@ pub const CURVE_KNOTS: usize = 17;
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ColourCurves(pub [[f64; CURVE_KNOTS]; 3]);
 
+/// Luma weights of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum YuvMatrix {
+    /// BT.601.
+    Bt601,
+    /// BT.709.
+    Bt709,
+}
+
+/// Which codes of a source are black and white.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum YuvRange {
+    /// 16 and 235 of 255.
+    Limited,
+    /// 0 and 255.
+    Full,
+}
+
+/// How the codes of a source stand for colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct YuvCoding {
+    /// Luma weights.
+    pub matrix: YuvMatrix,
+    /// Black and white.
+    pub range: YuvRange,
+}
+
+/// What the pictures say of the coding of both sources, beside what their tags say.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct CodingFound {
+    /// The DVD by its tags, or by its size where it has none.
+    pub sd_tagged: YuvCoding,
+    /// The Blu-ray by its tags, or by its size.
+    pub hd_tagged: YuvCoding,
+    /// The DVD by the pictures.
+    pub sd: YuvCoding,
+    /// The Blu-ray by the pictures.
+    pub hd: YuvCoding,
+    /// Median colour difference of blocks in 8-bit levels, read by the tags.
+    pub tagged_residual: f64,
+    /// The same, read as found.
+    pub residual: f64,
+}
+
 impl ColourTransform {
     /// Changes nothing.
     pub const IDENTITY: Self = Self([[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]]);

@@ -24,9 +24,11 @@ mod source;
 mod task;
 mod upscale;
 
-pub use alignment::{ActiveArea, Alignment, EpisodeSpan, Lattice, PairChoice, PathSegment, Transform};
+pub use alignment::{
+    ActiveArea, Alignment, EpisodeSpan, Lattice, MovedStretch, PairChoice, PathSegment, Slope, Transform,
+};
 pub use card::{InputColour, ModelArch, ModelCard, StageMetrics};
-pub use colour::{CURVE_KNOTS, ColourCurves, ColourTransform};
+pub use colour::{CURVE_KNOTS, CodingFound, ColourCurves, ColourTransform, YuvCoding, YuvMatrix, YuvRange};
 pub use cube::{Cube, CubeError};
 pub use hash::{ContentHash, ContentHasher};
 pub use ids::{EpisodeId, IdError, JobId, LeaseToken, RunId, SeasonId, SessionId, TaskId, WorkerId};
@@ -57,6 +59,4 @@ pub use task::{
     PublishResult, PublishSpec, PublishedModel, ShardFrames, TASK_RESULT_BYTES_MAX, TaskKind, TaskResult,
     TaskSpec, TrainResult, TrainSpec, UpscaleResult, UpscaleSpec,
 };
-pub use upscale::{
-    Encoder, FrameRange, ModelRef, OutputSize, Precision, Reuse, SegmentRef, UpscaleSettings,
-};
+pub use upscale::{Encoder, FrameRange, ModelRef, OutputSize, Precision, Reuse, SegmentRef, UpscaleSettings};

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ActiveArea, ColourCurves, ColourTransform, ContentHash, EpisodeId, Lattice, PictType, Rational, Transform,
+    ActiveArea, ColourCurves, ColourTransform, ContentHash, EpisodeId, Lattice, PictType, Rational, Slope,
+    Transform,
 };
 
 /// What was done with the fields of the SD frame.
@@ -85,6 +86,9 @@ pub struct PairRecord {
     pub hd_time_base: Rational,
     /// Path segment.
     pub segment: u32,
+    /// Frames of HD for frames of SD along it.
+    #[serde(default, skip_serializing_if = "Slope::is_one")]
+    pub slope: Slope,
     /// On whose pixels the pair lies.
     pub lattice: Lattice,
     /// HR pixels per LR pixel.

@@ -24,18 +24,15 @@ pub enum Refusal {
     /// The pictures fit, but nothing moves enough to prove which frame is which.
     #[error("no stretch of the episode moves enough to prove which frame is which; leave out the hd copy")]
     NoEvidence,
-    /// The copies count frames differently.
+    /// The disc was converted between 50 and 60 fields a second, so its frames are mixtures.
     #[error(
-        "the hd copy runs at another frame count: {hd} hd frames for {sd} sd frames ({meaning}); restore one frame \
-         per film frame first"
+        "the sd copy was converted between tv standards: {:.0} % of its moving frames show two frames over each other, \
+         which no pair can be made of; leave out the hd copy",
+        blended * 100.0
     )]
-    Slope {
-        /// HD frames ...
-        hd: u32,
-        /// ... for this many SD frames.
-        sd: u32,
-        /// What makes discs like that.
-        meaning: &'static str,
+    StandardsConverted {
+        /// Share of the moving SD frames that are mixtures of two HD frames.
+        blended: f64,
     },
     /// Too little to align.
     #[error("too short to align: {sd} sd and {hd} hd frames, at least {min} of each are needed")]

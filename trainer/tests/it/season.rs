@@ -6,7 +6,7 @@ use std::path::Path;
 use bytes::Bytes;
 use remaster_domain::{
     ActiveArea, ColourTransform, ContentHash, DatasetManifest, FieldAction, Lattice, PairRecord, PairScores,
-    PictType, Rational, ShardRef, Transform,
+    PictType, Rational, ShardRef, Slope, Transform,
 };
 use remaster_store::{Key, PairFiles, ShardWriter, Store};
 
@@ -141,6 +141,7 @@ fn record(frame: u32) -> PairRecord {
         sd_time_base: time_base,
         hd_time_base: time_base,
         segment: 0,
+        slope: Slope::ONE,
         lattice: Lattice::SdNative,
         scale: 2,
         sar: Some(Rational { num: 64, den: 45 }),

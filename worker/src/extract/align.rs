@@ -108,6 +108,8 @@ pub(crate) fn align(
         colour,
         curves,
         active: registration.active,
+        moved: Vec::new(),
+        coding: None,
     };
     Ok(AlignResult { alignment, shards })
 }

@@ -1,6 +1,6 @@
 //! Makes one pair from its frames: SD pixels untouched, HD warped once onto their lattice and moved to their colours.
 
-use remaster_domain::{Alignment, EpisodeId, FieldAction, PairRecord, PairScores};
+use remaster_domain::{Alignment, EpisodeId, FieldAction, PairRecord, PairScores, Slope};
 use remaster_media::YuvFrame;
 use remaster_pairs::{
     Candidate, Gate, GateLimits, Plane, Reweave, Rgb, Verdict, apply_colour, apply_curves, field_shares,
@@ -28,13 +28,13 @@ impl PairMaker<'_> {
     /// The files of a pair, or the gate that turned it away.
     pub(super) fn make(&self, frames: &PairFrames) -> Result<PairFiles, Gate> {
         let Alignment {
-            transform,
             colour,
             curves,
             active,
             scale,
             ..
         } = self.alignment;
+        let transform = self.alignment.transform_at(frames.choice.sd);
         let hd: Vec<Rgb> = frames.hd.iter().map(|hd| rgb_of(hd, self.hd.colour)).collect();
         let luma = |hd: &Rgb| {
             // Curves bend, so they need the colours themselves; a matrix goes through the weights of luma.
@@ -42,7 +42,7 @@ impl PairMaker<'_> {
                 Some(curves) => apply_curves(curves, apply_colour(colour, hd)).luma(),
                 None => hd.luma_after(colour),
             };
-            warp_luma_to_sd_lattice(&luma, transform, *active)
+            warp_luma_to_sd_lattice(&luma, &transform, *active)
         };
         let hd_luma: Vec<Plane> = hd.iter().map(luma).collect();
         let [before, own, after] = hd_luma.as_slice() else {
@@ -50,7 +50,7 @@ impl PairMaker<'_> {
         };
         let hd_luma = [before, own, after];
         let (lr, field_action) = self.lr_in_field_order(frames, hd_luma);
-        let warped = warp_hd_to_sd_lattice(&hd[1], transform, *active, *scale);
+        let warped = warp_hd_to_sd_lattice(&hd[1], &transform, *active, *scale);
         let moved = apply_colour(colour, &warped);
         let hr = match curves {
             Some(curves) => apply_curves(curves, moved),
@@ -106,6 +106,11 @@ impl PairMaker<'_> {
         )
     }
 
+    fn slope(&self, segment: u32) -> Slope {
+        let segment = self.alignment.segments.get(segment as usize);
+        segment.map_or(Slope::ONE, |segment| segment.slope)
+    }
+
     fn record(&self, frames: &PairFrames, scores: PairScores) -> PairRecord {
         let (choice, alignment) = (frames.choice, self.alignment);
         let sd_frame = self.sd.index.frames[choice.sd as usize];
@@ -120,12 +125,13 @@ impl PairMaker<'_> {
             sd_time_base: self.sd.index.video.time_base,
             hd_time_base: self.hd.index.video.time_base,
             segment: choice.segment,
+            slope: self.slope(choice.segment),
             lattice: alignment.lattice,
             scale: alignment.scale,
             sar: Some(self.sd.index.video.sar),
             active: alignment.active,
             mask: Vec::new(),
-            transform: alignment.transform,
+            transform: alignment.transform_at(choice.sd),
             colour: alignment.colour,
             curves: alignment.curves,
             field_action: FieldAction::Weave,

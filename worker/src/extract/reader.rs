@@ -93,7 +93,7 @@ pub(crate) fn read_pairs(
 
 /// Cuts where either copy jumps back.
 fn forward_stretches(choices: &[PairChoice]) -> Vec<Vec<PairChoice>> {
-    let runs_on = |a: &PairChoice, b: &PairChoice| a.sd < b.sd && a.hd < b.hd;
+    let runs_on = |a: &PairChoice, b: &PairChoice| a.sd < b.sd && a.hd <= b.hd;
     choices.chunk_by(runs_on).map(<[PairChoice]>::to_vec).collect()
 }
 
@@ -202,8 +202,9 @@ mod tests {
             choice(9, 3),
             choice(12, 6),
             choice(12, 9),
+            choice(13, 9),
         ];
         let lengths: Vec<usize> = forward_stretches(&choices).iter().map(Vec::len).collect();
-        assert_eq!(lengths, [2, 2, 1]);
+        assert_eq!(lengths, [2, 2, 2]);
     }
 }

@@ -65,7 +65,7 @@ fn motion_levels(before: &[u8], after: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use remaster_domain::FrameRange;
+    use remaster_domain::{FrameRange, Slope};
 
     use super::*;
 
@@ -73,6 +73,8 @@ mod tests {
         PathSegment {
             sd: FrameRange { start, end },
             offset,
+            slope: Slope::ONE,
+            places: None,
             zncc: 1.0,
             discriminating: 9,
         }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod gates;
+mod slopes;
 
 use gates::coloured;
 use remaster_domain::{THUMB_HEIGHT_PX, THUMB_WIDTH_PX, Transform};
@@ -110,23 +111,11 @@ fn edits_are_found_and_no_safe_frame_is_paired_wrongly() {
 }
 
 #[test]
-fn another_episode_and_another_frame_count_are_refused() {
+fn another_episode_is_refused_at_any_slope() {
     let config = PathConfig::default();
     let hd = prepared(3, &span(0..400), 0.0);
     let other = align_path(&prepared(4, &span(0..400), 2.0), &hd, &config);
     assert!(matches!(other, Err(Refusal::AnotherEpisode { .. })), "{other:?}");
-    let repeated: Vec<Option<usize>> = (0..410).map(|i| Some(i * 24 / 25)).collect();
-    let slope = align_path(&prepared(3, &repeated, 2.0), &hd, &config);
-    assert!(
-        matches!(slope, Err(Refusal::Slope { hd: 24, sd: 25, .. })),
-        "{slope:?}"
-    );
-    let doubled: Vec<Option<usize>> = (0..400).map(|i| Some(i / 2)).collect();
-    let slope = align_path(&prepared(3, &doubled, 2.0), &hd, &config);
-    assert!(
-        matches!(slope, Err(Refusal::Slope { hd: 1, sd: 2, .. })),
-        "{slope:?}"
-    );
 }
 
 #[test]

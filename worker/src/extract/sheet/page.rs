@@ -5,7 +5,7 @@ use remaster_domain::Alignment;
 
 use super::SheetInput;
 use super::contact::{Row, WIDTH_PX};
-use super::plot::path_plot;
+use super::plot::{line_of, path_plot};
 
 /// Segments listed; more of them are a broken rip, not a list to read.
 const SEGMENTS_LISTED_MAX: usize = 40;
@@ -59,11 +59,11 @@ fn path(input: &SheetInput<'_>) -> Markup {
     html! {
         (path_plot(segments, input.sd_frames))
         table {
-            tr { th { "SD frames" } th { "HD minus SD" } th { "Likeness" } th { "Frames that prove it" } }
+            tr { th { "SD frames" } th { "HD frame" } th { "Likeness" } th { "Frames that prove it" } }
             @for segment in segments.iter().take(SEGMENTS_LISTED_MAX) {
                 tr {
                     td { (segment.sd.start) " to " (segment.sd.end) }
-                    td.n { (segment.offset) }
+                    td.n { (line_of(segment)) }
                     td.n { (format!("{:.4}", segment.zncc)) }
                     td.n { (segment.discriminating) }
                 }

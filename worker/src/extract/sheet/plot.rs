@@ -17,10 +17,20 @@ pub(super) fn path_plot(segments: &[PathSegment], sd_frames: u32) -> Markup {
                 @let (x1, x2, y) = place(segment, sd_frames, low, high);
                 line x1=(format!("{x1:.1}")) x2=(format!("{x2:.1}")) y1=(format!("{y:.1}")) y2=(format!("{y:.1}"))
                     stroke="currentColor" stroke-width="3" {
-                    title { "SD frames " (segment.sd.start) " to " (segment.sd.end) ": HD = SD + " (segment.offset) }
+                    title { "SD frames " (segment.sd.start) " to " (segment.sd.end) ": HD = " (line_of(segment)) }
                 }
             }
         }
+    }
+}
+
+/// The line that a segment's HD frames lie on.
+pub(super) fn line_of(segment: &PathSegment) -> String {
+    let (slope, offset) = (segment.slope, segment.offset);
+    if slope.is_one() {
+        format!("SD {offset:+}")
+    } else {
+        format!("({} SD {offset:+}) / {}", slope.hd, slope.sd)
     }
 }
 
@@ -40,7 +50,7 @@ fn place(segment: &PathSegment, sd_frames: u32, low: i64, high: i64) -> (f64, f6
 
 #[cfg(test)]
 mod tests {
-    use remaster_domain::FrameRange;
+    use remaster_domain::{FrameRange, Slope};
 
     use super::*;
 
@@ -49,6 +59,8 @@ mod tests {
         let segment = |start, end, offset| PathSegment {
             sd: FrameRange { start, end },
             offset,
+            slope: Slope::ONE,
+            places: None,
             zncc: 0.99,
             discriminating: 9,
         };
@@ -58,5 +70,11 @@ mod tests {
         assert_eq!(place(&late, 100, 24, 24).2, 80.0);
         let drawn = path_plot(&[early, late], 100).into_string();
         assert_eq!(drawn.matches("<line").count(), 2);
+        assert!(drawn.contains("HD = SD -12"));
+        let telecined = PathSegment {
+            slope: Slope { hd: 4, sd: 5 },
+            ..late
+        };
+        assert_eq!(line_of(&telecined), "(4 SD +24) / 5");
     }
 }
