@@ -113,14 +113,15 @@ impl Group {
         );
         let flags = match self {
             Self::Zombie | Self::Unfenced => "--deaf",
-            Self::CrashPoint => "--dying-permille 80",
+            Self::CrashPoint => "--dying-permille 200",
             _ => "",
         };
         Layout {
             coordinators: if on_postgres { 3 } else { 1 },
             workers: if self == Self::Zombie { 12 } else { 10 },
             work_ms: match self {
-                Self::WorkerTerm | Self::Unfenced => 2_000,
+                Self::WorkerTerm => 1_200,
+                Self::Unfenced => 2_000,
                 Self::Poison => 100,
                 _ => 600,
             },

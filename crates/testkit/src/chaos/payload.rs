@@ -5,11 +5,10 @@
 use std::collections::BTreeMap;
 
 use remaster_domain::{
-    ActiveArea, AlignResult, Alignment, AssembleResult, AssembleSpec, Checkpoint, ColourTransform,
-    ContentHash, CurateResult, CurateSpec, ExtractResult, ExtractSpec, FrameRange, IndexResult, IndexSpec,
-    Lattice, PairChoice, PathSegment, PlanResult, PublishResult, PublishSpec, PublishedModel, SegmentRef,
-    ShardFrames, ShardRef, Slope, StageMetrics, TaskResult, TaskSpec, TrainResult, Transform, UpscaleResult,
-    UpscaleSpec,
+    AlignResult, AssembleResult, AssembleSpec, Checkpoint, ColourTransform, ContentHash, CurateResult,
+    CurateSpec, ExtractResult, ExtractSpec, FrameRange, IndexResult, IndexSpec, PairChoice, PlanResult,
+    PublishResult, PublishSpec, PublishedModel, SegmentRef, ShardFrames, ShardRef, StageMetrics, TaskResult,
+    TaskSpec, TrainResult, UpscaleResult, UpscaleSpec,
 };
 use remaster_store::Key;
 
@@ -188,39 +187,16 @@ impl Desk {
 }
 
 fn align() -> TaskResult {
-    let whole = PathSegment {
-        sd: FrameRange {
-            start: 0,
-            end: FRAMES,
-        },
-        offset: 0,
-        slope: Slope::ONE,
-        places: None,
-        zncc: 1.0,
-        discriminating: 1,
-    };
-    let alignment = Alignment {
-        version: 1,
-        lattice: Lattice::SdNative,
-        scale: 2,
-        segments: vec![whole],
-        transform: Transform {
-            sx: 2.0,
-            sy: 2.0,
-            tx: 0.0,
-            ty: 0.0,
-        },
-        colour: ColourTransform::IDENTITY,
-        curves: None,
-        active: ActiveArea {
-            x: 0,
-            y: 0,
-            width: 8,
-            height: 8,
-        },
-        moved: Vec::new(),
-        coding: None,
-    };
+    // As it stands in a file, so that what later versions add is taken as its reader takes it where it is not said.
+    let alignment = serde_json::json!({
+        "version": 1,
+        "lattice": "sd-native",
+        "scale": 2,
+        "segments": [{"sd": {"start": 0, "end": FRAMES}, "offset": 0, "zncc": 1.0, "discriminating": 1}],
+        "transform": {"sx": 2.0, "sy": 2.0, "tx": 0.0, "ty": 0.0},
+        "colour": ColourTransform::IDENTITY,
+        "active": {"x": 0, "y": 0, "width": 8, "height": 8},
+    });
     let shards = (0..SHARDS).map(|number| ShardFrames {
         number,
         frames: vec![PairChoice {
@@ -231,7 +207,7 @@ fn align() -> TaskResult {
         }],
     });
     TaskResult::Align(AlignResult {
-        alignment,
+        alignment: serde_json::from_value(alignment).expect("version 1 stays readable"),
         shards: shards.collect(),
     })
 }
