@@ -9,9 +9,11 @@
 #   make bench-upscale   upscaling beside a PyTorch loop and ncnn, which are fetched: frames a second, what reuse saves
 #   make bench-models    the real weights of Real-ESRGAN by us, by spandrel and by ONNX Runtime, which are fetched
 #   make bench-trainer   the trainer beside PyTorch, which is fetched: losses, steps a second
+#   make chaos   faults by the hundred against real coordinators, and what they have done to the work: 40 minutes;
+#                goes on where it stopped; GROUPS="zombie partition" runs these (again)
 NETWORK ?= compact
 
-.PHONY: setup build demo test check bench bench-pairs bench-upscale bench-models bench-trainer
+.PHONY: setup build demo test check chaos bench bench-pairs bench-upscale bench-models bench-trainer
 
 setup:
 	@bash deploy/setup.sh
@@ -29,6 +31,9 @@ check: setup
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	python3 deploy/check.py
+
+chaos: build
+	cargo run -p remaster-testkit --bin remaster-chaos -- run $(GROUPS)
 
 bench: build
 	cargo run -p remaster-bench --
