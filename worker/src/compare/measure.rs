@@ -213,6 +213,8 @@ mod tests {
                 width: 480,
                 height: 383,
             },
+            moved: Vec::new(),
+            coding: None,
         };
         let found = covered(&alignment, 1280, 720);
         assert_eq!(
