@@ -8,7 +8,8 @@
 #   make bench-pairs   wrong pairs, lost shots, misplaced corners on discs whose truth is known: half an hour on two cores
 #   make bench-upscale   upscaling beside a PyTorch loop and ncnn, which are fetched: frames a second, what reuse saves
 #   make bench-models    the real weights of Real-ESRGAN by us, by spandrel and by ONNX Runtime, which are fetched
-#   make bench-trainer   the trainer beside PyTorch, which is fetched: losses, steps a second
+#   make bench-trainer   the trainer beside PyTorch, which is fetched: losses, steps a second, memory; kills, order, waiting
+#                      (PART=losses|discriminator|two-blocks|four-blocks|small|gan|order|kills|waiting)
 #   make chaos   faults by the hundred against real coordinators, and what they have done to the work: 40 minutes;
 #                goes on where it stopped; GROUPS="zombie partition" runs these (again)
 NETWORK ?= compact
@@ -48,4 +49,4 @@ bench-models: build
 	python3 bench/python/bench_models.py
 
 bench-trainer: build
-	OMP_WAIT_POLICY=passive cargo run -p remaster-bench -- trainer
+	OMP_WAIT_POLICY=passive cargo run -p remaster-bench -- trainer $(if $(PART),--part $(PART))

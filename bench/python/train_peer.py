@@ -112,6 +112,7 @@ class Peer:
             tensor.requires_grad_(True)
         rate = settings["lr"]
         self.optim_g = torch.optim.Adam(self.g.values(), lr=rate, betas=(0.9, 0.99))
+        self.ema, self.steps = {k: v.detach().clone() for k, v in self.g.items()}, 0
         self.optim_d = torch.optim.Adam([self.d[k] for k in learnt], lr=rate, betas=(0.9, 0.99)) if learnt else None
 
     def step(self, number):
@@ -130,9 +131,18 @@ class Peer:
         self.optim_g.zero_grad()
         total.backward()
         self.optim_g.step()
+        self.follow()
         if self.d:
             losses |= self.teach(hr, fake.detach())
         return losses
+
+    def follow(self):
+        """The moving average, which every one of these trainers keeps."""
+        decay = min(self.settings["ema_decay"], (1 + self.steps) / (10 + self.steps))
+        self.steps += 1
+        with torch.no_grad():
+            for key, average in self.ema.items():
+                average.mul_(decay).add_(self.g[key], alpha=1 - decay)
 
     def teach(self, hr, fake):
         self.optim_d.zero_grad()
@@ -161,13 +171,14 @@ def main():
     peer = Peer(load_file(sys.argv[1]), settings)
     for line in sys.stdin:
         wish = json.loads(line)
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         answer = {}
         if "step" in wish:
             answer["losses"] = peer.step(wish["step"])
         if "discriminator" in wish:
             answer["sums"] = peer.teach_alone(wish["discriminator"])
         answer["seconds"] = time.perf_counter() - start
+        answer["cpu_seconds"] = time.process_time() - cpu_start
         answer["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
         print(json.dumps(answer), flush=True)
 

@@ -4,7 +4,7 @@ mod coordinator;
 mod extract;
 mod pairs;
 mod train;
-mod train_peer;
+mod trainer;
 mod upscale;
 
 use clap::{Parser, ValueEnum};
@@ -17,6 +17,9 @@ struct Arguments {
     /// Only the cases of `pairs` whose name holds this; may be given again
     #[arg(long, value_name = "TEXT")]
     case: Vec<String>,
+    /// Only this part of `trainer`, each of which prints its own figures; may be given again
+    #[arg(long, value_name = "PART", value_enum)]
+    part: Vec<trainer::TrainerPart>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -54,7 +57,7 @@ fn main() -> anyhow::Result<()> {
             Part::Coordinator => coordinator::run_sqlite()?,
             Part::Postgres => coordinator::run_postgres()?,
             Part::Pairs => pairs::run(&arguments.case)?,
-            Part::Trainer => train_peer::run()?,
+            Part::Trainer => trainer::run(&arguments.part)?,
         };
         println!("{figure}");
     }

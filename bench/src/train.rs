@@ -1,5 +1,7 @@
 //! Steps per second of the demo's recipe and the share of the time that the trainer waits for data, as its own log says.
 
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, ensure};
@@ -36,21 +38,8 @@ print_freq = 10
 
 /// Prints the figures.
 pub(crate) fn run() -> anyhow::Result<String> {
-    let discs = Discs::make(SECONDS)?;
     let dir = tempfile::tempdir()?;
-    let data = dir.path().join("data");
-    let made = Command::new(binary("remaster-worker")?)
-        .arg("extract")
-        .args([std::ffi::OsStr::new("--sd"), discs.file("ep1.sd.mkv").as_os_str()])
-        .args([std::ffi::OsStr::new("--hd"), discs.file("ep1.hd.mkv").as_os_str()])
-        .arg("--out")
-        .arg(&data)
-        .output()?;
-    ensure!(
-        made.status.success(),
-        "extract failed: {}",
-        String::from_utf8_lossy(&made.stderr)
-    );
+    let data = extracted(dir.path())?;
     let recipe = dir.path().join("bench.toml");
     std::fs::write(&recipe, RECIPE)?;
     let trained = Command::new(binary("remaster-trainer")?)
@@ -77,4 +66,20 @@ pub(crate) fn run() -> anyhow::Result<String> {
         line("l1")?,
         line("gan")?
     ))
+}
+
+/// Pairs of the film's first episode in a folder of their own under `dir`, with their `manifest.json`.
+pub(crate) fn extracted(dir: &Path) -> anyhow::Result<PathBuf> {
+    let discs = Discs::make(SECONDS)?;
+    let data = dir.join("data");
+    let made = Command::new(binary("remaster-worker")?)
+        .arg("extract")
+        .args([OsStr::new("--sd"), discs.file("ep1.sd.mkv").as_os_str()])
+        .args([OsStr::new("--hd"), discs.file("ep1.hd.mkv").as_os_str()])
+        .arg("--out")
+        .arg(&data)
+        .output()?;
+    let log = String::from_utf8_lossy(&made.stderr);
+    ensure!(made.status.success(), "extract failed: {log}");
+    Ok(data)
 }

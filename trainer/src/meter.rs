@@ -75,7 +75,7 @@ impl Reading {
             .collect();
         let (speed, wait) = (self.steps_per_second, self.data_wait_share * 100.0);
         format!(
-            "{stage} {}, {speed:.2} steps/s, {wait:.0} % waiting for data",
+            "{stage} {}, {speed:.2} steps/s, {wait:.1} % waiting for data",
             losses.join(" ")
         )
     }
@@ -124,7 +124,7 @@ mod tests {
         assert_eq!(reading.losses["l_g_pix"], 0.375);
         assert_eq!(
             reading.line("l1"),
-            "l1 l_g_pix 0.37500, 0.50 steps/s, 25 % waiting for data"
+            "l1 l_g_pix 0.37500, 0.50 steps/s, 25.0 % waiting for data"
         );
         assert_eq!(reading.eta(60), "0:02:00");
         assert!(meter.take(start + Duration::from_secs(5)).losses.is_empty());

@@ -4,9 +4,7 @@ use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Tensor, TensorData};
 use remaster_domain::ModelArch;
-use remaster_model::{
-    Generator, ModelError, Seeded, UnetDiscriminator, UnetDiscriminatorConfig, Vgg19, read_state, write_state,
-};
+use remaster_model::{Discriminator, Generator, ModelError, Seeded, Vgg19, read_state, write_state};
 
 use crate::TrainError;
 use crate::adam::{Adam, Pace};
@@ -16,7 +14,7 @@ use crate::loss::{
     charbonnier, discriminator_losses, fft, generator_loss, l1, ldl, low_frequency_colour, ms_ssim,
     perceptual,
 };
-use crate::recipe::{LossKind, NetworkD, Optim, PixelKind, Ramp, Recipe, Stage};
+use crate::recipe::{LossKind, Optim, PixelKind, Ramp, Recipe, Stage};
 
 /// Keeps the discriminator's first weights apart from the generator's.
 const DISCRIMINATOR_SEED: u64 = 0x5eed_d15c;
@@ -89,7 +87,7 @@ pub struct Networks {
     /// Its moving average, without gradients.
     pub ema: Generator,
     /// Only in a stage that has `gan_opt`.
-    pub discriminator: Option<UnetDiscriminator>,
+    pub discriminator: Option<Discriminator>,
     /// The generator's optimiser.
     pub optim_g: Adam,
     /// The discriminator's optimiser.
@@ -168,7 +166,7 @@ impl Networks {
         objective: Objective<'_>,
         device: &Device,
     ) -> Result<StepReport, TrainError> {
-        self.discriminator = self.discriminator.take().map(UnetDiscriminator::refresh);
+        self.discriminator = self.discriminator.take().map(Discriminator::refresh);
         let (mut of_g, mut of_d) = (GradientsAccumulator::new(), GradientsAccumulator::new());
         let mut reports = Vec::with_capacity(batches.len());
         for batch in batches {
@@ -322,18 +320,12 @@ pub fn new_discriminator(
     stage: &Stage,
     seed: u64,
     device: &Device,
-) -> Result<Option<UnetDiscriminator>, ModelError> {
-    match (&recipe.network_d, stage.gan_opt) {
-        (Some(NetworkD::UnetSn { num_feat }), Some(_)) => {
-            let mut seeded = Seeded::new(seed ^ DISCRIMINATOR_SEED, &device.clone().autodiff());
-            UnetDiscriminatorConfig {
-                num_feat: *num_feat as usize,
-            }
-            .init(&mut seeded)
-            .map(Some)
-        }
-        _ => Ok(None),
-    }
+) -> Result<Option<Discriminator>, ModelError> {
+    let (Some(network), Some(_)) = (&recipe.network_d, stage.gan_opt) else {
+        return Ok(None);
+    };
+    let mut seeded = Seeded::new(seed ^ DISCRIMINATOR_SEED, &device.clone().autodiff());
+    network.config().init(&mut seeded).map(Some)
 }
 
 fn tensors(batch: &Batch, device: &Device) -> (Tensor<4>, Tensor<4>) {

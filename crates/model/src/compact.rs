@@ -5,7 +5,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
-use crate::activation::prelu;
+use crate::layers::prelu;
 use crate::resample::{nearest, pixel_shuffle};
 use crate::{Conv, ConvConfig, ModelError, Seeded};
 

@@ -1,12 +1,10 @@
-//! The one place that all convolutions go through, so that it can be exchanged: burn's generic weight gradient is
-//! no loss on a CPU, and has not been measured on a GPU.
+//! A convolution with its weights, and how these are drawn.
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
-use burn::tensor::module::conv2d;
-use burn::tensor::ops::ConvOptions;
 
 use crate::Seeded;
+use crate::layers::convolve;
 
 /// Shape and first weights of a convolution.
 #[derive(Debug, Clone, Copy)]
@@ -136,19 +134,4 @@ impl Conv {
             self.stride_px,
         )
     }
-}
-
-/// The call that everything ends in.
-pub(crate) fn convolve(
-    x: Tensor<4>,
-    weight: Tensor<4>,
-    bias: Option<Tensor<1>>,
-    stride_px: usize,
-) -> Tensor<4> {
-    conv2d(
-        x,
-        weight,
-        bias,
-        ConvOptions::new([stride_px, stride_px], [1, 1], [1, 1], 1),
-    )
 }

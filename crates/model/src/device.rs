@@ -1,5 +1,5 @@
-//! The one file that names a backend. burn-tch is deprecated upstream since burn 0.22, so the whole of that choice
-//! lies here: another backend is another arm below and nothing else.
+//! Which backend computes. burn-tch is deprecated upstream since burn 0.22, so the whole of that choice lies here and in
+//! `libtorch.rs`: another backend is another arm below and, where it brings layers of its own, another such file.
 
 use burn::tensor::Device;
 

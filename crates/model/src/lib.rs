@@ -1,4 +1,4 @@
-//! The networks: RRDBNet, Compact, the U-Net discriminator and VGG features, with their weights in and out.
+//! The networks: RRDBNet, Compact, both discriminators and VGG features, with their weights in and out.
 //!
 //! extract -> store -> **train -> publish -> upscale**: training, publishing and upscaling build the same network
 //! from the same card, so what was trained is what runs.
@@ -6,7 +6,6 @@
 //! Left to others: data, losses and the loop (trainer), decoding and tiling (worker). Only this crate names a
 //! backend; everybody else holds burn's runtime `Device`.
 
-mod activation;
 mod compact;
 mod conv;
 mod device;
@@ -15,18 +14,23 @@ mod error;
 mod generator;
 mod import;
 mod infer;
+mod layers;
+#[cfg(feature = "tch")]
+mod libtorch;
 mod onnx;
 mod resample;
 mod rrdbnet;
 mod seeded;
 mod state;
+mod unet_discriminator;
 mod vgg;
+mod vgg_discriminator;
 mod weights;
 
 pub use compact::{Compact, CompactConfig};
 pub use conv::{Conv, ConvConfig};
 pub use device::{DeviceKind, device, set_threads};
-pub use discriminator::{UnetDiscriminator, UnetDiscriminatorConfig};
+pub use discriminator::{Discriminator, DiscriminatorConfig};
 pub use error::ModelError;
 pub use generator::Generator;
 pub use import::{ImportedWeights, WeightsFormat, read_weights};
@@ -35,5 +39,7 @@ pub use onnx::encode_onnx;
 pub use rrdbnet::{RrdbNet, RrdbNetConfig};
 pub use seeded::Seeded;
 pub use state::{HostTensor, ParamPath, StateDict, read_state, write_state};
+pub use unet_discriminator::{UnetDiscriminator, UnetDiscriminatorConfig};
 pub use vgg::Vgg19;
+pub use vgg_discriminator::{VggDiscriminator, VggDiscriminatorConfig};
 pub use weights::{decode_safetensors, encode_safetensors, fill_model, infer_arch, load_model};

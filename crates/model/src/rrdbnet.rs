@@ -7,7 +7,7 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 
-use crate::activation::leaky_relu;
+use crate::layers::leaky_relu;
 use crate::resample::{nearest, pixel_unshuffle};
 use crate::{Conv, ConvConfig, ModelError, Seeded};
 

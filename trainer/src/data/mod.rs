@@ -8,5 +8,6 @@ pub mod sample;
 pub mod stream;
 
 pub use dataset::Dataset;
+pub use order::Order;
 pub use sample::{Batch, CropConfig};
 pub use stream::{BatchStream, StreamConfig};

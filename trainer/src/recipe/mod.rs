@@ -3,15 +3,16 @@
 //! training.
 
 mod difference;
+mod network;
 mod resolve;
 mod stage;
 
 use std::path::PathBuf;
 
-use remaster_domain::ModelArch;
 use serde::Deserialize;
 
 pub use difference::differences;
+pub use network::{NetworkD, NetworkG};
 pub use stage::{
     GanKind, GanOpt, Loss, LossKind, Optim, OptimKind, PerceptualOpt, PixelKind, PixelOpt, Ramp, Stage,
 };
@@ -49,74 +50,6 @@ pub struct Recipe {
     pub logger: Logger,
     /// Data of a local run.
     pub dataset: Option<LocalDataset>,
-}
-
-/// `[network_g]`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(tag = "type", deny_unknown_fields)]
-pub enum NetworkG {
-    /// ESRGAN's generator.
-    #[serde(rename = "RRDBNet")]
-    RrdbNet {
-        /// Features.
-        num_feat: u32,
-        /// RRDB blocks.
-        num_block: u32,
-        /// Growth channels.
-        #[serde(default = "default_num_grow_ch")]
-        num_grow_ch: u32,
-        /// Pixel-unshuffle factor.
-        #[serde(default = "default_unshuffle")]
-        unshuffle: u32,
-    },
-    /// Real-ESRGAN's small generator.
-    #[serde(rename = "SRVGGNetCompact")]
-    Compact {
-        /// Features.
-        num_feat: u32,
-        /// Convolutions between the first and the last.
-        num_conv: u32,
-    },
-}
-
-impl NetworkG {
-    /// As the model card names it.
-    #[must_use]
-    pub fn arch(&self) -> ModelArch {
-        match *self {
-            Self::RrdbNet {
-                num_feat,
-                num_block,
-                num_grow_ch,
-                unshuffle,
-            } => ModelArch::RrdbNet {
-                num_feat,
-                num_block,
-                num_grow_ch,
-                unshuffle,
-            },
-            Self::Compact { num_feat, num_conv } => ModelArch::Compact { num_feat, num_conv },
-        }
-    }
-
-    fn unshuffle(&self) -> u32 {
-        match self {
-            Self::RrdbNet { unshuffle, .. } => *unshuffle,
-            Self::Compact { .. } => 1,
-        }
-    }
-}
-
-/// `[network_d]`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(tag = "type", deny_unknown_fields)]
-pub enum NetworkD {
-    /// Real-ESRGAN's discriminator.
-    #[serde(rename = "UNetDiscriminatorSN")]
-    UnetSn {
-        /// Features of its first layer.
-        num_feat: u32,
-    },
 }
 
 /// `[datasets]`.
@@ -225,12 +158,6 @@ impl Default for Logger {
     }
 }
 
-fn default_num_grow_ch() -> u32 {
-    32
-}
-fn default_unshuffle() -> u32 {
-    1
-}
 fn default_true() -> bool {
     true
 }

@@ -2,7 +2,7 @@
 //! data.
 
 use crate::TrainError;
-use crate::recipe::{Interpolation, Optim, OptimKind, Recipe, Stage};
+use crate::recipe::{Interpolation, NetworkD, Optim, OptimKind, Recipe, Stage};
 
 /// Ready recipes by name.
 pub(super) const READY: [(&str, &str); 6] = [
@@ -19,8 +19,6 @@ pub(super) const READY: [(&str, &str); 6] = [
         include_str!("../../recipes/demo-esrgan-lite.toml"),
     ),
 ];
-/// The U-Net halves its input three times.
-const GAN_CROP_MULTIPLE_PX: u32 = 8;
 
 impl Recipe {
     /// A ready recipe by name, or TOML text.
@@ -74,11 +72,10 @@ impl Recipe {
             (None, None) => return wrong("datasets.train needs gt_size or lq_size".to_owned()),
         };
         let has_gan = self.stages.iter().any(|stage| stage.gan_opt.is_some());
-        if has_gan && !(lq_size * scale).is_multiple_of(GAN_CROP_MULTIPLE_PX) {
-            return wrong(format!(
-                "HR crops of {} px do not divide by 8, which the discriminator needs",
-                lq_size * scale
-            ));
+        if let Some(discriminator) = self.network_d.as_ref().filter(|_| has_gan) {
+            discriminator
+                .check_crop(lq_size * scale)
+                .map_err(TrainError::Recipe)?;
         }
         if lq_size == 0 || lq_size % self.network_g.unshuffle() != 0 {
             return wrong(format!(
@@ -112,6 +109,7 @@ impl Recipe {
         if self.stages.is_empty() {
             return Err("there is no [[stage]]".to_owned());
         }
+        self.network_d.as_ref().map_or(Ok(()), NetworkD::check)?;
         for (position, stage) in self.stages.iter().enumerate() {
             self.check_stage(position, stage)
                 .map_err(|text| format!("stage `{}`: {text}", stage.name))?;
@@ -257,6 +255,8 @@ fn with_nearest_key(message: &str) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use remaster_domain::ModelArch;
+
     use super::*;
 
     fn error_of(text: &str) -> String {
@@ -294,6 +294,67 @@ mod tests {
         }
         let error = error_of(&demo_with("SRVGGNetCompact", "SRVGGNetCompct"));
         assert!(error.contains("did you mean `SRVGGNetCompact`?"), "{error}");
+    }
+
+    #[test]
+    fn a_size_by_name_is_that_network_and_numbers_beside_it_count_more() {
+        let numbers = "type = \"SRVGGNetCompact\"\nnum_feat = 24\nnum_conv = 6";
+        let arch =
+            |table: &str| Recipe::resolve(&demo_with(numbers, table)).map(|recipe| recipe.network_g.arch());
+        let rrdbnet = |num_feat, num_block| ModelArch::RrdbNet {
+            num_feat,
+            num_block,
+            num_grow_ch: 32,
+            unshuffle: 1,
+        };
+        assert_eq!(arch("size = \"esrgan\"").unwrap(), rrdbnet(64, 23));
+        assert_eq!(arch("size = \"esrgan-lite\"").unwrap(), rrdbnet(32, 12));
+        assert_eq!(
+            arch("size = \"anime-6b\"\nnum_block = 4").unwrap(),
+            rrdbnet(64, 4)
+        );
+        let compact = ModelArch::Compact {
+            num_feat: 64,
+            num_conv: 16,
+        };
+        assert_eq!(
+            arch("size = \"compact\"\ntype = \"SRVGGNetCompact\"").unwrap(),
+            compact
+        );
+        for (table, reason) in [
+            ("size = \"anime-6\"", "`anime-6`, did you mean `anime-6b`?"),
+            (
+                "size = \"compact\"\ntype = \"RRDBNet\"",
+                "its size is a SRVGGNetCompact's",
+            ),
+            (
+                "size = \"compact\"\nnum_block = 3",
+                "a SRVGGNetCompact has no num_block",
+            ),
+            ("num_feat = 3", "needs a type, or a size: esrgan, esrgan-lite"),
+            ("type = \"RRDBNet\"\nnum_feat = 3", "needs num_block, or a size"),
+        ] {
+            let error = arch(table).unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_discriminator_of_a_fixed_size_wants_crops_of_that_size() {
+        let vgg = |gt: u32, input: u32| {
+            let text = demo_with("lq_size = 48", &format!("gt_size = {gt}"));
+            let network = format!("type = \"VGGStyleDiscriminator\"\ninput_size = {input}");
+            Recipe::resolve(&text.replacen("type = \"UNetDiscriminatorSN\"", &network, 1))
+        };
+        vgg(128, 128).unwrap().lq_size_px(2).unwrap();
+        let error = vgg(96, 128).unwrap().lq_size_px(2).unwrap_err().to_string();
+        assert!(error.contains("set gt_size to it"), "{error}");
+        assert!(
+            vgg(96, 96)
+                .unwrap_err()
+                .to_string()
+                .contains("expected 128 or 256")
+        );
     }
 
     #[test]

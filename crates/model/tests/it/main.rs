@@ -9,8 +9,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use remaster_domain::{InputColour, Lattice, ModelArch, ModelCard};
 use remaster_model::{
     DeviceKind, Generator, HostTensor, ModelError, RgbBatch, Seeded, StateDict, UnetDiscriminatorConfig,
-    Vgg19, decode_safetensors, device, encode_safetensors, infer_arch, load_model, read_state, upscale_rgb,
-    write_state,
+    Vgg19, VggDiscriminatorConfig, decode_safetensors, device, encode_safetensors, infer_arch, load_model,
+    read_state, upscale_rgb, write_state,
 };
 
 /// f32 sums over a few hundred terms against f64.
@@ -117,6 +117,58 @@ fn vgg19_features_match_the_reference() {
     let fixture = Fixture::read("vgg19-narrow");
     let net = Vgg19::from_state(&fixture.net, &cpu()).unwrap();
     fixture.assert_output(net.forward(fixture.input_on(&cpu())));
+}
+
+/// Sines of the flat index for weights and pictures, so that no file is needed; PyTorch was given the same.
+#[test]
+fn vgg_style_discriminator_is_what_pytorch_finds_and_has_its_keys() {
+    let sine = |at: usize, key: usize| (0.37 * at as f64 + key as f64).sin();
+    for (num_feat, input_size_px, params, expected) in [
+        (2, 128, 33, [5.861_964, -0.376_461]),
+        (1, 256, 39, [-0.370_929, -0.631_744]),
+    ] {
+        let config = VggDiscriminatorConfig {
+            num_feat,
+            input_size_px,
+        };
+        let net = config.init(&mut Seeded::new(0, &cpu())).unwrap();
+        let mut state = read_state(&net);
+        assert_eq!(state.len(), params);
+        assert!(state.contains_key("conv3_1.weight") && state.contains_key("bn4_0.bias"));
+        for (number, (key, tensor)) in state.iter_mut().enumerate() {
+            let fan_in: usize = tensor.shape[1..].iter().product();
+            let (size, middle) = match tensor.shape.len() {
+                1 => (
+                    0.1,
+                    f64::from(u8::from(key.starts_with("bn") && key.ends_with("weight"))),
+                ),
+                _ => (1.5 * (2.0 / fan_in as f64).sqrt(), 0.0),
+            };
+            for (at, value) in tensor.values.iter_mut().enumerate() {
+                *value = (middle + size * sine(at, number)) as f32;
+            }
+        }
+        let net = write_state(net, &state).unwrap();
+        let count = 2 * 3 * input_size_px * input_size_px;
+        let value =
+            |at: usize| (0.5 + 0.4 * (0.011 * at as f64 + 3.0 * (0.0007 * at as f64).cos()).sin()) as f32;
+        let pictures = TensorData::new(
+            (0..count).map(value).collect(),
+            [2, 3, input_size_px, input_size_px],
+        );
+        let logits = net.forward(Tensor::from_data(pictures, &cpu()));
+        assert_eq!(logits.dims(), [2, 1, 1, 1]);
+        let found = logits.try_into_vec_as::<f32>().unwrap();
+        for (found, expected) in found.iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-3, "{found} instead of {expected}");
+        }
+    }
+    let wrong = VggDiscriminatorConfig {
+        num_feat: 64,
+        input_size_px: 96,
+    };
+    let error = wrong.init(&mut Seeded::new(0, &cpu())).unwrap_err();
+    assert!(error.to_string().contains("128 or 256"), "{error}");
 }
 
 #[test]

@@ -1,0 +1,137 @@
+//! The share of its time in which the trainer had no batch, as its own log says: with the pairs on this disk, and on an
+//! S3 server that takes 50 ms to answer anything.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use remaster_testkit::{S3Server, binary};
+
+use super::latency::Relay;
+use crate::train;
+
+const LATENCY: Duration = Duration::from_millis(50);
+
+/// A network with a batch, and so many steps that a start's first reads weigh as little as they do in a run.
+struct Shape {
+    title: &'static str,
+    network: &'static str,
+    batch_size: usize,
+    lq_size_px: usize,
+    steps: u64,
+}
+
+const SHAPES: [Shape; 3] = [
+    Shape {
+        title: "Compact 24/6, batch 8, lr 48",
+        network: "type = \"SRVGGNetCompact\"\nnum_feat = 24\nnum_conv = 6",
+        batch_size: 8,
+        lq_size_px: 48,
+        steps: 400,
+    },
+    Shape {
+        title: "RRDBNet 64/2, batch 4, lr 64",
+        network: "type = \"RRDBNet\"\nnum_feat = 64\nnum_block = 2",
+        batch_size: 4,
+        lq_size_px: 64,
+        steps: 10,
+    },
+    Shape {
+        title: "RRDBNet 64/4, batch 2, lr 96",
+        network: "type = \"RRDBNet\"\nnum_feat = 64\nnum_block = 4",
+        batch_size: 2,
+        lq_size_px: 96,
+        steps: 6,
+    },
+];
+
+/// Prints the figures.
+pub(super) fn run() -> anyhow::Result<String> {
+    let dir = tempfile::tempdir()?;
+    let root = dir.path().join("s3");
+    // The bucket's folder is the server's root, so the same files are served twice.
+    let data = train::extracted(&bucket(&root)?)?;
+    let server = S3Server::start(&root)?;
+    let (_relay, far) = far_settings(&server)?;
+    let mut lines = Vec::new();
+    for shape in &SHAPES {
+        for (place, store, settings) in [
+            ("disk", format!("file://{}", data.display()), vec![]),
+            ("S3 at 50 ms", server.url("data"), far.clone()),
+        ] {
+            let line = trained(dir.path(), &data, shape, &store, settings)?;
+            let line = format!("trainer waiting: {}, {place}: {line}", shape.title);
+            // Minutes pass between them, so each is shown as it is found.
+            eprintln!("{line}");
+            lines.push(line);
+        }
+    }
+    Ok(lines.join("\n"))
+}
+
+/// The server's settings with a slow relay before it.
+fn far_settings(server: &S3Server) -> anyhow::Result<(Relay, Vec<(String, String)>)> {
+    let mut settings = server.settings();
+    let endpoint = settings.iter_mut().find(|(name, _)| name == "AWS_ENDPOINT");
+    let (_, url) = endpoint.context("the server does not say where it is")?;
+    let address = url.trim_start_matches("http://").parse()?;
+    let relay = Relay::start(address, LATENCY)?;
+    *url = format!("http://{}", relay.address);
+    Ok((relay, settings))
+}
+
+fn bucket(root: &Path) -> anyhow::Result<std::path::PathBuf> {
+    let bucket = root.join(S3Server::BUCKET);
+    std::fs::create_dir_all(&bucket)?;
+    Ok(bucket)
+}
+
+/// The one line that the run logs of all its steps.
+fn trained(
+    dir: &Path,
+    data: &Path,
+    shape: &Shape,
+    store: &str,
+    settings: Vec<(String, String)>,
+) -> anyhow::Result<String> {
+    let recipe = dir.join("waiting.toml");
+    std::fs::write(&recipe, recipe_of(shape))?;
+    let out = tempfile::tempdir_in(dir)?;
+    let trained = Command::new(binary("remaster-trainer")?)
+        .arg("train")
+        .arg(&recipe)
+        .arg("--manifest")
+        .arg(data.join("manifest.json"))
+        .args(["--store", store, "--out"])
+        .arg(out.path())
+        .envs(settings)
+        .output()?;
+    let log = String::from_utf8_lossy(&trained.stderr);
+    ensure!(trained.status.success(), "training failed: {log}");
+    let mut lines = log.lines().filter(|line| line.contains("waiting for data"));
+    let line = lines
+        .next_back()
+        .with_context(|| format!("no figure in: {log}"))?;
+    Ok(line.split_once(" l1 ").map_or(line, |(_, line)| line).to_owned())
+}
+
+fn recipe_of(shape: &Shape) -> String {
+    format!(
+        r#"name = "waiting"
+[network_g]
+{}
+[datasets.train]
+batch_size = {}
+lq_size = {}
+[[stage]]
+name = "l1"
+total_iter = {}
+optim_g = {{ type = "Adam", lr = 1e-4 }}
+pixel_opt = {{ type = "L1", loss_weight = 1.0 }}
+[logger]
+print_freq = 100000
+"#,
+        shape.network, shape.batch_size, shape.lq_size_px, shape.steps
+    )
+}
