@@ -30,7 +30,8 @@ impl Default for DeviceKind {
 /// A device without gradients; `.autodiff()` on it gives the one to train on.
 ///
 /// # Errors
-/// [`ModelError::Device`] when the build lacks the backend.
+/// [`ModelError::Device`] when the build lacks the backend, [`ModelError::NoGpu`] when the machine lacks the GPU: burn would
+/// panic at the first tensor.
 pub fn device(kind: DeviceKind) -> Result<Device, ModelError> {
     match kind {
         DeviceKind::LibtorchCpu | DeviceKind::LibtorchCuda(_) => libtorch(kind),
@@ -53,10 +54,14 @@ pub fn set_threads(threads: usize) {
     reason = "burn marks libtorch deprecated; it is still the fastest backend on both CPU and CUDA"
 )]
 fn libtorch(kind: DeviceKind) -> Result<Device, ModelError> {
-    Ok(match kind {
-        DeviceKind::LibtorchCuda(index) => Device::libtorch_cuda(index),
-        _ => Device::libtorch(),
-    })
+    let DeviceKind::LibtorchCuda(index) = kind else {
+        return Ok(Device::libtorch());
+    };
+    let seen = usize::try_from(tch::Cuda::device_count()).unwrap_or(0);
+    if index >= seen {
+        return Err(ModelError::NoGpu { index, seen });
+    }
+    Ok(Device::libtorch_cuda(index))
 }
 
 #[cfg(not(feature = "tch"))]
@@ -72,4 +77,15 @@ fn flex() -> Result<Device, ModelError> {
 #[cfg(not(feature = "flex"))]
 fn flex() -> Result<Device, ModelError> {
     Err(ModelError::Device("flex"))
+}
+
+#[cfg(all(test, feature = "tch"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gpu_that_is_not_there_is_refused_by_its_number() {
+        let refused = device(DeviceKind::LibtorchCuda(99));
+        assert!(matches!(refused, Err(ModelError::NoGpu { index: 99, .. })));
+    }
 }

@@ -46,6 +46,17 @@ pub enum ModelError {
     /// A device this build does not have.
     #[error("device `{0}` is not in this build: build with the feature of that name")]
     Device(&'static str),
+    /// A GPU that libtorch does not see.
+    #[error(
+        "there is no GPU {index}: libtorch sees {seen}; take another number or `cpu`, look for the GPU with nvidia-smi, \
+         and set up the CUDA libtorch by TORCH_VARIANT=cuda make setup"
+    )]
+    NoGpu {
+        /// The number that was asked for, from 0.
+        index: usize,
+        /// How many there are.
+        seen: usize,
+    },
 }
 
 impl ModelError {
