@@ -6,13 +6,13 @@ pub mod chaos;
 mod cluster;
 mod discs;
 mod postgres;
+mod process;
 mod s3;
 mod store_faults;
 
-pub use cluster::{
-    Cluster, ClusterConfig, CoordinatorOnly, Finished, Process, StoreAt, binary, run_cli, wait_until,
-};
+pub use cluster::{Cluster, ClusterConfig, CoordinatorOnly, Finished, StoreAt, run_cli};
 pub use discs::{Discs, film};
 pub use postgres::{PostgresServer, Restart};
+pub use process::{Process, binary, wait_until};
 pub use s3::S3Server;
 pub use store_faults::{StoreFault, StoreFaults};

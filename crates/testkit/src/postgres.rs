@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
-use crate::cluster::free_port;
+use crate::process::free_port;
 
 /// Where Debian keeps the newest and the older versions.
 const FOLDERS: [&str; 3] = [

@@ -20,7 +20,8 @@ use super::link::Link;
 use super::rows::Rows;
 use super::season::{Poison, season};
 use super::unfenced;
-use crate::cluster::{Process, free_port, serve, words};
+use crate::cluster::serve;
+use crate::process::{Process, free_port, words};
 use crate::{PostgresServer, S3Server};
 
 /// Lease of a fleet.
@@ -247,11 +248,13 @@ impl Fleet {
 
     /// Moves the wall clocks of all coordinators and workers.
     pub(super) fn shift_clocks(&self, shift: i64) -> anyhow::Result<()> {
+        use std::os::unix::fs::FileExt;
         let nanoseconds = shift * 1_000_000_000;
-        Ok(std::fs::write(
-            self.dir.path().join(CLOCK_FILE),
-            nanoseconds.to_le_bytes(),
-        )?)
+        // In place: whoever has it mapped would die of a file that is empty for a moment.
+        let file = std::fs::OpenOptions::new()
+            .write(true)
+            .open(self.dir.path().join(CLOCK_FILE))?;
+        Ok(file.write_all_at(&nanoseconds.to_le_bytes(), 0)?)
     }
 
     /// File of the workers' history.
