@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[path = "it/faults.rs"]
+mod faults;
 #[path = "it/preview.rs"]
 mod preview;
 #[path = "it/scan.rs"]

@@ -150,6 +150,20 @@ impl Geometry {
     }
 }
 
+impl Geometry {
+    /// The same picture as large as fits into a size, its shape kept: no bars, nothing stretched.
+    #[must_use]
+    pub fn within(self, size: crate::OutputSize) -> Self {
+        let (width, height) = (f64::from(self.output.0), f64::from(self.output.1));
+        let factor = (f64::from(size.width) / width).min(f64::from(size.height) / height);
+        let even = |side: f64| 2 * ((side * factor / 2.0).round().max(1.0) as u32);
+        Self {
+            output: (even(width), even(height)),
+            ..self
+        }
+    }
+}
+
 /// A frame that goes out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutputFrame {
@@ -338,6 +352,19 @@ mod tests {
             (kept.input, kept.output, kept.sar.num),
             ((720, 576), (1440, 1152), 64)
         );
+    }
+
+    #[test]
+    fn a_size_is_filled_as_far_as_the_shape_allows() {
+        let within = |video: &VideoInfo, pixels, size: &str| {
+            let own = Geometry::of(video, None, 2, pixels, None);
+            own.within(size.parse().expect("a size")).output
+        };
+        let (full, wide) = (video(720, 576, 16, 15), video(720, 576, 64, 45));
+        assert_eq!(within(&full, PixelShape::Square, "1920x1080"), (1440, 1080));
+        assert_eq!(within(&wide, PixelShape::Square, "1920x1080"), (1920, 1080));
+        assert_eq!(within(&wide, PixelShape::Square, "1280x1080"), (1280, 720));
+        assert_eq!(within(&wide, PixelShape::Source, "1920x1080"), (1350, 1080));
     }
 
     #[test]

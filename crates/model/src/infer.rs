@@ -1,7 +1,7 @@
 //! One call from RGB to larger RGB, without gradients. Tiles, colours and clamping are the caller's.
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 
 use crate::{Generator, ModelError};
 
@@ -31,6 +31,15 @@ pub const PART_SIDE_MIN_PX: usize = 40;
 /// # Errors
 /// [`ModelError::Picture`] when the samples are not what the sizes say.
 pub fn upscale_rgb(generator: &Generator, batch: RgbBatch) -> Result<RgbBatch, ModelError> {
+    upscale_as(generator, batch, FloatDType::F32)
+}
+
+/// The same with a network whose weights are of another kind.
+pub(crate) fn upscale_as(
+    generator: &Generator,
+    batch: RgbBatch,
+    dtype: FloatDType,
+) -> Result<RgbBatch, ModelError> {
     let expected = batch.count * 3 * batch.height_px * batch.width_px;
     if batch.samples.len() != expected || expected == 0 {
         let text = format!("{} samples instead of {expected}", batch.samples.len());
@@ -43,7 +52,7 @@ pub fn upscale_rgb(generator: &Generator, batch: RgbBatch) -> Result<RgbBatch, M
     let shape = [padded.count, padded.height_px, padded.width_px, 3];
     let samples = channels_last(&padded);
     let input = Tensor::<4>::from_data(TensorData::new(samples, shape), &device).permute([0, 3, 1, 2]);
-    let output = generator.forward(input).inner();
+    let output = generator.forward(input.cast(dtype)).inner().cast(FloatDType::F32);
     let scale = output.dims()[2] / input_height_px;
     let [count, ..] = output.dims();
     let cropped = output.slice([0..count, 0..3, 0..height_px * scale, 0..width_px * scale]);

@@ -18,6 +18,7 @@ mod layers;
 #[cfg(feature = "tch")]
 mod libtorch;
 mod onnx;
+mod precision;
 mod resample;
 mod rrdbnet;
 mod seeded;
@@ -36,6 +37,7 @@ pub use generator::Generator;
 pub use import::{ImportedWeights, WeightsFormat, read_weights};
 pub use infer::{PART_SIDE_MIN_PX, RgbBatch, upscale_rgb};
 pub use onnx::encode_onnx;
+pub use precision::Rounded;
 pub use rrdbnet::{RrdbNet, RrdbNetConfig};
 pub use seeded::Seeded;
 pub use state::{HostTensor, ParamPath, StateDict, read_state, write_state};

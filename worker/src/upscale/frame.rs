@@ -6,9 +6,10 @@
 
 use remaster_domain::{Geometry, Reuse, UpscaleSettings};
 use remaster_media::{ColourSpec, YuvFrame, rgb_to_yuv420p10};
-use remaster_model::{RgbBatch, upscale_rgb};
+use remaster_model::{RgbBatch, Rounded, upscale_rgb};
 use remaster_pairs::{Rgb, apply_colour, resize_lanczos};
 
+use super::grade::graded;
 use super::lock::hold_colours;
 use super::model::LoadedModel;
 use super::noise::{PICTURES_MEASURED, noise_levels};
@@ -94,6 +95,9 @@ impl<'a> FrameMaker<'a> {
         if let (true, Some(cube)) = (self.settings.hd_colours, &self.network.model.card.colour_cube) {
             hd = apply_colour(cube, &hd);
         }
+        if let Some(cube) = &self.network.model.cube {
+            hd = graded(cube, hd);
+        }
         let hd = sized(hd, self.geometry.output);
         Ok(rgb_to_yuv420p10(&frame_of(hd), ColourSpec::HD, frame.index))
     }
@@ -106,21 +110,21 @@ impl<'a> FrameMaker<'a> {
 
 impl Network for BoundedModel<'_> {
     fn scale(&self) -> usize {
-        self.model.card.scale as usize
+        self.model.scale() as usize
     }
 
     fn reach(&self) -> Reach {
-        let generator = &self.model.generator;
-        let memory_bytes = usize::try_from(self.memory_bytes_max).unwrap_or(usize::MAX);
-        Reach {
-            px: generator.reach_px(),
-            multiple_px: generator.size_multiple_px(),
-            area_max_px: memory_bytes / generator.bytes_per_pixel(),
-        }
+        self.model.reach(self.memory_bytes_max)
     }
 
     fn make(&self, picture: Rgb) -> Result<Rgb, WorkError> {
-        twice(&picture, |picture| upscale_picture(picture, self.model))
+        through(picture, self.model, |picture, stage| {
+            twice(
+                &picture,
+                |picture| infer(picture, stage, stage.rounded.as_ref()),
+                |picture| infer(picture, stage, None),
+            )
+        })
     }
 }
 
@@ -134,8 +138,33 @@ fn sized(picture: Rgb, (width, height): (u32, u32)) -> Rgb {
     }
 }
 
-/// The network on one picture; not clamped.
+/// All models of a chain on one picture; not clamped.
 pub(crate) fn upscale_picture(picture: Rgb, model: &LoadedModel) -> Result<Rgb, WorkError> {
+    through(picture, model, |picture, stage| {
+        infer(picture, stage, stage.rounded.as_ref())
+    })
+}
+
+/// One model after the other, each on colours that exist.
+fn through(
+    mut picture: Rgb,
+    model: &LoadedModel,
+    make: impl Fn(Rgb, &LoadedModel) -> Result<Rgb, WorkError>,
+) -> Result<Rgb, WorkError> {
+    for (number, stage) in model.stages().enumerate() {
+        if number > 0 {
+            picture
+                .data
+                .iter_mut()
+                .for_each(|value| *value = value.clamp(0.0, 1.0));
+        }
+        picture = make(picture, stage)?;
+    }
+    Ok(picture)
+}
+
+/// One model on one picture.
+fn infer(picture: Rgb, model: &LoadedModel, rounded: Option<&Rounded>) -> Result<Rgb, WorkError> {
     let (width, height) = (picture.width, picture.height);
     let batch = RgbBatch {
         count: 1,
@@ -143,7 +172,10 @@ pub(crate) fn upscale_picture(picture: Rgb, model: &LoadedModel) -> Result<Rgb, 
         width_px: width,
         samples: picture.data,
     };
-    let made = upscale_rgb(&model.generator, batch)?;
+    let made = match rounded {
+        Some(rounded) => rounded.upscale_rgb(batch)?,
+        None => upscale_rgb(&model.generator, batch)?,
+    };
     let scale = model.card.scale as usize;
     if (made.width_px, made.height_px) != (width * scale, height * scale) {
         return Err(WorkError::BadInput(format!(
@@ -154,14 +186,19 @@ pub(crate) fn upscale_picture(picture: Rgb, model: &LoadedModel) -> Result<Rgb, 
     Ok(Rgb::new(made.width_px, made.height_px, made.samples))
 }
 
-/// An accelerator may fail once; what is no picture twice is no picture.
-fn twice(picture: &Rgb, make: impl Fn(Rgb) -> Result<Rgb, WorkError>) -> Result<Rgb, WorkError> {
+/// An accelerator may fail once, and half precision ends where single does not: so what is no picture is made again in
+/// single precision. What is no picture then is none.
+fn twice(
+    picture: &Rgb,
+    make: impl Fn(Rgb) -> Result<Rgb, WorkError>,
+    make_again: impl Fn(Rgb) -> Result<Rgb, WorkError>,
+) -> Result<Rgb, WorkError> {
     let first = make(picture.clone())?;
     let Err(reason) = check(picture, &first) else {
         return Ok(first);
     };
-    tracing::warn!(reason, "the model made no picture, it tries again");
-    let second = make(picture.clone())?;
+    tracing::warn!(reason, "the model made no picture, it tries again in f32");
+    let second = make_again(picture.clone())?;
     check(picture, &second)
         .map(|()| second)
         .map_err(|reason| WorkError::Retryable(format!("the model made no picture: {reason}")))
@@ -191,6 +228,10 @@ mod tests {
 
     use std::cell::Cell;
 
+    use remaster_domain::Precision;
+    use remaster_model::{read_state, write_state};
+
+    use super::super::chain::tests::compact;
     use super::*;
 
     fn flat(value: f32) -> Rgb {
@@ -210,17 +251,72 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_that_failed_once_is_made_again_and_one_that_fails_twice_is_refused() {
-        let calls = Cell::new(0);
-        let fails = |times: u32| {
-            calls.set(0);
-            twice(&flat(0.5), |_| {
-                calls.set(calls.get() + 1);
-                Ok(flat(if calls.get() <= times { f32::NAN } else { 0.5 }))
-            })
+    fn a_picture_that_failed_is_made_again_in_f32_and_refused_if_it_fails_again() {
+        let calls = Cell::new((0, 0));
+        let made = |is_good: bool| Ok(flat(if is_good { 0.5 } else { f32::NAN }));
+        let run = |first: bool, second: bool| {
+            calls.set((0, 0));
+            let count = |one, other| calls.set((calls.get().0 + one, calls.get().1 + other));
+            let made = twice(
+                &flat(0.5),
+                |_| {
+                    count(1, 0);
+                    made(first)
+                },
+                |_| {
+                    count(0, 1);
+                    made(second)
+                },
+            );
+            (made, calls.get())
         };
-        assert!(fails(0).unwrap() == flat(0.5) && calls.get() == 1);
-        assert!(fails(1).unwrap() == flat(0.5) && calls.get() == 2);
-        assert!(matches!(fails(2), Err(WorkError::Retryable(_))));
+        assert!(matches!(run(true, false), (Ok(_), (1, 0))));
+        assert!(matches!(run(false, true), (Ok(_), (1, 1))));
+        assert!(matches!(
+            run(false, false),
+            (Err(WorkError::Retryable(_)), (1, 1))
+        ));
+    }
+
+    /// What a model makes of grey, with the guard.
+    fn guarded(model: &LoadedModel) -> Rgb {
+        let network = BoundedModel {
+            model,
+            memory_bytes_max: 1 << 30,
+        };
+        network.make(Rgb::new(48, 40, vec![0.5; 3 * 48 * 40])).unwrap()
+    }
+
+    #[test]
+    fn half_precision_is_nearly_single() {
+        let model = compact(2, 5);
+        let single = guarded(&model);
+        for (precision, apart_max) in [(Precision::F16, 2e-3), (Precision::Bf16, 2e-2)] {
+            let half = guarded(&model.at(precision));
+            let apart = half.data.iter().zip(&single.data).map(|(a, b)| (a - b).abs());
+            let apart = apart.fold(0.0, f32::max);
+            assert!(apart > 0.0 && apart < apart_max, "{precision:?}: {apart}");
+        }
+    }
+
+    #[test]
+    fn what_overflows_in_half_precision_is_made_in_single() {
+        let mut model = compact(2, 5);
+        let mut state = read_state(&model.generator);
+        // Features beyond what f16 holds, and back.
+        for (name, factor) in [
+            ("body.0.weight", 1e6),
+            ("body.0.bias", 1e6),
+            ("body.2.weight", 1e-6),
+        ] {
+            let tensor = state.get_mut(name).unwrap();
+            tensor.values.iter_mut().for_each(|value| *value *= factor);
+        }
+        model.generator = write_state(model.generator, &state).unwrap();
+        let half = model.at(Precision::F16);
+        let grey = Rgb::new(48, 40, vec![0.5; 3 * 48 * 40]);
+        let unguarded = upscale_picture(grey.clone(), &half).unwrap();
+        assert!(check(&grey, &unguarded).is_err(), "the fault did not happen");
+        assert!(guarded(&half) == guarded(&model));
     }
 }

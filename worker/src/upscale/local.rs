@@ -2,10 +2,12 @@
 //! whole, so a run that was killed is taken up where it was.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 use remaster_domain::{
-    Container, ContentHash, Encoder, FieldChoice, FrameRange, OutputList, PixelShape, Reuse, UpscaleSettings,
+    Container, ContentHash, Encoder, FieldChoice, FrameRange, OutputList, OutputSize, PixelShape, Precision,
+    Reuse, UpscaleSettings, UpscaleTable,
 };
 use remaster_media::try_encoder;
 use remaster_model::{encode_safetensors, read_state};
@@ -13,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::assemble::join;
 use super::frame::BoundedModel;
+use super::grade::read_cube;
 use super::kept::KeptSegments;
 use super::model::{DeviceChoice, LoadedModel};
 use super::plan::{check_output, plan_segments};
@@ -32,9 +35,10 @@ pub(crate) struct UpscaleArgs {
     /// HD file to write: Matroska, or MP4 where its name ends so
     #[arg(value_name = "OUT.mkv")]
     output: PathBuf,
-    /// Weights (.safetensors, .pth, or either file of ncnn), or the folder of a published model; card.json beside them is used
-    #[arg(long, env = "REMASTER_MODEL", value_name = "FILE")]
-    model: PathBuf,
+    /// Weights (.safetensors, .pth, or either file of ncnn), or the folder of a published model; card.json beside them is
+    /// used. Given several times, each model works on what the one before made
+    #[arg(long, env = "REMASTER_MODEL", value_name = "FILE", required = true)]
+    model: Vec<PathBuf>,
     /// Video encoder: x265, x264, svt-av1, ffv1, prores, hevc-nvenc or hevc-qsv; tried on two grey frames first
     #[arg(long, env = "REMASTER_ENCODER", value_name = "NAME", default_value = "x265")]
     encoder: Encoder,
@@ -53,6 +57,14 @@ pub(crate) struct UpscaleArgs {
     /// Lines of the output; what the model makes where nothing is said
     #[arg(long, env = "REMASTER_HEIGHT", value_name = "LINES", value_parser = clap::value_parser!(u32).range(144..=4320))]
     height: Option<u32>,
+    /// Size that the output must fit into; it keeps its shape, so 4:3 in 1920x1080 becomes 1440x1080
+    #[arg(
+        long,
+        env = "REMASTER_SIZE",
+        value_name = "WIDTHxHEIGHT",
+        conflicts_with = "height"
+    )]
+    size: Option<OutputSize>,
     /// Longest segment in frames
     #[arg(long, env = "REMASTER_SEGMENT_FRAMES", value_name = "N", default_value_t = 240, value_parser = clap::value_parser!(u32).range(1..))]
     segment_frames: u32,
@@ -74,6 +86,12 @@ pub(crate) struct UpscaleArgs {
     /// Move colours back to those of the HD discs, where the card knows how
     #[arg(long, env = "REMASTER_HD_COLOURS")]
     hd_colours: bool,
+    /// Colour table (.cube) applied after the model; "card" is the model card's own way to HD colours
+    #[arg(long, env = "REMASTER_CUBE", value_name = "FILE|card")]
+    cube: Option<PathBuf>,
+    /// Numbers that the network counts in: f32, or f16 and bf16 for CUDA; a frame that is none in those is made again in f32
+    #[arg(long, env = "REMASTER_PRECISION", value_name = "NAME", default_value = "f32")]
+    precision: Precision,
     /// Where the network runs: cpu, cuda or cuda:N
     #[arg(long, env = "REMASTER_DEVICE", value_name = "DEVICE", default_value = "cpu")]
     device: DeviceChoice,
@@ -88,11 +106,13 @@ impl UpscaleArgs {
             segment_frames_max: self.segment_frames,
             reuse: self.reuse,
             colour_lock: self.colour_lock,
-            hd_colours: self.hd_colours,
+            hd_colours: self.hd_colours || self.cube.as_deref() == Some(Path::new(UpscaleTable::CARD_CUBE)),
             fields: self.fields,
             pixels: self.pixels,
             height: self.height,
             container: container_of(&self.output),
+            size: self.size,
+            precision: self.precision,
             ..UpscaleSettings::default()
         }
     }
@@ -106,9 +126,9 @@ pub(crate) async fn upscale(args: UpscaleArgs, stop: CancellationToken) -> Resul
 }
 
 fn upscale_file(args: &UpscaleArgs, stop: &CancellationToken, monitor: &Monitor) -> Result<(), WorkError> {
-    let model = LoadedModel::open(&args.model, args.device)?;
+    let mut settings = args.settings();
+    let model = open_models(args, &mut settings)?;
     let folder = output_folder(&args.input, &args.output)?;
-    let settings = args.settings();
     // Before the minutes that an index takes.
     try_encoder(&settings)?;
     let (disc, _) = open_disc(&args.input, &Monitor::on_stderr(stop.clone(), "index"))?;
@@ -117,7 +137,7 @@ fn upscale_file(args: &UpscaleArgs, stop: &CancellationToken, monitor: &Monitor)
         model: &model,
         memory_bytes_max: args.memory << 20,
     };
-    if args.hd_colours && model.card.colour_cube.is_none() {
+    if settings.hd_colours && model.card.colour_cube.is_none() {
         tracing::warn!("the model's card knows no way back to HD colours, they stay as they are");
     }
     let outputs = OutputList::of(&disc.index, settings.fields);
@@ -215,10 +235,13 @@ impl Upscale<'_> {
     }
 }
 
-/// What a model is known by: its weights and its card.
+/// What models are known by: their weights and their cards.
 fn identity(model: &LoadedModel) -> ContentHash {
-    let mut bytes = encode_safetensors(&read_state(&model.generator));
-    bytes.extend(serde_json::to_vec(&model.card).expect("a card is plain data"));
+    let mut bytes = Vec::new();
+    for stage in model.stages() {
+        bytes.extend(encode_safetensors(&read_state(&stage.generator)));
+        bytes.extend(serde_json::to_vec(&stage.card).expect("a card is plain data"));
+    }
     ContentHash::of(&bytes)
 }
 
@@ -234,6 +257,28 @@ fn work_key(disc: &Disc, model: &ContentHash, settings: &UpscaleSettings, range:
         "range": range,
     });
     ContentHash::of(work.to_string().as_bytes())
+}
+
+/// All models in their order with all that is done besides. The one that knows most of the source, by its card, stands for
+/// the chain.
+fn open_models(args: &UpscaleArgs, settings: &mut UpscaleSettings) -> Result<LoadedModel, WorkError> {
+    let mut models = Vec::with_capacity(args.model.len());
+    for file in &args.model {
+        models.push(Arc::new(LoadedModel::open(file, args.device)?));
+    }
+    let is_trained_here =
+        |model: &Arc<LoadedModel>| model.card.sar.is_some() || model.card.colour_cube.is_some();
+    let main = models.iter().position(is_trained_here).unwrap_or(0);
+    let after = models.split_off(main + 1);
+    let main = models.pop().expect("clap demands one at least");
+    let mut model = main.in_chain(models, after)?.at(args.precision);
+    let is_file = |cube: &&PathBuf| cube.as_path() != Path::new(UpscaleTable::CARD_CUBE);
+    if let Some(file) = args.cube.as_ref().filter(is_file) {
+        let (sha256, cube) = read_cube(file)?;
+        settings.cube = Some(sha256);
+        model.cube = Some(Arc::new(cube));
+    }
+    Ok(model)
 }
 
 /// The folder that the output goes to, once it is sure that the source is not written over.

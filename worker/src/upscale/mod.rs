@@ -5,7 +5,11 @@
 
 mod assemble;
 #[cfg(feature = "upscale")]
+mod chain;
+#[cfg(feature = "upscale")]
 mod frame;
+#[cfg(feature = "upscale")]
+mod grade;
 #[cfg(feature = "upscale")]
 mod kept;
 #[cfg(feature = "upscale")]

@@ -6,23 +6,32 @@ use std::path::Path;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use remaster_domain::{ContentHash, ModelCard};
+use remaster_domain::{ContentHash, Cube, ModelCard, UpscaleSettings};
 use remaster_model::{
-    DeviceKind, Generator, ImportedWeights, ModelError, device, fill_model, load_model, read_weights,
+    DeviceKind, Generator, ImportedWeights, ModelError, Rounded, device, fill_model, load_model, read_weights,
 };
 use remaster_store::{Key, Store};
 
+use super::grade::fetch_cube;
 use crate::error::WorkError;
 use crate::monitor::Monitor;
 
-/// Networks kept in memory: a job has one, and a second while two jobs overlap.
-const MODELS_KEPT_MAX: usize = 2;
+/// Networks kept in memory: a job has one or a chain of two, and as many while two jobs overlap.
+const MODELS_KEPT_MAX: usize = 4;
 
-/// A network filled with its weights.
-#[derive(Debug)]
+/// A network filled with its weights, and what else is done to a picture before and after it.
+#[derive(Debug, Clone)]
 pub(crate) struct LoadedModel {
     pub(crate) generator: Generator,
     pub(crate) card: ModelCard,
+    /// The generator in the precision that was asked for, where that is another one.
+    pub(super) rounded: Option<Rounded>,
+    /// Models that run first, in order.
+    pub(super) before: Vec<Arc<LoadedModel>>,
+    /// Models that run on what this one made, in order.
+    pub(super) after: Vec<Arc<LoadedModel>>,
+    /// A colour table for what the last of them made.
+    pub(super) cube: Option<Arc<Cube>>,
 }
 
 /// `cpu`, `cuda` or `cuda:N`.
@@ -83,6 +92,31 @@ impl Models {
         Ok(model)
     }
 
+    /// All that the settings ask for besides the model itself.
+    pub(crate) async fn chain(
+        &self,
+        store: &Store,
+        id: &ContentHash,
+        settings: &UpscaleSettings,
+        monitor: &Monitor,
+    ) -> Result<LoadedModel, WorkError> {
+        let mut around = [Vec::new(), Vec::new()];
+        for (models, ids) in around
+            .iter_mut()
+            .zip([&settings.models_before, &settings.models_after])
+        {
+            for id in ids {
+                models.push(self.get(store, id, monitor).await?);
+            }
+        }
+        let [before, after] = around;
+        let mut model = self.get(store, id, monitor).await?.in_chain(before, after)?;
+        if let Some(sha256) = &settings.cube {
+            model.cube = Some(Arc::new(fetch_cube(store, sha256).await?));
+        }
+        Ok(model.at(settings.precision))
+    }
+
     fn remembered(&self, id: &ContentHash) -> Option<Arc<LoadedModel>> {
         let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         loaded
@@ -93,6 +127,18 @@ impl Models {
 }
 
 impl LoadedModel {
+    /// A network by itself.
+    pub(super) const fn new(generator: Generator, card: ModelCard) -> Self {
+        Self {
+            generator,
+            card,
+            rounded: None,
+            before: Vec::new(),
+            after: Vec::new(),
+            cube: None,
+        }
+    }
+
     /// Reads a weights file of any kind that `remaster-model` knows, or the folder that holds `model.safetensors`;
     /// `card.json` beside it is used where it is there, and defaults are logged where it is not.
     pub(crate) fn open(path: &Path, device: DeviceChoice) -> Result<Self, WorkError> {
@@ -115,14 +161,14 @@ impl LoadedModel {
         let generator = remaster_model::device(device.0)
             .and_then(|device| fill_model(&weights.state, &card.arch, card.scale, &device))
             .map_err(|error| bad(error.to_string()))?;
-        Ok(Self { generator, card })
+        Ok(Self::new(generator, card))
     }
 }
 
 fn load(weights: &[u8], card: ModelCard, choice: DeviceChoice) -> Result<LoadedModel, WorkError> {
     let device = device(choice.0)?;
     let generator = load_model(weights, &card, &device)?;
-    Ok(LoadedModel { generator, card })
+    Ok(LoadedModel::new(generator, card))
 }
 
 /// What a file of weights alone lets one assume.

@@ -42,9 +42,16 @@ impl SegmentJob<'_> {
 
     /// The sizes on the way.
     pub(crate) fn geometry(&self) -> Geometry {
-        let (card, settings) = (&self.network.model.card, self.settings);
+        let (model, settings) = (self.network.model, self.settings);
         let video = &self.disc.index.video;
-        Geometry::of(video, card.sar, card.scale, settings.pixels, settings.height)
+        let own = Geometry::of(
+            video,
+            model.card.sar,
+            model.scale(),
+            settings.pixels,
+            settings.height,
+        );
+        settings.size.map_or(own, |size| own.within(size))
     }
 }
 
@@ -55,7 +62,10 @@ pub(crate) async fn run(
     monitor: &Monitor,
 ) -> Result<Completion, WorkError> {
     let disc = context.disc(&spec.sd, monitor).await?;
-    let model = context.models.get(&context.store, &spec.model, monitor).await?;
+    let models = &context.models;
+    let model = models
+        .chain(&context.store, &spec.model, &spec.settings, monitor)
+        .await?;
     let scratch = context.scratch()?;
     let own = monitor.clone();
     let memory_bytes_max = context.network_memory_bytes;
