@@ -3,15 +3,17 @@
 use std::path::PathBuf;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use remaster_domain::{ModelRef, SourceRef, Stage};
+use remaster_domain::{ModelRef, SourceRef, Stage, UpscaleSettings};
 use remaster_proto::{PROTOCOL_VERSION, pb, to_json};
+use remaster_service::CliError;
 use remaster_store::{Key, Store};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::args::{StageArg, SubmitArgs};
+use crate::args::{StageArg, StoreArgs, SubmitArgs};
 use crate::client::{Coordinator, open_store, store_failed};
 use crate::output::{OutputFormat, show};
+use crate::season::{Around, NamedModel};
 use crate::{models, season, watch};
 
 /// What `submit` prints.
@@ -40,6 +42,13 @@ pub(crate) async fn run(args: SubmitArgs, format: OutputFormat) -> anyhow::Resul
     if let Some(file) = &loaded.model_file {
         job.season.model = ModelRef::Id(models::bring(&coordinator, &args.store, file, None).await?.id);
     }
+    bring_around(
+        &coordinator,
+        &args.store,
+        &loaded.around,
+        &mut job.season.settings,
+    )
+    .await?;
     let request = pb::SubmitJobRequest {
         protocol_version: PROTOCOL_VERSION,
         spec_json: to_json(&job),
@@ -64,6 +73,38 @@ pub(crate) async fn run(args: SubmitArgs, format: OutputFormat) -> anyhow::Resul
     } else {
         Ok(())
     }
+}
+
+/// Puts the files around the model into the store, and their ids into the settings.
+async fn bring_around(
+    coordinator: &Coordinator,
+    store: &StoreArgs,
+    around: &Around,
+    settings: &mut UpscaleSettings,
+) -> anyhow::Result<()> {
+    let lists = [
+        (&around.before, &mut settings.models_before),
+        (&around.after, &mut settings.models_after),
+    ];
+    for (models, ids) in lists {
+        for model in models {
+            ids.push(match model {
+                NamedModel::Id(id) => id.clone(),
+                NamedModel::File(file) => models::bring(coordinator, store, file, None).await?.id,
+            });
+        }
+    }
+    if let Some(file) = &around.cube {
+        let failed = |error| CliError::failed(format!("{}: {error}", file.display()));
+        let sha256 = remaster_store::hash_file(file, |_| {}).map_err(failed)?;
+        let key = Key::source(&sha256);
+        open_store(store)?
+            .put_file(&key, file)
+            .await
+            .map_err(store_failed)?;
+        settings.cube = Some(sha256);
+    }
+    Ok(())
 }
 
 fn stage_of(arg: Option<StageArg>) -> Stage {

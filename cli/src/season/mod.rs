@@ -2,6 +2,7 @@
 //!
 //! Paths in the file are relative to it. All bad files are listed at once: nobody wants to fix 72 episodes one by one.
 
+mod around;
 mod hashes;
 mod parse;
 mod recipe;
@@ -14,6 +15,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use remaster_domain::{Episode, JobSpec, PreviewEpisode, Season, SeasonFile, SourceRef, Stage};
 use remaster_service::CliError;
 
+pub(crate) use self::around::{Around, NamedModel};
 use self::hashes::HashCache;
 pub(crate) use self::parse::{Parsed, parse};
 use self::source::FileOnDisk;
@@ -29,6 +31,8 @@ pub(crate) struct Loaded {
     pub(crate) warnings: Vec<String>,
     /// Weights that the season upscales with and that have no id before they are imported.
     pub(crate) model_file: Option<PathBuf>,
+    /// What is done besides the model, where the stage upscales.
+    pub(crate) around: Around,
 }
 
 /// A season that is only looked at: its files are found and not hashed.
@@ -44,7 +48,17 @@ pub(crate) struct Sighted {
 
 /// Reads and checks what upscaling needs.
 pub(crate) fn sight(path: &Path) -> Result<Sighted, CliError> {
-    let (folder, Parsed { file, model_file }) = read(path)?;
+    let (
+        folder,
+        Parsed {
+            file,
+            model_file,
+            around,
+        },
+    ) = read(path)?;
+    if !around.is_empty() {
+        eprintln!("warning: the preview shows `model` alone, without `before`, `after` and the `.cube` file");
+    }
     source::find_all(folder, &file, Stage::Upscale)?;
     let with_sd = file.episodes.iter().filter_map(|episode| {
         Some(PreviewEpisode {
@@ -75,7 +89,14 @@ fn read(path: &Path) -> Result<(&Path, Parsed), CliError> {
 
 /// Reads, checks and hashes.
 pub(crate) fn load(path: &Path, stage: Stage) -> Result<Loaded, CliError> {
-    let (folder, Parsed { file, model_file }) = read(path)?;
+    let (
+        folder,
+        Parsed {
+            file,
+            model_file,
+            around,
+        },
+    ) = read(path)?;
     let recipe = recipe::resolve(folder, &file.train.recipe)?;
     let found = source::find_all(folder, &file, stage)?;
     let hashes = hash_all(&found)?;
@@ -92,6 +113,11 @@ pub(crate) fn load(path: &Path, stage: Stage) -> Result<Loaded, CliError> {
         files,
         warnings,
         model_file: model_file.filter(|_| stage == Stage::Upscale),
+        around: if matches!(stage, Stage::All | Stage::Upscale) {
+            around
+        } else {
+            Around::default()
+        },
     })
 }
 

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use remaster_domain::{SeasonError, SeasonFile, UpscaleTable};
 use remaster_service::CliError;
 
+use super::around::Around;
+
 /// Keys further away than this are not what was meant.
 const SIMILARITY_MIN: f64 = 0.6;
 
@@ -15,6 +17,8 @@ pub(crate) struct Parsed {
     pub(crate) file: SeasonFile,
     /// The weights that `upscale.model` named: they have no id before they are imported.
     pub(crate) model_file: Option<PathBuf>,
+    /// What else `upscale` named files for.
+    pub(crate) around: Around,
 }
 
 /// Parses the text of `path` and checks everything that needs no source.
@@ -27,6 +31,11 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<Parsed, CliError> {
     if model_file.is_some() {
         file.upscale.model = UpscaleTable::default().model;
     }
+    let around = Around::take(path, &mut file.upscale).map_err(|reason| {
+        let key = "upscale.cube";
+        let error = SeasonError::Value { key, reason };
+        at(path, place_of(text, &error), &error.to_string())
+    })?;
     file.check().map_err(|error| {
         let line = place_of(text, &error);
         let failed = at(path, line, &error.to_string());
@@ -40,7 +49,11 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<Parsed, CliError> {
             _ => failed,
         }
     })?;
-    Ok(Parsed { file, model_file })
+    Ok(Parsed {
+        file,
+        model_file,
+        around,
+    })
 }
 
 fn at(path: &Path, line: Option<usize>, message: &str) -> CliError {

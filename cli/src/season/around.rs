@@ -1,0 +1,117 @@
+//! What a season file asks for around its model: models before and after it, a colour table after all of them. Files have no
+//! id before they are brought into the store, so they are set aside here and brought when the season is handed in.
+
+use std::path::{Path, PathBuf};
+
+use remaster_domain::{ContentHash, Cube, UpscaleTable};
+
+/// A model of a chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum NamedModel {
+    /// Already in the store.
+    Id(ContentHash),
+    /// Weights beside the season file.
+    File(PathBuf),
+}
+
+/// All that is done to a picture besides the model itself.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Around {
+    /// Models that run first, in order.
+    pub(crate) before: Vec<NamedModel>,
+    /// Models that run on what the model made, in order.
+    pub(crate) after: Vec<NamedModel>,
+    /// A `.cube` file that was read and found good.
+    pub(crate) cube: Option<PathBuf>,
+}
+
+impl Around {
+    /// Takes out of the table what names files; whatever is neither a file nor an id stays there to be complained of. The error
+    /// is what is wrong with the colour table.
+    pub(super) fn take(season: &Path, table: &mut UpscaleTable) -> Result<Self, String> {
+        let cube = table.cube.take();
+        let mut around = Self {
+            before: take_models(season, &mut table.before),
+            after: take_models(season, &mut table.after),
+            cube: None,
+        };
+        match cube {
+            Some(name) if name != UpscaleTable::CARD_CUBE => around.cube = Some(checked_cube(season, &name)?),
+            other => table.cube = other,
+        }
+        Ok(around)
+    }
+
+    /// Whether the model works alone.
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+fn take_models(season: &Path, names: &mut Vec<String>) -> Vec<NamedModel> {
+    let file_of = |name: &str| Some(season.with_file_name(name)).filter(|file| file.is_file());
+    let named = |name: &String| {
+        file_of(name)
+            .map(NamedModel::File)
+            .or_else(|| name.parse().ok().map(NamedModel::Id))
+    };
+    if let Some(models) = names.iter().map(named).collect() {
+        names.clear();
+        return models;
+    }
+    names.retain(|name| file_of(name).is_none());
+    Vec::new()
+}
+
+/// The file, once it is sure that it is a table: a worker would find out after the minutes that an index takes.
+fn checked_cube(season: &Path, name: &str) -> Result<PathBuf, String> {
+    let file = season.with_file_name(name);
+    let bytes = std::fs::read(&file)
+        .map_err(|error| format!("`{name}` is neither `card` nor a file beside the season file: {error}"))?;
+    Cube::parse(&String::from_utf8_lossy(&bytes)).map_err(|error| format!("{name}: {error}"))?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn files_and_ids_are_taken_and_what_is_neither_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let season = folder.path().join("season.toml");
+        std::fs::write(folder.path().join("1x.pth"), b"x").unwrap();
+        std::fs::write(folder.path().join("grade.cube"), "LUT_1D_SIZE 2\n0 0 0\n1 1 1\n").unwrap();
+        let id = ContentHash::of(b"a model");
+        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        let mut table = UpscaleTable {
+            before: names(&["1x.pth", id.as_str()]),
+            after: names(&["1x.pth", "2x.pth"]),
+            cube: Some("grade.cube".to_owned()),
+            ..UpscaleTable::default()
+        };
+        let around = Around::take(&season, &mut table).unwrap();
+        let file = NamedModel::File(folder.path().join("1x.pth"));
+        assert_eq!(around.before, [file, NamedModel::Id(id)]);
+        assert_eq!((table.before.len(), &table.after), (0, &names(&["2x.pth"])));
+        assert_eq!(around.cube, Some(folder.path().join("grade.cube")));
+
+        table.cube = Some("1x.pth".to_owned());
+        assert!(
+            Around::take(&season, &mut table)
+                .unwrap_err()
+                .contains("1x.pth: line 1")
+        );
+        table.cube = Some("none.cube".to_owned());
+        assert!(
+            Around::take(&season, &mut table)
+                .unwrap_err()
+                .contains("neither `card` nor a file")
+        );
+        table.cube = Some("card".to_owned());
+        Around::take(&season, &mut table).unwrap();
+        assert_eq!(table.cube.as_deref(), Some("card"));
+    }
+}
