@@ -154,7 +154,7 @@ fn match_fields(
         true
     };
     let filters = format!(
-        "format={},{MATCH},showinfo=checksum=0,extractplanes=y,\
+        "format={},{MATCH},showinfo=checksum=0,\
          scale={}:{}:flags=area:in_range=full:out_range=full,format=gray",
         raw.pix_fmt, size[0], size[1]
     );

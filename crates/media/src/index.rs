@@ -152,14 +152,15 @@ fn check_decoded(
 fn index_args(path: &Path, probed: &Probe) -> Args {
     let raw = RawFormat::of(&probed.video);
     let has_fields = probed.video.height <= SD_LINES_MAX || probed.is_flagged_interlaced;
+    // The middle half of each line shows combs as well, at half the cost: only columns may be cut, or fields would swap.
     let detect = if has_fields {
-        format!(",{DETECT}")
+        format!(",split[thumb][fields];[fields]crop=iw/2:ih,{DETECT},nullsink;[thumb]")
     } else {
-        String::new()
+        ",".to_owned()
     };
-    // Information first: the detector writes its own findings into the frames.
+    // Scaling into gray leaves chroma alone, and luma as it is coded.
     let filters = format!(
-        "format={},showinfo=checksum=0{detect},extractplanes=y,\
+        "format={},showinfo=checksum=0{detect}\
          scale={THUMB_WIDTH_PX}:{THUMB_HEIGHT_PX}:flags=area:in_range=full:out_range=full,format=gray",
         raw.pix_fmt
     );

@@ -93,7 +93,16 @@ impl FrameReader {
         let Some(attempt) = self.attempts.pop() else {
             return Ok(false);
         };
-        self.current = Some(Decoder::start(&self.path, &self.index, attempt, self.filter)?);
+        let first = match attempt {
+            Attempt::Linear => None,
+            Attempt::Seek { .. } => Some(self.index.frames[self.next as usize].pts),
+        };
+        self.current = Some(Decoder::start(
+            &self.path,
+            &self.index,
+            (attempt, first),
+            self.filter,
+        )?);
         Ok(true)
     }
 
@@ -186,10 +195,13 @@ pub(crate) fn preroll_key(index: &SourceIndex, start: u32) -> Option<u32> {
 /// Why a decoder's frames cannot be used.
 struct Stray(String);
 
+/// What is known of a decoded frame, and its bytes unless it only leads to the first wanted one.
+type Seen = (FrameLine, Option<Vec<u8>>);
+
 /// One running decode, with what must hold of its frames.
 struct Decoder {
     running: Running,
-    frames: Receiver<(FrameLine, Vec<u8>)>,
+    frames: Receiver<Seen>,
     format: RawFormat,
     attempt: Attempt,
     /// The frame that must come next; `None` until the key frame sought has been seen.
@@ -198,10 +210,12 @@ struct Decoder {
 }
 
 impl Decoder {
+    /// Frames with timestamps before `first` are decoded and checked, but their pixels stay in ffmpeg: most of what a seek
+    /// decodes is only on the way to what is wanted.
     fn start(
         path: &Path,
         index: &SourceIndex,
-        attempt: Attempt,
+        (attempt, first): (Attempt, Option<i64>),
         filter: FieldFilter,
     ) -> Result<Self, MediaError> {
         let format = RawFormat::of(&index.video);
@@ -214,12 +228,18 @@ impl Decoder {
             }
             None => line.contains("Parsed_showinfo"),
         };
-        let args = reader_args(path, &format, attempt, &chain(filter, index.video.time_base));
+        let filters = format!(
+            "format={}{},showinfo=checksum=0{}",
+            format.pix_fmt,
+            chain(filter, index.video.time_base),
+            first.map_or_else(String::new, |first| format!(",select=gte(pts\\,{first})"))
+        );
+        let args = reader_args(path, attempt, &filters);
         let mut running = Running::start(Program::Ffmpeg, &args, Stdio::null(), Stdio::piped(), take)?;
         let pipe = running.child.stdout.take().expect("stdout was piped above");
         let (frame_sender, frames) = sync_channel(FRAMES_WAITING_MAX);
         let frame_bytes = format.frame_bytes();
-        std::thread::spawn(move || forward(pipe, frame_bytes, &lines, &frame_sender));
+        std::thread::spawn(move || forward(pipe, frame_bytes, first, &lines, &frame_sender));
         let expected = (attempt == Attempt::Linear).then_some(0);
         let repair = PtsRepair::new(index.video.time_base.as_f64());
         Ok(Self {
@@ -243,6 +263,7 @@ impl Decoder {
                 continue;
             };
             if number == wanted {
+                let bytes = bytes.ok_or_else(|| Stray(format!("frame {number} came too early")))?;
                 let pts = index.frames[number as usize].pts;
                 return Ok(self.format.frame(&bytes, pts, number));
             }
@@ -284,7 +305,7 @@ impl Decoder {
     }
 }
 
-fn reader_args(path: &Path, format: &RawFormat, attempt: Attempt, fields: &str) -> Args {
+fn reader_args(path: &Path, attempt: Attempt, filters: &str) -> Args {
     let mut args = Args::new(Program::Ffmpeg, "repeat+info");
     args.add(&["-copyts", "-noautorotate"]);
     if let Attempt::Seek { time_s, .. } = attempt {
@@ -297,25 +318,28 @@ fn reader_args(path: &Path, format: &RawFormat, attempt: Attempt, fields: &str) 
         ]);
     }
     args.input(path);
-    let filters = format!("format={}{fields},showinfo=checksum=0", format.pix_fmt);
-    args.add(&["-map", "0:V:0", "-fps_mode", "passthrough", "-vf", &filters]);
+    args.add(&["-map", "0:V:0", "-fps_mode", "passthrough", "-vf", filters]);
     args.add(&["-f", "rawvideo", "pipe:1"]);
     args
 }
 
-/// Pairs raw frames with their lines until either side ends.
+/// Pairs lines with their raw frames, which come from timestamp `first` on, until either side ends.
 fn forward(
     mut pipe: ChildStdout,
     frame_bytes: usize,
+    first: Option<i64>,
     lines: &Receiver<FrameLine>,
-    frames: &SyncSender<(FrameLine, Vec<u8>)>,
+    frames: &SyncSender<Seen>,
 ) {
-    loop {
-        let mut bytes = vec![0; frame_bytes];
-        if pipe.read_exact(&mut bytes).is_err() {
+    for line in lines {
+        // As the filter `select` has it, which drops frames without a timestamp.
+        let is_sent = first.is_none_or(|first| line.pts.is_some_and(|pts| pts >= first));
+        let mut bytes = is_sent.then(|| vec![0; frame_bytes]);
+        if let Some(bytes) = &mut bytes
+            && pipe.read_exact(bytes).is_err()
+        {
             return;
         }
-        let Ok(line) = lines.recv() else { return };
         if frames.send((line, bytes)).is_err() {
             return;
         }
