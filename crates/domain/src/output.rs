@@ -331,14 +331,17 @@ mod tests {
         assert_eq!(shown(&list), [(1, 0), (2, 3754), (3, 7508), (4, 11_261)]);
     }
 
-    #[test]
-    fn pixels_become_square_without_losing_any() {
-        let video = |width, height, num, den| VideoInfo {
+    fn video(width: u32, height: u32, num: i64, den: i64) -> VideoInfo {
+        VideoInfo {
             width,
             height,
             sar: Rational { num, den },
             ..index([], &[]).video
-        };
+        }
+    }
+
+    #[test]
+    fn pixels_become_square_without_losing_any() {
         let square = |video: VideoInfo, scale, height| {
             Geometry::of(&video, None, scale, PixelShape::Square, height).output
         };
