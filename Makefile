@@ -10,7 +10,7 @@
 #   make bench-models    the real weights of Real-ESRGAN by us, by spandrel and by ONNX Runtime, which are fetched
 #   make bench-trainer   the trainer beside PyTorch, which is fetched: losses, steps a second, memory; kills, order, waiting
 #                      (PART=losses|discriminator|two-blocks|four-blocks|small|gan|order|kills|waiting)
-#   make chaos   faults by the hundred against real coordinators, and what they have done to the work: 40 minutes;
+#   make chaos   faults by the hundred against real coordinators, and what they have done to the work: 20 minutes;
 #                goes on where it stopped; GROUPS="zombie partition" runs these (again)
 NETWORK ?= compact
 
