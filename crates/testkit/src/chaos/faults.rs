@@ -1,6 +1,6 @@
 //! The faults, each so often as asked, on a fleet that works meanwhile. Each proves that it fired.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
@@ -199,7 +199,7 @@ pub(super) async fn await_deaths(fleet: &mut Fleet, count: usize) -> anyhow::Res
 }
 
 /// Lets poisoned inputs do their worst until all jobs have ended: what died is started again, what hangs is killed once its
-/// lease must have run out. Answers how often an input has struck.
+/// lease must have run out. Answers how many of the inputs have struck.
 pub(super) async fn endure_poison(fleet: &mut Fleet) -> anyhow::Result<usize> {
     let start = Instant::now();
     let mut silent = vec![(0, Instant::now()); fleet.workers.len()];
@@ -233,5 +233,6 @@ pub(super) async fn endure_poison(fleet: &mut Fleet) -> anyhow::Result<usize> {
         worker.revive()?;
     }
     let facts = history::read(&fleet.history())?;
-    Ok(facts.iter().filter(|fact| fact.saw == Saw::Poisoned).count())
+    let struck = facts.iter().filter(|fact| fact.saw == Saw::Poisoned);
+    Ok(struck.map(|fact| &fact.task).collect::<BTreeSet<_>>().len())
 }

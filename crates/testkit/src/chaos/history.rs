@@ -18,7 +18,7 @@ pub(super) enum Saw {
     Refused,
     /// It ends itself between the upload and the commit.
     Dying,
-    /// It read an input that crashes, fills or hangs it.
+    /// It read an input that crashes, fills or hangs it, or is no video.
     Poisoned,
 }
 

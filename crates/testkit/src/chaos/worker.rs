@@ -163,14 +163,14 @@ impl LightRunner {
         let Some(poison) = Poison::of(&spec.source.name) else {
             return Ok(());
         };
+        self.history
+            .note(Saw::Poisoned, attempt.lease.task.as_str(), attempt.lease.token.0);
         if self.args.calm || poison == Poison::Corrupt {
             return Err(AttemptError::Failed {
                 class: FailureClass::BadInput,
                 message: format!("{} is no video", spec.source.name),
             });
         }
-        self.history
-            .note(Saw::Poisoned, attempt.lease.task.as_str(), attempt.lease.token.0);
         match poison {
             Poison::Crash => std::process::abort(),
             // The system refuses, and that ends the process.
