@@ -51,7 +51,7 @@ fn measure_on(database: &str, coordinator: CoordinatorOnly) -> anyhow::Result<St
     let measured = runtime.block_on(measure(&urls))?;
     Ok(format!(
         "coordinator on {database}: {:.0} lease+commit/s ({} in {:.1} s; lease p50 {} ms, p99 {} ms; {WORKERS} simulated \
-         workers, one task a lease and a commit, at most 128 requests a transaction, {TASKS} tasks queued, fsync on, loopback gRPC)",
+         workers, one task a lease and a commit, at most 512 requests a transaction, {TASKS} tasks queued, fsync on, loopback gRPC)",
         measured.waits_ms.len() as f64 / measured.seconds,
         measured.waits_ms.len(),
         measured.seconds,
