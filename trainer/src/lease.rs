@@ -28,7 +28,7 @@ pub struct RunnerConfig {
     /// Memory that may be held; unchecked where it is not known.
     pub memory_mib: Option<u64>,
     /// Folder with one folder a run, for what people look at.
-    pub logs: Option<PathBuf>,
+    pub logs: PathBuf,
     /// VGG19 weights on this machine.
     pub perceptual_weights: Option<PathBuf>,
     /// Cancelled when the process is asked to end: the run saves a checkpoint and gives its lease back.
@@ -91,7 +91,7 @@ impl Runner {
             perceptual_weights: self.config.perceptual_weights.clone(),
             pretrained: None,
             memory_mib: self.config.memory_mib,
-            look: self.config.logs.as_ref().map(|folder| folder.join(run.as_str())),
+            look: Some(self.config.logs.join(run.as_str())),
             resume,
         })
     }

@@ -59,8 +59,11 @@ impl Look {
             ("ssim", model.ssim),
             ("psnr_y", model.psnr_y),
             ("ssim_y", model.ssim_y),
+            ("colour_drift", model.colour_drift),
+            ("halo", model.halo),
             ("bicubic/psnr_y", plain.psnr_y),
             ("bicubic/ssim_y", plain.ssim_y),
+            ("bicubic/halo", plain.halo),
         ];
         let values = values.map(|(name, value)| (format!("val/{name}"), value as f32));
         self.scalars(step, &values);
@@ -126,14 +129,17 @@ fn page(identity: &RunIdentity, record: &RunRecord) -> Markup {
         @for note in &record.notes { p { "Note: " (note) } }
         h2 { "Validation" }
         table {
-            tr { th { "step" } th { "stage" } th { "PSNR" } th { "SSIM" } th { "Y-PSNR" } th { "Y-SSIM" } th { "bicubic Y-PSNR" } }
+            tr { th { "step" } th { "stage" } th { "PSNR" } th { "SSIM" } th { "Y-PSNR" } th { "Y-SSIM" } th { "bicubic Y-PSNR" }
+                th { "colour drift" } th { "halo" } }
             @for point in &record.validations { tr {
                 td { (point.step) } td { (point.stage) }
                 td { (format!("{:.2}", point.scores.psnr)) } td { (format!("{:.4}", point.scores.ssim)) }
                 td { (format!("{:.2}", point.scores.psnr_y)) } td { (format!("{:.4}", point.scores.ssim_y)) }
                 td { (format!("{:.2}", point.bicubic_psnr_y)) }
+                td { (format!("{:.2}", point.scores.colour_drift)) } td { (format!("{:.2}", point.scores.halo)) }
             } }
         }
+        p { "Colour drift: mean difference of the colours from HD, in levels. Halo: overshoot beside edges, in levels." }
         h2 { "Losses" }
         @for name in names { h3 { (name) } (curve(&record.history, name)) }
         h2 { "SD, bicubic, model, HD" }

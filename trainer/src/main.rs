@@ -13,13 +13,14 @@ use clap::{Args, Parser, Subcommand};
 use remaster_domain::{Capabilities, SessionId, TaskKind, WorkerId};
 use remaster_model::{DeviceKind, device, set_threads};
 use remaster_proto::{LeaseClient, SessionConfig, connect, run_session};
-use remaster_service::{CliError, TelemetryArgs, exit_with_stdin, finish, on_signals};
+use remaster_service::{CliError, TelemetryArgs, cache_dir, exit_with_stdin, finish, on_signals};
 use remaster_store::Store;
 use remaster_trainer::TrainError;
 use remaster_trainer::lease::{Runner, RunnerConfig};
 use remaster_trainer::local::{LocalRun, train_locally};
 use remaster_trainer::memory::machine_mib;
 use tokio_util::sync::CancellationToken;
+use tracing::info;
 use uuid::Uuid;
 
 /// After SIGTERM a run may take this long to save its checkpoint: a gigabyte over a slow line.
@@ -58,7 +59,7 @@ struct RunArgs {
     /// Name shown by `remaster workers`
     #[arg(long, env = "REMASTER_NAME", default_value = "trainer")]
     name: String,
-    /// Folder for TensorBoard files, grids and a page of every run
+    /// Folder with a folder of every run: TensorBoard file, grids, best weights, a page; `runs` in the cache where left out
     #[arg(long, env = "REMASTER_LOGS", value_name = "DIR")]
     logs: Option<PathBuf>,
     /// End when stdin is closed: for a parent process that must not leave this one behind
@@ -171,11 +172,16 @@ async fn serve(args: RunArgs, shutdown: CancellationToken) -> anyhow::Result<()>
         slots: 1,
         drain_grace: DRAIN_GRACE,
     };
+    let logs = match args.logs {
+        Some(folder) => folder,
+        None => cache_dir()?.join("runs"),
+    };
+    info!(folder = %logs.display(), "what there is to look at of a run goes there");
     let runner = Runner::new(RunnerConfig {
         store,
         device,
         memory_mib: args.compute.memory_mib(),
-        logs: args.logs,
+        logs,
         perceptual_weights: args.compute.perceptual_weights,
         shutdown: shutdown.clone(),
     });

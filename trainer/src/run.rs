@@ -327,6 +327,9 @@ impl<'a> Run<'a> {
             psnr_y = scores.psnr_y,
             ssim_y = scores.ssim_y,
             bicubic_psnr_y = bicubic.psnr_y,
+            colour_drift = scores.colour_drift,
+            halo = scores.halo,
+            bicubic_halo = bicubic.halo,
             "judged"
         );
         for (metric, of) in METRICS {
@@ -396,6 +399,7 @@ impl<'a> Run<'a> {
             checkpoint = checkpoint.sha256.short(),
             "checkpoint recorded"
         );
+        self.look.report(&self.plan.identity, &self.snapshot.record);
         self.saved = Some((Instant::now(), checkpoint, objects));
         Ok(())
     }
@@ -406,7 +410,6 @@ impl<'a> Run<'a> {
             self.save(observer)?;
         }
         let (_, checkpoint, objects) = self.saved.ok_or(TrainError::Broken("the last checkpoint"))?;
-        self.look.report(&self.plan.identity, &self.snapshot.record);
         let record = self.snapshot.record;
         let result = TrainResult {
             checkpoint: checkpoint.sha256,

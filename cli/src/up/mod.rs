@@ -103,6 +103,7 @@ impl Place {
     fn trainer(&self, url: &str) -> ChildSpec {
         let mut spec = ChildSpec::new("trainer", &self.trainer, &self.dir);
         spec.arguments(&["run", "--coordinator", url, "--store", &self.store]);
+        spec.path_argument("--logs", &self.dir.join("runs"));
         spec
     }
 

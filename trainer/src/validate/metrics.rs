@@ -1,4 +1,4 @@
-//! PSNR and SSIM of two planar RGB pictures, counted where a mask says so.
+//! PSNR, SSIM, colour drift and halo of two planar RGB pictures, counted where a mask says so.
 
 use super::Scores;
 
@@ -7,6 +7,13 @@ const WINDOW_PX: usize = 11;
 const DEVIATION_PX: f64 = 1.5;
 const C1: f64 = (0.01 * 255.0) * (0.01 * 255.0);
 const C2: f64 = (0.03 * 255.0) * (0.03 * 255.0);
+/// Weights of R, G, B in Cb and Cr of BT.601, times 255.
+const CB: [f64; 3] = [-37.797, -74.203, 112.0];
+const CR: [f64; 3] = [112.0, -93.786, -18.214];
+/// A halo lies so near its edge.
+const HALO_REACH_PX: usize = 3;
+/// Luma that an edge spans at least: a quarter of the range shows its halo.
+const EDGE_LEVELS: f64 = 56.0;
 /// Keeps equal pictures from an endless PSNR.
 const SQUARE_FLOOR: f64 = 1e-10;
 
@@ -20,7 +27,46 @@ pub(super) fn score(found: &[f32], wanted: &[f32], width: usize, counts: &[bool]
         ssim: channels(&|c| ssim(&found[c], &wanted[c], width, counts)),
         psnr_y: psnr(mean_square(&found[3], &wanted[3], counts)),
         ssim_y: ssim(&found[3], &wanted[3], width, counts),
+        colour_drift: colour_drift(&found, &wanted, counts),
+        halo: halo(&found[3], &wanted[3], width, counts),
     }
+}
+
+/// Length of the mean difference in Cb and Cr: what noise there is cancels, a cast of the whole picture stays.
+fn colour_drift(found: &[Vec<f64>; 4], wanted: &[Vec<f64>; 4], counts: &[bool]) -> f64 {
+    let mean = |weights: [f64; 3]| {
+        let of = |planes: &[Vec<f64>; 4], at: usize| {
+            (0..3).map(|c| weights[c] * planes[c][at]).sum::<f64>() / 255.0
+        };
+        let differences = (0..counts.len()).map(|at| of(found, at) - of(wanted, at));
+        mean_where(differences, counts.iter().copied())
+    };
+    mean(CB).hypot(mean(CR))
+}
+
+/// How far pixels near edges lie outside all that the wanted picture has around them, on average over these pixels.
+fn halo(found: &[f64], wanted: &[f64], width: usize, counts: &[bool]) -> f64 {
+    let highest = extremes(wanted, width, f64::max);
+    let lowest = extremes(wanted, width, f64::min);
+    let over = (0..found.len()).map(|at| (found[at] - highest[at]).max(lowest[at] - found[at]).max(0.0));
+    let near_edges = (0..found.len()).map(|at| counts[at] && highest[at] - lowest[at] >= EDGE_LEVELS);
+    mean_where(over, near_edges)
+}
+
+/// The highest or lowest value around every pixel; the window ends where the picture does.
+fn extremes(plane: &[f64], width: usize, pick: fn(f64, f64) -> f64) -> Vec<f64> {
+    let height = plane.len() / width;
+    let around = |at: usize, len: usize| at.saturating_sub(HALO_REACH_PX)..(at + HALO_REACH_PX + 1).min(len);
+    let best = |values: &mut dyn Iterator<Item = f64>| values.reduce(pick).unwrap_or_default();
+    let across: Vec<f64> = (0..plane.len())
+        .map(|at| {
+            let line = at / width * width;
+            best(&mut around(at % width, width).map(|x| plane[line + x]))
+        })
+        .collect();
+    (0..plane.len())
+        .map(|at| best(&mut around(at / width, height).map(|y| across[y * width + at % width])))
+        .collect()
 }
 
 /// R, G, B rounded to 8 bit, and the luma of these.
@@ -133,5 +179,48 @@ mod tests {
         counts[0] = false;
         assert!(score(&found, &wanted, 20, &counts).psnr > 100.0);
         assert!(score(&found, &wanted, 20, &[true; 320]).psnr < 60.0);
+    }
+
+    /// Planar 32x32: left half dark, right half bright, of one grey each.
+    fn edge(dark: f32, bright: f32) -> Vec<f32> {
+        (0..3 * 32 * 32)
+            .map(|at| if at % 32 < 16 { dark } else { bright })
+            .collect()
+    }
+
+    #[test]
+    fn a_cast_is_drift_and_noise_that_cancels_is_none() {
+        let (wanted, counts) = (edge(0.4, 0.6), [true; 1024]);
+        let drift = |change: fn(usize) -> f32| {
+            let found = wanted.iter().enumerate().map(|(at, value)| value + change(at));
+            score(&found.collect::<Vec<_>>(), &wanted, 32, &counts).colour_drift
+        };
+        // A tenth more blue, which is the last plane: 11.4 levels of Cb, 1.9 of Cr.
+        let cast = drift(|at| if at >= 2048 { 26.0 / 255.0 } else { 0.0 });
+        assert!((cast - 11.57).abs() < 0.05, "{cast}");
+        assert!(drift(|at| if at % 2 == 0 { 0.1 } else { -0.1 }) < 1e-9);
+        assert!(drift(|_| 0.1) < 1e-2);
+    }
+
+    #[test]
+    fn an_overshoot_beside_an_edge_is_halo_and_a_soft_edge_is_none() {
+        let (wanted, counts) = (edge(0.2, 0.8), [true; 1024]);
+        let halo = |found: &[f32]| score(found, &wanted, 32, &counts).halo;
+        assert_eq!(halo(&wanted), 0.0);
+        let soft: Vec<f32> = (0..wanted.len())
+            .map(|at| {
+                if (15..17).contains(&(at % 32)) {
+                    0.5
+                } else {
+                    wanted[at]
+                }
+            })
+            .collect();
+        assert_eq!(halo(&soft), 0.0);
+        // One of the six columns near the edge is 20 of 255 too bright: 17.2 levels of luma.
+        let ringing: Vec<f32> = (0..wanted.len())
+            .map(|at| wanted[at] + if at % 32 == 17 { 20.0 / 255.0 } else { 0.0 })
+            .collect();
+        assert!((halo(&ringing) - 17.18 / 6.0).abs() < 0.05, "{}", halo(&ringing));
     }
 }

@@ -1,5 +1,5 @@
-//! What a generator is worth on held-out pairs: PSNR and SSIM in RGB and of luma, beside what bicubic would have given,
-//! and pictures to look at. Pixels under a pair's mask do not count.
+//! What a generator is worth on held-out pairs: PSNR and SSIM in RGB and of luma, colour drift and halo, beside what
+//! bicubic would have given, and pictures to look at. Pixels under a pair's mask do not count.
 
 mod metrics;
 mod pictures;
@@ -34,6 +34,12 @@ pub struct Scores {
     pub psnr_y: f64,
     /// SSIM of BT.601 luma.
     pub ssim_y: f64,
+    /// Mean difference of the colours in levels of Cb and Cr; 0 has no cast.
+    #[serde(default)]
+    pub colour_drift: f64,
+    /// Overshoot beside edges in levels of luma; 0 has none.
+    #[serde(default)]
+    pub halo: f64,
 }
 
 /// One validation.
@@ -111,6 +117,8 @@ impl Scores {
             ssim: sum.ssim + one.ssim / count,
             psnr_y: sum.psnr_y + one.psnr_y / count,
             ssim_y: sum.ssim_y + one.ssim_y / count,
+            colour_drift: sum.colour_drift + one.colour_drift / count,
+            halo: sum.halo + one.halo / count,
         })
     }
 }
