@@ -6,7 +6,7 @@
 #   make check   format, lints, layering, unused dependencies
 #   make bench   the figures, side by side with peers
 #   make bench-pairs   wrong pairs, lost shots, misplaced corners on discs whose truth is known: half an hour on two cores
-#   make bench-upscale   upscaling beside a PyTorch loop and ncnn, which are fetched: frames a second, what reuse saves
+#   make bench-upscale   upscaling: peak memory, then beside a PyTorch loop and ncnn, which are fetched: frames a second, what reuse saves
 #   make bench-models    the real weights of Real-ESRGAN by us, by spandrel and by ONNX Runtime, which are fetched
 #   make bench-trainer   the trainer beside PyTorch, which is fetched: losses, steps a second, memory; kills, order, waiting
 #                      (PART=losses|discriminator|two-blocks|four-blocks|small|gan|order|kills|waiting)

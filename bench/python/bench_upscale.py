@@ -4,7 +4,9 @@ The clip is line art on twos with a still background, through MPEG-2 at up to 4.
 (decode, network, FFV1; for Remaster with loading, hashing and indexing, for the peers without), the share of pixels that
 the network was shown with reuse, and how far reuse moves the picture. Peers come from the package index into a venv under the user's cache; everything else is local.
 
-    python3 bench/python/bench_upscale.py [--frames N] [--width W --height H] [--model FILE.param]
+The part `memory` is Remaster's alone: the peak of a worker.
+
+    python3 bench/python/bench_upscale.py [--part memory|peers] [--frames N] [--width W --height H] [--model FILE.param]
 """
 
 import argparse
@@ -77,9 +79,60 @@ def difference(one, other):
     return apart.mean(), apart.max()
 
 
+def beside_others(bench):
+    """Frames a second beside others, what reuse saves, and how far it moves the picture."""
+    clip, model, threads = bench.clip("clip.mkv"), bench.model, os.cpu_count()
+    rows = [("Remaster, reuse off", ours(bench.worker, clip, bench.file("off.mkv"), model, "off", threads))]
+    rows.append(("Remaster, reuse auto", ours(bench.worker, clip, bench.file("auto.mkv"), model, "auto", threads)))
+    rows.append(("PyTorch loop with pipes", (peer("torch", clip, bench.file("torch.mkv"), model, threads), 1.0)))
+    rows.append(("ncnn", (peer("ncnn", clip, bench.file("ncnn.mkv"), model, threads), 1.0)))
+    for name, (seconds, share) in rows:
+        rate = bench.frames / seconds
+        print(f"{name}: {rate:.3f} frames/s end to end, {100 * share:.1f} % of the pixels inferred", flush=True)
+    mean, greatest = difference(bench.file("off.mkv"), bench.file("auto.mkv"))
+    print(f"reuse against none, luma: mean {mean:.3f}, greatest {greatest:.1f} of 255")
+
+
+def memory(bench):
+    """Peak resident memory of a worker that makes the clip's frames whole."""
+    out = bench.file("memory.mkv")
+    started = subprocess.Popen(bench.command(bench.clip("memory-clip.mkv", 4), out, "--reuse", "off"), stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(started.pid, 0)
+    if status:
+        raise SystemExit("the worker failed")
+    print(f"peak memory of a worker: {usage.ru_maxrss / 2**20:.2f} GiB", flush=True)
+
+
+PARTS = {"memory": memory, "peers": beside_others}
+
+
+class Bench:
+    """What all parts share: the worker, the weights, a folder, the size of the frames."""
+
+    def __init__(self, arguments, model, folder):
+        target = Path(os.environ.get("CARGO_TARGET_DIR") or HERE.parent.parent / "target")
+        self.worker = arguments.worker or target / "debug/remaster-worker"
+        self.model, self.folder, self.frames = model, Path(folder), arguments.frames
+        self.width, self.height = arguments.width, arguments.height
+
+    def file(self, name):
+        """A path in the folder, which goes with the bench."""
+        return str(self.folder / name)
+
+    def clip(self, name, frames=None, width=None, height=None):
+        """A new clip; of the sizes that were asked for where nothing is said."""
+        make_clip(self.file(name), width or self.width, height or self.height, frames or self.frames)
+        return self.file(name)
+
+    def command(self, clip, out, *options):
+        """A run of the worker, lossless, so that the encoder costs little."""
+        return [self.worker, "upscale", clip, out, "--model", self.model, "--encoder", "ffv1", *options]
+
+
 def main():
-    """Runs everything and prints one line a figure."""
+    """Runs the parts and prints one line a figure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--part", choices=PARTS, action="append", help="only this one; may be given several times")
     parser.add_argument("--frames", type=int, default=24)
     parser.add_argument("--width", type=int, default=720)
     parser.add_argument("--height", type=int, default=576)
@@ -88,22 +141,12 @@ def main():
     arguments = parser.parse_args()
     weights = prepare()
     model = arguments.model or weights / MODEL
-    target = Path(os.environ.get("CARGO_TARGET_DIR") or HERE.parent.parent / "target")
-    worker = arguments.worker or target / "debug/remaster-worker"
-    threads = os.cpu_count()
     with tempfile.TemporaryDirectory() as folder:
-        file = lambda name: str(Path(folder) / name)
-        make_clip(file("clip.mkv"), arguments.width, arguments.height, arguments.frames)
-        print(f"{Path(model).stem}, {arguments.frames} frames of {arguments.width}x{arguments.height}, {threads} threads")
-        rows = [("Remaster, reuse off", ours(worker, file("clip.mkv"), file("off.mkv"), model, "off", threads))]
-        rows.append(("Remaster, reuse auto", ours(worker, file("clip.mkv"), file("auto.mkv"), model, "auto", threads)))
-        rows.append(("PyTorch loop with pipes", (peer("torch", file("clip.mkv"), file("torch.mkv"), model, threads), 1.0)))
-        rows.append(("ncnn", (peer("ncnn", file("clip.mkv"), file("ncnn.mkv"), model, threads), 1.0)))
-        for name, (seconds, share) in rows:
-            rate = arguments.frames / seconds
-            print(f"{name}: {rate:.3f} frames/s end to end, {100 * share:.1f} % of the pixels inferred", flush=True)
-        mean, greatest = difference(file("off.mkv"), file("auto.mkv"))
-        print(f"reuse against none, luma: mean {mean:.3f}, greatest {greatest:.1f} of 255")
+        bench = Bench(arguments, model, folder)
+        size = f"{bench.frames} frames of {bench.width}x{bench.height}"
+        print(f"{Path(model).stem}, {size}, {os.cpu_count()} threads", flush=True)
+        for part in arguments.part or PARTS:
+            PARTS[part](bench)
 
 
 if __name__ == "__main__":
