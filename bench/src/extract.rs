@@ -1,45 +1,108 @@
 //! Extraction against the floor that no tool can beat: ffmpeg decoding the same two files and throwing the frames away.
 //!
-//! Extraction reads both files once for the index and the chosen frames again, so the ratio says what finding, laying
-//! over each other and writing the pairs costs on top.
+//! The index reads each file once, extraction reads the chosen frames again, so the ratios say what describing, finding, laying
+//! over each other and writing costs on top. Every run is paired with a decode of its own; medians are printed, in elapsed time
+//! and in processor time, which other work on the machine moves less.
 
-use std::path::Path;
-use std::process::Command;
-use std::time::Instant;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use remaster_testkit::{Discs, binary};
+use remaster_domain::ContentHash;
+use remaster_testkit::{binary, film};
 
-/// Length of the episode.
-const SECONDS: u32 = 14;
-/// Paired runs; each prints a line of its own.
+/// Length of the episode: starting a process some fifty times must not be what is measured.
+const SECONDS: u32 = 120;
+/// Paired runs of each measurement.
 const RUNS: usize = 3;
-/// Pairs that are chosen: as many as a season needs of one episode (130 of 22 minutes), and as many as there are.
-const PAIRS_MAX: [u32; 2] = [(130 * SECONDS).div_ceil(22 * 60), 600];
+/// Pairs from an episode of 22 minutes: what a season needs, and every twentieth frame.
+const PAIRS_OF_22_MINUTES: [u32; 2] = [130, 1400];
+/// Between two looks at how much memory the worker has taken.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// Unit of times in `/proc` on every Linux.
+const TICKS_PER_S: f64 = 100.0;
+
+/// What something took.
+#[derive(Debug, Clone, Copy)]
+struct Cost {
+    elapsed_s: f64,
+    processor_s: f64,
+}
 
 /// Prints the figures.
 pub(crate) fn run() -> anyhow::Result<String> {
-    let discs = Discs::make(SECONDS)?;
-    let (sd, hd) = (discs.file("ep1.sd.mkv"), discs.file("ep1.hd.mkv"));
-    let frames = f64::from(2 * SECONDS * 24);
+    let folder = tempfile::tempdir()?;
+    let [sd, hd] = make_discs(folder.path())?;
     let mut lines = Vec::new();
-    for _ in 0..RUNS {
-        let start = Instant::now();
-        decode(&sd)?;
-        decode(&hd)?;
-        let floor = frames / start.elapsed().as_secs_f64();
-        for pairs_max in PAIRS_MAX {
+    for (name, file) in [("sd", &sd), ("hd", &hd)] {
+        let ratio = median_ratios(|| Ok((cost(|| index(file))?.0, cost(|| decode(file))?.0)))?;
+        lines.push(format!(
+            "index of the {name} disc, {SECONDS} s: {ratio} ffmpeg -f null"
+        ));
+    }
+    for of_22_minutes in PAIRS_OF_22_MINUTES {
+        let pairs_max = (of_22_minutes * SECONDS).div_ceil(22 * 60);
+        let mut said = String::new();
+        let ratio = median_ratios(|| {
             let out = tempfile::tempdir()?;
-            let start = Instant::now();
-            let said = extract(&sd, &hd, out.path(), pairs_max)?;
-            let ours = frames / start.elapsed().as_secs_f64();
-            lines.push(format!(
-                "extract: {ours:.0} source frames/s ({said}), ffmpeg -f null {floor:.0} frames/s, {:.2} times as long",
-                floor / ours
-            ));
-        }
+            let (ours, (counts, peak_mb)) = cost(|| extract(&sd, &hd, out.path(), pairs_max))?;
+            said = format!("{counts}; worker's peak {peak_mb} MB");
+            let floor = cost(|| decode(&sd).and_then(|()| decode(&hd)))?.0;
+            Ok((ours, floor))
+        })?;
+        lines.push(format!(
+            "extract, {of_22_minutes} pairs in 22 minutes: {ratio} decoding both discs ({said})"
+        ));
     }
     Ok(lines.join("\n"))
+}
+
+/// The medians of what was measured over its floor.
+fn median_ratios(mut pair: impl FnMut() -> anyhow::Result<(Cost, Cost)>) -> anyhow::Result<String> {
+    let costs = (0..RUNS).map(|_| pair()).collect::<anyhow::Result<Vec<_>>>()?;
+    let median = |of: fn(&Cost) -> f64| {
+        let mut ratios: Vec<f64> = costs.iter().map(|(ours, floor)| of(ours) / of(floor)).collect();
+        ratios.sort_by(f64::total_cmp);
+        ratios[RUNS / 2]
+    };
+    let (elapsed, processor) = (median(|cost| cost.elapsed_s), median(|cost| cost.processor_s));
+    Ok(format!(
+        "{elapsed:.2} times the time and {processor:.2} times the processor time of"
+    ))
+}
+
+/// Does something and says what it took, child processes included.
+fn cost<T>(work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<(Cost, T)> {
+    let (start, before) = (Instant::now(), processor_s()?);
+    let done = work()?;
+    let cost = Cost {
+        elapsed_s: start.elapsed().as_secs_f64(),
+        processor_s: processor_s()? - before,
+    };
+    Ok((cost, done))
+}
+
+/// Processor time of this process and of the children that have ended.
+fn processor_s() -> anyhow::Result<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let (_, fields) = stat.rsplit_once(')').context("/proc/self/stat has no name")?;
+    // After the name: user and system time are fields 11 and 12, those of the children 13 and 14.
+    let ticks = fields.split_whitespace().skip(11).take(4).map(str::parse::<f64>);
+    Ok(ticks.sum::<Result<f64, _>>()? / TICKS_PER_S)
+}
+
+fn make_discs(folder: &Path) -> anyhow::Result<[PathBuf; 2]> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/make-discs.sh");
+    let status = Command::new("bash")
+        .arg(script)
+        .arg(film()?)
+        .arg(folder)
+        .args(["--only", "ep1", "--seconds", &SECONDS.to_string()])
+        .status()?;
+    ensure!(status.success(), "make-discs.sh failed");
+    Ok(["ep1.sd.mkv", "ep1.hd.mkv"].map(|name| folder.join(name)))
 }
 
 fn decode(file: &Path) -> anyhow::Result<()> {
@@ -52,19 +115,49 @@ fn decode(file: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Extracts; answers how many pairs the worker says it made.
-fn extract(sd: &Path, hd: &Path, out: &Path, pairs_max: u32) -> anyhow::Result<String> {
-    let output = Command::new(binary("remaster-worker")?)
+fn index(file: &Path) -> anyhow::Result<()> {
+    remaster_media::index(file, &ContentHash::of(b""), &mut |_| ControlFlow::Continue(()))?;
+    Ok(())
+}
+
+/// Extracts; answers how many pairs the worker says it made, and the most memory it took in MB.
+fn extract(sd: &Path, hd: &Path, out: &Path, pairs_max: u32) -> anyhow::Result<(String, u64)> {
+    let said = out.join("said");
+    let mut worker = Command::new(binary("remaster-worker")?)
         .args(["extract", "--max-pairs", &pairs_max.to_string()])
         .arg("--sd")
         .arg(sd)
         .arg("--hd")
         .arg(hd)
         .arg("--out")
-        .arg(out)
-        .output()?;
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "extract failed: {stderr}");
+        .arg(out.join("pairs"))
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(&said)?)
+        .spawn()?;
+    let mut peak_mb = 0;
+    let status = loop {
+        if let Some(status) = worker.try_wait()? {
+            break status;
+        }
+        peak_mb = peak_mb.max(peak_memory_mb(worker.id()).unwrap_or(0));
+        std::thread::sleep(LOOK_INTERVAL);
+    };
+    let stderr = std::fs::read_to_string(said)?;
+    ensure!(status.success(), "extract failed: {stderr}");
     let counts = stderr.lines().rev().find(|line| line.contains("turned away"));
-    Ok(counts.context("extract said nothing of its pairs")?.to_owned())
+    Ok((
+        counts.context("extract said nothing of its pairs")?.to_owned(),
+        peak_mb,
+    ))
+}
+
+/// Most memory that a process has held at once; none when it is gone.
+fn peak_memory_mb(process: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    line.split_whitespace()
+        .nth(1)?
+        .parse::<u64>()
+        .ok()
+        .map(|kb| kb / 1024)
 }
