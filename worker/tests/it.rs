@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[path = "it/chains.rs"]
+mod chains;
 #[path = "it/faults.rs"]
 mod faults;
 #[path = "it/preview.rs"]
