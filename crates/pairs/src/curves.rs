@@ -52,7 +52,7 @@ pub fn curve_residual(
         let mut from = transformed(matrix, sample.from);
         if let Some(curves) = curves {
             for (value, curve) in from.iter_mut().zip(&curves.0) {
-                *value = at(curve, *value);
+                *value = curve_at(curve, *value);
             }
         }
         ColourSample {
@@ -70,14 +70,14 @@ pub fn apply_curves(curves: &ColourCurves, mut picture: Rgb) -> Rgb {
     let size = picture.width * picture.height;
     for (channel, curve) in curves.0.iter().enumerate() {
         for value in &mut picture.data[channel * size..(channel + 1) * size] {
-            *value = at(curve, f64::from(*value)) as f32;
+            *value = curve_at(curve, f64::from(*value)) as f32;
         }
     }
     picture
 }
 
 /// The value of a curve.
-fn at(curve: &[f64; CURVE_KNOTS], value: f64) -> f64 {
+pub(crate) fn curve_at(curve: &[f64; CURVE_KNOTS], value: f64) -> f64 {
     let (knot, share) = place(value);
     curve[knot] + share * (curve[knot + 1] - curve[knot])
 }
@@ -106,7 +106,7 @@ fn one_curve(points: &[(f64, f64)]) -> Option<[f64; CURVE_KNOTS]> {
         let mut matrix = bending(SMOOTHNESS * points.len() as f64);
         let mut side = Knots::zeros();
         for &(x, y) in points {
-            let error = (at(&curve, x) - y).abs();
+            let error = (curve_at(&curve, x) - y).abs();
             let weight = if error <= HUBER { 1.0 } else { HUBER / error };
             let (knot, share) = place(x);
             let parts = [(knot, 1.0 - share), (knot + 1, share)];
@@ -169,7 +169,7 @@ mod tests {
             "{left}"
         );
         let picture = Rgb::new(1, 1, vec![0.5; 3]);
-        let expected = at(&curves.0[0], 0.5) as f32;
+        let expected = curve_at(&curves.0[0], 0.5) as f32;
         assert_eq!(apply_curves(&curves, picture).data[0], expected);
     }
 

@@ -11,7 +11,9 @@
 
 mod active;
 mod choose;
+mod coding;
 mod colour;
+mod cube;
 mod curves;
 mod fields;
 mod foreign;
@@ -28,13 +30,16 @@ mod regression;
 mod repeats;
 mod resample;
 mod search;
+mod stretches;
 mod system;
 mod thumbs;
 mod viterbi;
 mod warp;
 
 pub use choose::{ChooseInput, PAIRS_PER_SHARD, choose_frames};
+pub use coding::find_coding;
 pub use colour::{ColourResidual, ColourSample, apply_colour, colour_residual, colour_samples, fit_colour};
+pub use cube::inverse_cube;
 pub use curves::{apply_curves, curve_residual, fit_curves};
 pub use fields::{FieldShares, Reweave, field_shares};
 pub use gates::{Candidate, Gate, GateLimits, Verdict, judge_pair};
@@ -45,5 +50,6 @@ pub use picture::{Plane, Rgb};
 pub use refusal::Refusal;
 pub use register::{Registration, active_area, solve_transform};
 pub use repeats::{Prints, SharedStretch, shared_stretches};
+pub use stretches::{Stretch, solve_stretches};
 pub use thumbs::Thumbs;
 pub use warp::{resize_lanczos, warp_hd_to_sd_lattice, warp_luma_to_sd_lattice, warp_sd_to_hd};

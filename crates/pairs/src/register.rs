@@ -17,6 +17,8 @@ use crate::{Plane, Refusal};
 const STEPS_PX: [usize; 5] = [8, 4, 2, 1, 1];
 /// Blur of the SD side at each stage, in SD pixels: the last one looks at the pixels as they are.
 const BLURS_PX: [f64; 5] = [4.0, 2.0, 1.0, 0.6, 0.0];
+/// The stage from which a place that is off by a pixel is found again.
+const REFIT_STAGE: usize = 2;
 /// What an SD pixel has already averaged.
 const SD_PIXEL_BLUR_PX: f64 = 0.5;
 /// Most steps at one stage; four are usual.
@@ -83,6 +85,26 @@ pub fn solve_transform(frames: &[(Plane, Plane)], start: Option<Transform>) -> R
         active,
         zncc,
     })
+}
+
+/// The transform of frames that lie within a pixel or two of `start`.
+///
+/// # Errors
+/// When they show too little detail, or there is none.
+pub(crate) fn refit(
+    frames: &[(Plane, Plane)],
+    active: ActiveArea,
+    start: &Transform,
+) -> Result<Transform, Refusal> {
+    if frames.is_empty() {
+        return Err(refuse("at least one frame is needed"));
+    }
+    let fit = Fit {
+        active,
+        frames: frames.iter().collect(),
+    };
+    let (geometry, _) = fit.solve(fit.scaled(start), REFIT_STAGE)?;
+    Ok(fit.transform(&geometry))
 }
 
 struct Fit<'a> {

@@ -4,15 +4,17 @@
 //! extracted, so they have the same bytes however many workers make them.
 
 use remaster_domain::{
-    ActiveArea, AlignResult, AlignSpec, Alignment, ColourCurves, ColourTransform, EpisodeId, Lattice,
-    PairChoice, TaskResult,
+    ActiveArea, AlignResult, AlignSpec, Alignment, CodingFound, ColourCurves, ColourTransform, EpisodeId,
+    Lattice, PairChoice, TaskResult, YuvCoding, YuvMatrix, YuvRange,
 };
+use remaster_media::{ColourSpec, Matrix, Range};
 use remaster_pairs::{
-    ChooseInput, PathConfig, Refusal, Registration, Rgb, Thumbs, align_path, choose_frames, colour_samples,
-    curve_residual, fit_colour, fit_curves, solve_transform, warp_hd_to_sd_lattice,
+    ChooseInput, PathConfig, Refusal, Rgb, Thumbs, align_path, choose_frames, colour_samples, curve_residual,
+    find_coding, fit_colour, fit_curves, warp_hd_to_sd_lattice,
 };
 use remaster_proto::Completion;
 
+use super::places::Places;
 use super::reader::{PairFrames, read_pairs};
 use super::registration::registration_frames;
 use crate::context::{Context, Disc};
@@ -22,8 +24,6 @@ use crate::picture::rgb_of;
 
 /// Frames that the transform is fitted to: more do not change it, fewer leave it to chance.
 const REGISTRATION_FRAMES: usize = 24;
-/// Corners that move this much between two halves of the episode mean that one transform does not fit it.
-const CORNER_SPREAD_MAX_PX: f64 = 2.0;
 const ALIGNMENT_VERSION: u32 = 1;
 
 /// What to align, besides the discs.
@@ -79,9 +79,11 @@ pub(crate) fn align(
     let choices = registration_frames(&segments, &thumbs[0], REGISTRATION_FRAMES);
     let frames = decode(sd, hd, &choices, monitor)?;
     monitor.report(0, 0, "laying one picture over the other");
-    let registration = register(&frames, sd, hd).map_err(refused)?;
+    let places = Places::of(&frames, sd, hd).map_err(refused)?;
     monitor.check()?;
-    let (colour, curves) = colour_between(&frames, sd, hd, &registration);
+    let (colour, curves, coding) = colour_between(&frames, sd, hd, &places);
+    let moved = places.moved(&choices, &segments, sd);
+    let registration = places.main();
     let input = ChooseInput {
         segments: &segments,
         sd: &sd_thumbs,
@@ -96,6 +98,7 @@ pub(crate) fn align(
         active = ?registration.active,
         zncc = registration.zncc,
         corner_spread_px = registration.corner_spread_px,
+        moved = moved.len(),
         shards = shards.len(),
         "aligned"
     );
@@ -108,8 +111,8 @@ pub(crate) fn align(
         colour,
         curves,
         active: registration.active,
-        moved: Vec::new(),
-        coding: None,
+        moved,
+        coding: Some(coding),
     };
     Ok(AlignResult { alignment, shards })
 }
@@ -129,48 +132,39 @@ fn decode(
     Ok(frames)
 }
 
-fn register(frames: &[PairFrames], sd: &Disc, hd: &Disc) -> Result<Registration, Refusal> {
-    let luma = |pair: &PairFrames| {
-        (
-            rgb_of(pair.sd_frame(), sd.colour).luma(),
-            rgb_of(pair.hd_frame(), hd.colour).luma(),
-        )
-    };
-    let planes: Vec<_> = frames.iter().map(luma).collect();
-    let registration = solve_transform(&planes, None)?;
-    if registration.corner_spread_px > CORNER_SPREAD_MAX_PX {
-        let reason = format!(
-            "the corners lie {:.1} hd pixels apart between two halves of the episode",
-            registration.corner_spread_px
-        );
-        return Err(Refusal::Geometry { reason });
-    }
-    Ok(registration)
-}
-
-/// The colours of HD as those of SD, from flat blocks of the registered frames.
+/// The colours of HD as those of SD, from flat blocks of the registered frames, and how both discs turned out to be coded.
+///
+/// Both are read by their tags, as they are when episodes are upscaled: a wrong tag is taken up by the matrix and reported.
 fn colour_between(
     frames: &[PairFrames],
     sd: &Disc,
     hd: &Disc,
-    registration: &Registration,
-) -> (ColourTransform, Option<ColourCurves>) {
-    let active = registration.active;
+    places: &Places,
+) -> (ColourTransform, Option<ColourCurves>, CodingFound) {
+    let active = places.main().active;
     let samples: Vec<_> = frames
         .iter()
-        .flat_map(|pair| {
+        .enumerate()
+        .flat_map(|(number, pair)| {
             let sd_picture = active_part(&rgb_of(pair.sd_frame(), sd.colour), active);
             let hd_picture = rgb_of(pair.hd_frame(), hd.colour);
-            let warped = warp_hd_to_sd_lattice(&hd_picture, &registration.transform, active, 1);
+            let warped = warp_hd_to_sd_lattice(&hd_picture, &places.transform(number), active, 1);
             colour_samples(&warped, &sd_picture)
         })
         .collect();
+    let coding = find_coding(&samples, coding_of(sd.colour), coding_of(hd.colour));
+    if (coding.sd, coding.hd) != (coding.sd_tagged, coding.hd_tagged) {
+        tracing::warn!(
+            ?coding,
+            "a disc is coded otherwise than its tags say; the colours of the pairs allow for it"
+        );
+    }
     let Some(fit) = fit_colour(&samples) else {
         tracing::warn!(
             samples = samples.len(),
             "too few flat blocks to fit colours, they are left as they are"
         );
-        return (ColourTransform::IDENTITY, None);
+        return (ColourTransform::IDENTITY, None, coding);
     };
     let curves = fit_curves(&samples, &fit);
     let residual = curve_residual(&fit, curves.as_ref(), &samples);
@@ -181,7 +175,20 @@ fn colour_between(
         curves = curves.is_some(),
         "colours fitted"
     );
-    (fit, curves)
+    (fit, curves, coding)
+}
+
+fn coding_of(colour: ColourSpec) -> YuvCoding {
+    YuvCoding {
+        matrix: match colour.matrix {
+            Matrix::Bt601 => YuvMatrix::Bt601,
+            Matrix::Bt709 => YuvMatrix::Bt709,
+        },
+        range: match colour.range {
+            Range::Limited => YuvRange::Limited,
+            Range::Full => YuvRange::Full,
+        },
+    }
 }
 
 /// The pixels of an SD frame that carry picture, untouched.

@@ -7,7 +7,7 @@ use clap::Args;
 use remaster_domain::{
     AlignResult, Alignment, CurateSpec, EpisodeId, Lattice, PairChoice, SeasonId, ShardFrames, ShardRef,
 };
-use remaster_pairs::{PAIRS_PER_SHARD, hd_frame, is_safe};
+use remaster_pairs::{PAIRS_PER_SHARD, hd_frame, inverse_cube, is_safe};
 use remaster_store::{ShardIndex, Store};
 use tokio_util::sync::CancellationToken;
 
@@ -34,7 +34,8 @@ pub(crate) struct ExtractArgs {
     /// The Blu-ray's file
     #[arg(long, env = "REMASTER_HD", value_name = "FILE")]
     hd: PathBuf,
-    /// Folder for shards/, manifest.json and sheet.html, the page to look at
+    /// Folder for shards/, manifest.json, alignment.json (how the discs relate), sd-to-hd.cube (colours back to the
+    /// Blu-ray's, for players) and sheet.html, the page to look at
     #[arg(long, env = "REMASTER_OUT", value_name = "DIR")]
     out: PathBuf,
     /// Most pairs to choose
@@ -116,6 +117,16 @@ pub(crate) async fn extract(args: ExtractArgs, stop: CancellationToken) -> Resul
     };
     let page = sheet_of(&store, input).await?;
     write_whole(&out.join("sheet.html"), page.as_bytes())?;
+    let alignment = &aligned.alignment;
+    if let Some(cube) = inverse_cube(
+        settings.episode.as_str(),
+        &alignment.colour,
+        alignment.curves.as_ref(),
+    ) {
+        write_whole(&out.join("sd-to-hd.cube"), cube.as_bytes())?;
+    }
+    let text = serde_json::to_vec_pretty(alignment).expect("an alignment is plain data");
+    write_whole(&out.join("alignment.json"), &text)?;
     let text = serde_json::to_vec_pretty(&manifest).expect("a manifest is plain data");
     write_whole(&out.join("manifest.json"), &text)
 }

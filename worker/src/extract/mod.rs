@@ -8,6 +8,7 @@ mod curate;
 mod index;
 mod local;
 mod pair;
+mod places;
 mod reader;
 mod records;
 mod registration;

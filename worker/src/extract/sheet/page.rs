@@ -1,7 +1,7 @@
 //! The page: from values to HTML, nothing else. It needs no file beside it, so it can be kept and sent as it is.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-use remaster_domain::Alignment;
+use remaster_domain::{Alignment, YuvCoding, YuvMatrix, YuvRange};
 
 use super::SheetInput;
 use super::contact::{Row, WIDTH_PX};
@@ -81,8 +81,39 @@ fn relation(alignment: &Alignment) -> Markup {
             tr { td { "picture on the DVD" } td { (area.width) "x" (area.height) " at " (area.x) ", " (area.y) } }
             tr { td { "x on the Blu-ray" } td { (format!("{:.5} x {:+.3}", t.sx, t.tx)) } }
             tr { td { "y on the Blu-ray" } td { (format!("{:.5} y {:+.3}", t.sy, t.ty)) } }
+            @for stretch in &alignment.moved {
+                @let t = &stretch.transform;
+                tr {
+                    td { "but SD frames " (stretch.sd.start) " to " (stretch.sd.end) }
+                    td { (format!("{:.5} x {:+.3}, {:.5} y {:+.3}", t.sx, t.tx, t.sy, t.ty)) }
+                }
+            }
+            @if let Some(coding) = &alignment.coding {
+                tr { td { "DVD coded as" } td { (coding_text(coding.sd, coding.sd_tagged)) } }
+                tr { td { "Blu-ray coded as" } td { (coding_text(coding.hd, coding.hd_tagged)) } }
+            }
             tr { td { "colours, HD to SD" } td { code { (serde_json::to_string(&alignment.colour).expect("plain data")) } } }
         }
+    }
+}
+
+/// What the pictures say, and what the tags say where that is something else.
+fn coding_text(found: YuvCoding, tagged: YuvCoding) -> String {
+    let text = |coding: YuvCoding| {
+        let matrix = match coding.matrix {
+            YuvMatrix::Bt601 => "BT.601",
+            YuvMatrix::Bt709 => "BT.709",
+        };
+        let range = match coding.range {
+            YuvRange::Limited => "limited",
+            YuvRange::Full => "full",
+        };
+        format!("{matrix}, {range} range")
+    };
+    if found == tagged {
+        text(found)
+    } else {
+        format!("{}; its tags say {}", text(found), text(tagged))
     }
 }
 
