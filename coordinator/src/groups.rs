@@ -13,7 +13,7 @@ use tracing::info;
 
 use crate::CoordinatorError;
 use crate::coordinator::LeaseName;
-use crate::db::{self, Change, Commit, StoredTask, Together, Tx};
+use crate::db::{self, Change, Commit, Outcomes, StoredTask, Together, Tx};
 use crate::state::{Action, Decision, Refusal, TaskEvent, decide};
 
 /// Tasks leased in one round of statements: their specs are in memory at once.
@@ -58,8 +58,6 @@ pub(crate) struct CommitAsked {
     pub(crate) result: TaskResult,
     pub(crate) objects: Vec<OutputObject>,
 }
-
-type Outcomes<T> = Result<Vec<Result<T, CoordinatorError>>, CoordinatorError>;
 
 impl Together for HeartbeatAsked {
     type Answer = Renewal;

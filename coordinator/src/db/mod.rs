@@ -41,4 +41,4 @@ pub(crate) use runs::note_checkpoint;
 pub(crate) use sql::Connection;
 pub(crate) use summary::{JobView, KindView, TaskView, summary, task_list};
 pub(crate) use tasks::{StoredTask, expired, leased_since, load_task, load_tasks};
-pub(crate) use writer::{OFFERS_CHANNEL, Together, Tx};
+pub(crate) use writer::{OFFERS_CHANNEL, Outcomes, Together, Tx};

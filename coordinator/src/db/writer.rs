@@ -50,6 +50,9 @@ struct Ran {
     answer: Answer,
 }
 
+/// What each of some requests is answered; or why none of them could be settled.
+pub(crate) type Outcomes<T> = Result<Vec<Result<T, CoordinatorError>>, CoordinatorError>;
+
 /// Requests of one sort that are cheaper together: those of one transaction are settled in a handful of statements.
 pub(crate) trait Together: Clone + Send + Sync + 'static {
     /// What each is answered.
@@ -57,17 +60,15 @@ pub(crate) trait Together: Clone + Send + Sync + 'static {
 
     /// Settles some, and answers each in its place. A refusal is an answer and has changed nothing; an error undoes what
     /// was done for all of them, and each is then tried alone.
-    fn settle<'c>(
-        tx: &'c mut Tx,
-        asked: &'c [Self],
-    ) -> BoxFuture<'c, Result<Vec<Result<Self::Answer, CoordinatorError>>, CoordinatorError>>;
+    fn settle<'c>(tx: &'c mut Tx, asked: &'c [Self]) -> BoxFuture<'c, Outcomes<Self::Answer>>;
 }
 
 /// What is asked of the writer.
 enum Request {
     Alone(Alone),
     Heartbeat(Asked<HeartbeatAsked>),
-    Commit(Asked<CommitAsked>),
+    /// Boxed, since it carries a whole result.
+    Commit(Box<Asked<CommitAsked>>),
     Lease(Asked<LeaseAsked>),
 }
 
@@ -225,7 +226,8 @@ impl Writer {
     /// Commits a result, together with the others of the transaction.
     pub(crate) async fn commit(&self, ask: CommitAsked) -> Result<(), CoordinatorError> {
         let (reply, answered) = oneshot::channel();
-        self.ask(Request::Commit(Asked { ask, reply }), answered).await
+        self.ask(Request::Commit(Box::new(Asked { ask, reply })), answered)
+            .await
     }
 
     /// Leases tasks, together with the others who ask in the transaction.
@@ -312,7 +314,7 @@ async fn run_batch(
     for request in batch {
         match request {
             Request::Heartbeat(asked) => heartbeats.push(asked),
-            Request::Commit(asked) => commits.push(asked),
+            Request::Commit(asked) => commits.push(*asked),
             Request::Alone(alone) => others.push(alone),
             Request::Lease(asked) => leases.push(asked),
         }
