@@ -2,23 +2,44 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Instant;
 
 use uuid::Uuid;
 
 /// Where the time that counts comes from. All deadlines are on it, none on a worker's clock.
 #[derive(Debug, Clone)]
 pub enum Clock {
-    /// The database's: of the machine that has the file, or of the server that several coordinators share.
+    /// The database's: of the server that several coordinators share, or, for a file, [`Clock::Steady`] from its opening.
     Database,
+    /// Goes on evenly from a time that was read once, wherever the machine's clock is set meanwhile: what was offered for
+    /// an hour that is then taken back would wait for it to come again.
+    Steady {
+        /// Milliseconds since the epoch at `since`.
+        from_ms: i64,
+        /// When `from_ms` was read.
+        since: Instant,
+    },
     /// Milliseconds since the epoch that stand still until somebody moves them; for tests.
     Hand(Arc<AtomicI64>),
 }
 
 impl Clock {
-    /// Where this clock is held by hand, what it shows.
-    pub(crate) fn by_hand(&self) -> Option<i64> {
+    /// From what the machine's clock shows now, but never before the newest time that is written down.
+    pub(crate) fn steady(machine_ms: i64, newest_ms: i64) -> Self {
+        Self::Steady {
+            from_ms: machine_ms.max(newest_ms),
+            since: Instant::now(),
+        }
+    }
+
+    /// What this clock shows, where the database is not to be asked.
+    pub(crate) fn here(&self) -> Option<i64> {
         match self {
             Self::Database => None,
+            Self::Steady { from_ms, since } => {
+                let gone_ms = i64::try_from(since.elapsed().as_millis()).unwrap_or(i64::MAX);
+                Some(from_ms.saturating_add(gone_ms))
+            }
             Self::Hand(now_ms) => Some(now_ms.load(Ordering::SeqCst)),
         }
     }

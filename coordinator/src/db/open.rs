@@ -13,7 +13,7 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 
-use super::sql::Connection;
+use super::sql::{Connection, query};
 use super::writer::Writer;
 use crate::CoordinatorError;
 use crate::clock::Clock;
@@ -82,6 +82,12 @@ impl Db {
             MigrateError::VersionMissing(_) => CoordinatorError::NewerDatabase(database.to_string()),
             other => unusable(database, &other),
         })?;
+        let clock = match clock {
+            Clock::Database if !connection.is_shared() => {
+                Clock::steady(connection.now_ms().await?, newest_ms(&mut connection).await?)
+            }
+            given => given,
+        };
         Ok(Self {
             writer: Writer::start(connection, writers, clock.clone(), signals),
             readers,
@@ -105,11 +111,18 @@ impl Db {
 
     /// The time that counts.
     pub(crate) async fn now_ms(&self) -> Result<i64, CoordinatorError> {
-        match self.clock.by_hand() {
+        match self.clock.here() {
             Some(now_ms) => Ok(now_ms),
             None => Ok(self.reader().await?.now_ms().await?),
         }
     }
+}
+
+/// The newest time in the database. Looks at every event, which costs a second for some millions: once, at the opening.
+async fn newest_ms(connection: &mut Connection) -> Result<i64, sqlx::Error> {
+    query("SELECT COALESCE(MAX(at_ms), 0) FROM event")
+        .one(connection)
+        .await
 }
 
 async fn open_file(path: &Path) -> Result<(Pool, Pool), sqlx::Error> {
@@ -181,4 +194,29 @@ fn lock(path: &Path) -> Result<File, CoordinatorError> {
 
 fn unusable(database: &Database, error: &dyn std::fmt::Display) -> CoordinatorError {
     CoordinatorError::Unavailable(format!("database {database} cannot be used: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_whose_machine_was_set_back_goes_on_from_its_newest_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = Database::Sqlite(folder.path().join("coordinator.db"));
+        let open = || Db::open(&file, Clock::Database, Signals::new());
+        let db = open().await.unwrap();
+        let ahead_ms = db.now_ms().await.unwrap() + 3_600_000;
+        let event = query("INSERT INTO event (id, at_ms, what, detail) VALUES ('e', $1, 'offered', '')");
+        event
+            .bind(ahead_ms)
+            .execute(&mut db.reader().await.unwrap())
+            .await
+            .unwrap();
+        drop(db);
+        let reopened = open().await.unwrap();
+        assert!(reopened.now_ms().await.unwrap() >= ahead_ms);
+    }
 }

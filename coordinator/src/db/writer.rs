@@ -126,7 +126,7 @@ impl Tx {
         } else {
             self.statement("BEGIN IMMEDIATE").await?;
         }
-        self.now_ms = match clock.by_hand() {
+        self.now_ms = match clock.here() {
             Some(now_ms) => now_ms,
             None => self.connection.now_ms().await?,
         };

@@ -43,8 +43,10 @@ pub enum Group {
     Store(StoreFault),
     /// PostgreSQL restarts under three coordinators.
     DatabaseRestart,
-    /// Wall clocks of coordinators and workers jump, that of the database server does not.
+    /// Wall clocks of coordinator and workers jump.
     ClockJump,
+    /// Those of three coordinators and the workers jump, that of the database server does not.
+    ClockJumpPostgres,
     /// Workers die between the upload and the commit.
     CrashPoint,
     /// Inputs that kill, fill or hang what reads them, and such that are no video.
@@ -54,7 +56,7 @@ pub enum Group {
 }
 
 /// Names and full counts, in the order in which they are run.
-const GROUPS: [(Group, &str, usize); 16] = [
+const GROUPS: [(Group, &str, usize); 17] = [
     (Group::WorkerKill, "worker-kill", 200),
     (Group::WorkerTerm, "worker-term", 50),
     (Group::CoordinatorKill, "coordinator-kill", 50),
@@ -68,6 +70,7 @@ const GROUPS: [(Group, &str, usize); 16] = [
     (Group::Store(StoreFault::Truncated), "store-truncated", 100),
     (Group::DatabaseRestart, "database-restart", 20),
     (Group::ClockJump, "clock-jump", 20),
+    (Group::ClockJumpPostgres, "clock-jump-postgres", 20),
     (Group::CrashPoint, "crash-point", 100),
     (Group::Poison, "poison", 4 * POISON_EPISODES as usize),
     (Group::Unfenced, "unfenced", 12),
@@ -109,7 +112,7 @@ impl Group {
     fn layout(self) -> Layout {
         let on_postgres = matches!(
             self,
-            Self::CoordinatorKillPostgres | Self::DatabaseRestart | Self::ClockJump
+            Self::CoordinatorKillPostgres | Self::DatabaseRestart | Self::ClockJumpPostgres
         );
         let flags = match self {
             Self::Zombie | Self::Unfenced => "--deaf",
@@ -127,7 +130,7 @@ impl Group {
             },
             flags: flags.to_owned(),
             on_s3: matches!(self, Self::Store(_)),
-            shifting_clocks: self == Self::ClockJump,
+            shifting_clocks: matches!(self, Self::ClockJump | Self::ClockJumpPostgres),
             unfenced: self == Self::Unfenced,
         }
     }
@@ -237,7 +240,7 @@ async fn fire(group: Group, fleet: &mut Fleet, count: usize) -> anyhow::Result<F
         Group::Partition => faults::part_workers(fleet, count).await?,
         Group::Store(fault) => faults::fail_store(fleet, fault, u32::try_from(count)?).await?,
         Group::DatabaseRestart => fired.database_ms = faults::restart_database(fleet, count).await?,
-        Group::ClockJump => faults::shift_clocks(fleet, count).await?,
+        Group::ClockJump | Group::ClockJumpPostgres => faults::shift_clocks(fleet, count).await?,
         Group::CrashPoint => fired.count = faults::await_deaths(fleet, count).await?,
         Group::Poison => fired.count = faults::endure_poison(fleet).await?,
     }
