@@ -36,16 +36,24 @@ pub(crate) fn run() -> anyhow::Result<String> {
     let folder = tempfile::tempdir()?;
     let [sd, hd] = make_discs(folder.path())?;
     let mut lines = Vec::new();
+    let mut frames_of_both = 0;
     for (name, file) in [("sd", &sd), ("hd", &hd)] {
-        let ratio = median_ratios(|| Ok((cost(|| index(file))?.0, cost(|| decode(file))?.0)))?;
+        let mut frames = 0;
+        let medians = medians(|| {
+            let (ours, indexed) = cost(|| index(file))?;
+            frames = indexed;
+            Ok((ours, cost(|| decode(file))?.0))
+        })?;
+        frames_of_both += frames;
         lines.push(format!(
-            "index of the {name} disc, {SECONDS} s: {ratio} ffmpeg -f null"
+            "index of the {name} disc, {SECONDS} s: {} ffmpeg -f null",
+            medians.text(frames)
         ));
     }
     for of_22_minutes in PAIRS_OF_22_MINUTES {
         let pairs_max = (of_22_minutes * SECONDS).div_ceil(22 * 60);
         let mut said = String::new();
-        let ratio = median_ratios(|| {
+        let medians = medians(|| {
             let out = tempfile::tempdir()?;
             let (ours, (counts, peak_mb)) = cost(|| extract(&sd, &hd, out.path(), pairs_max))?;
             said = format!("{counts}; worker's peak {peak_mb} MB");
@@ -53,24 +61,48 @@ pub(crate) fn run() -> anyhow::Result<String> {
             Ok((ours, floor))
         })?;
         lines.push(format!(
-            "extract, {of_22_minutes} pairs in 22 minutes: {ratio} decoding both discs ({said})"
+            "extract, {of_22_minutes} pairs in 22 minutes: {} decoding both discs ({said})",
+            medians.text(frames_of_both)
         ));
     }
     Ok(lines.join("\n"))
 }
 
-/// The medians of what was measured over its floor.
-fn median_ratios(mut pair: impl FnMut() -> anyhow::Result<(Cost, Cost)>) -> anyhow::Result<String> {
+/// Medians of paired runs.
+struct Medians {
+    ours_s: f64,
+    floor_s: f64,
+    elapsed_ratio: f64,
+    processor_ratio: f64,
+}
+
+impl Medians {
+    fn text(&self, frames: usize) -> String {
+        let per_s = |seconds: f64| frames as f64 / seconds;
+        format!(
+            "{:.0} source frames/s against {:.0}, {:.2} times the time and {:.2} times the processor time of",
+            per_s(self.ours_s),
+            per_s(self.floor_s),
+            self.elapsed_ratio,
+            self.processor_ratio
+        )
+    }
+}
+
+/// Runs something with its floor beside it, several times.
+fn medians(mut pair: impl FnMut() -> anyhow::Result<(Cost, Cost)>) -> anyhow::Result<Medians> {
     let costs = (0..RUNS).map(|_| pair()).collect::<anyhow::Result<Vec<_>>>()?;
-    let median = |of: fn(&Cost) -> f64| {
-        let mut ratios: Vec<f64> = costs.iter().map(|(ours, floor)| of(ours) / of(floor)).collect();
-        ratios.sort_by(f64::total_cmp);
-        ratios[RUNS / 2]
+    let median = |of: fn(&(Cost, Cost)) -> f64| {
+        let mut sorted: Vec<f64> = costs.iter().map(of).collect();
+        sorted.sort_by(f64::total_cmp);
+        sorted[RUNS / 2]
     };
-    let (elapsed, processor) = (median(|cost| cost.elapsed_s), median(|cost| cost.processor_s));
-    Ok(format!(
-        "{elapsed:.2} times the time and {processor:.2} times the processor time of"
-    ))
+    Ok(Medians {
+        ours_s: median(|(ours, _)| ours.elapsed_s),
+        floor_s: median(|(_, floor)| floor.elapsed_s),
+        elapsed_ratio: median(|(ours, floor)| ours.elapsed_s / floor.elapsed_s),
+        processor_ratio: median(|(ours, floor)| ours.processor_s / floor.processor_s),
+    })
 }
 
 /// Does something and says what it took, child processes included.
@@ -115,9 +147,10 @@ fn decode(file: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn index(file: &Path) -> anyhow::Result<()> {
-    remaster_media::index(file, &ContentHash::of(b""), &mut |_| ControlFlow::Continue(()))?;
-    Ok(())
+/// Indexes; answers how many frames there are.
+fn index(file: &Path) -> anyhow::Result<usize> {
+    let (index, _) = remaster_media::index(file, &ContentHash::of(b""), &mut |_| ControlFlow::Continue(()))?;
+    Ok(index.frames.len())
 }
 
 /// Extracts; answers how many pairs the worker says it made, and the most memory it took in MB.
