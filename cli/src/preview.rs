@@ -2,7 +2,6 @@
 //! binary makes them, since this one holds neither pixels nor tensors; what is said here is which files and which model.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 use anyhow::Context;
 use clap::Args;
@@ -248,14 +247,7 @@ async fn look(args: &PreviewArgs, job: &Path) -> anyhow::Result<(i32, Vec<u8>)> 
     command.arg("--job").arg(job);
     command.arg("--output").arg(&args.output);
     command.arg("--device").arg(&args.device);
-    let child = command
-        // Closed by the system however this process ends, and then the worker ends too.
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .context("could not run remaster-worker")?;
-    scan::ended(child).await
+    scan::ended(command).await
 }
 
 fn text_of(report: &PreviewReport) -> String {
@@ -271,7 +263,7 @@ fn text_of(report: &PreviewReport) -> String {
         });
     }
     if rows.len() > 1 {
-        rows.push(row("season", false, String::new(), &report.total));
+        rows.push(row("season", report.is_rough(), String::new(), &report.total));
     }
     let mut text = table(&["EPISODE", "FRAMES", "OUTPUT", "TIME", "SIZE"], &rows);
     text.push_str(&format!("\nestimated for {}\n", report.estimated_for));
@@ -322,7 +314,7 @@ mod tests {
         let expected = "EPISODE  FRAMES              OUTPUT  TIME        SIZE\n\
                         E1       ~250                8x6     1 min 02 s  2.0 KiB\n\
                         E2       cannot be upscaled\n\
-                        season   250                         1 min 02 s  2.0 KiB\n\n\
+                        season   ~250                        1 min 02 s  2.0 KiB\n\n\
                         estimated for this machine\np.html\n";
         assert_eq!(text_of(&report), expected);
     }

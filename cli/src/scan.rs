@@ -7,7 +7,7 @@ use std::process::Stdio;
 use anyhow::Context;
 use remaster_service::CliError;
 use serde::{Deserialize, Serialize};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
 use crate::args::ScanArgs;
 use crate::output::{OutputFormat, show, table};
@@ -56,14 +56,7 @@ pub(crate) async fn run(args: &ScanArgs, format: OutputFormat) -> anyhow::Result
             command.arg(option);
         }
     }
-    let child = command
-        // Closed by the system however this process ends, and then the worker ends too.
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .context("could not run remaster-worker")?;
-    let done = wait(child).await?;
+    let done = wait(command).await?;
     let found: Found = serde_json::from_slice(&done).context("could not read what remaster-worker found")?;
     let text = std::fs::read_to_string(&args.output)
         .with_context(|| format!("could not read {}", args.output.display()))?;
@@ -72,15 +65,22 @@ pub(crate) async fn run(args: &ScanArgs, format: OutputFormat) -> anyhow::Result
 }
 
 /// What it wrote to stdout. Where it failed it has said why and what to do, so all that is left to say is its exit code.
-async fn wait(child: Child) -> anyhow::Result<Vec<u8>> {
-    match ended(child).await? {
+async fn wait(command: Command) -> anyhow::Result<Vec<u8>> {
+    match ended(command).await? {
         (0, said) => Ok(said),
         (code, _) => std::process::exit(code),
     }
 }
 
-/// The exit code of a worker and what it wrote to stdout; its stdin stays open until then.
-pub(crate) async fn ended(mut child: Child) -> anyhow::Result<(i32, Vec<u8>)> {
+/// Runs a worker's command. Its exit code and what it wrote to stdout; what it says on stderr is shown as it comes.
+pub(crate) async fn ended(mut command: Command) -> anyhow::Result<(i32, Vec<u8>)> {
+    let mut child = command
+        // Closed by the system however this process ends, and then the worker ends too.
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .context("could not run remaster-worker")?;
     let held = child.stdin.take();
     let done = child
         .wait_with_output()

@@ -48,15 +48,9 @@ pub(crate) struct Sighted {
 
 /// Reads and checks what upscaling needs.
 pub(crate) fn sight(path: &Path) -> Result<Sighted, CliError> {
-    let (
-        folder,
-        Parsed {
-            file,
-            model_file,
-            around,
-        },
-    ) = read(path)?;
-    if !around.is_empty() {
+    let (folder, parsed) = read(path)?;
+    let (file, model_file) = (parsed.file, parsed.model_file);
+    if !parsed.around.is_empty() {
         eprintln!("warning: the preview shows `model` alone, without `before`, `after` and the `.cube` file");
     }
     source::find_all(folder, &file, Stage::Upscale)?;

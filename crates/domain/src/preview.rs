@@ -58,6 +58,16 @@ pub struct PreviewReport {
     pub total: PreviewCost,
 }
 
+impl PreviewReport {
+    /// Whether some frames were not counted but reckoned from a file's duration.
+    #[must_use]
+    pub fn is_rough(&self) -> bool {
+        self.episodes.iter().any(|episode| {
+            matches!(&episode.outcome, PreviewOutcome::Estimate(estimate) if estimate.counted_by == FrameCount::Duration)
+        })
+    }
+}
+
 /// An episode's part of the report.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EpisodePreview {

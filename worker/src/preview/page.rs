@@ -51,9 +51,6 @@ fn encoder(settings: &UpscaleSettings) -> String {
 }
 
 fn estimates(report: &PreviewReport) -> Markup {
-    let is_rough = report.episodes.iter().any(|episode| {
-        matches!(&episode.outcome, PreviewOutcome::Estimate(estimate) if estimate.counted_by == FrameCount::Duration)
-    });
     html! {
         table {
             tr {
@@ -63,7 +60,7 @@ fn estimates(report: &PreviewReport) -> Markup {
             @for episode in &report.episodes { (row(episode)) }
             @if report.episodes.len() > 1 {
                 tr.sum {
-                    td { "season" } td.n { (report.total.frames) } td {} (time_and_size(&report.total))
+                    td { "season" } td.n { @if report.is_rough() { "~" } (report.total.frames) } td {} (time_and_size(&report.total))
                 }
             }
         }
@@ -71,7 +68,7 @@ fn estimates(report: &PreviewReport) -> Markup {
             "Time and size are estimates for " (report.estimated_for) ", from a few frames of each episode made and encoded "
             "as the season will be. Size is that of the finished files with sound and subtitles; the store also keeps the "
             "segments they are joined from until " code { "remaster gc" } "."
-            @if is_rough { " ~: frames counted by the file's duration, since it was not decoded before." }
+            @if report.is_rough() { " ~: frames counted by the file's duration, since it was not decoded before." }
         }
     }
 }
