@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use uuid::Uuid;
 
@@ -43,6 +43,22 @@ impl Clock {
             Self::Hand(now_ms) => Some(now_ms.load(Ordering::SeqCst)),
         }
     }
+
+    /// What the times of stored objects are compared with, where the database is not to be asked: those are of machines'
+    /// clocks, and time that runs ahead of this one's must not make objects look older than they are.
+    pub(crate) fn beside_objects(&self) -> Option<i64> {
+        let here_ms = self.here()?;
+        Some(match self {
+            Self::Steady { .. } => here_ms.min(machine_ms()),
+            Self::Database | Self::Hand(_) => here_ms,
+        })
+    }
+}
+
+/// What the machine's clock shows, in milliseconds since the epoch.
+pub(crate) fn machine_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// A number from 0 to 1. The last bytes of a fresh UUIDv7 are random; nothing here needs better.
@@ -50,4 +66,17 @@ pub(crate) fn jitter() -> f64 {
     let bytes = Uuid::now_v7().into_bytes();
     let last = [bytes[12], bytes[13], bytes[14], bytes[15]];
     f64::from(u32::from_le_bytes(last)) / f64::from(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_that_runs_ahead_makes_no_object_older() {
+        let ahead_ms = machine_ms() + 3_600_000;
+        let clock = Clock::steady(machine_ms(), ahead_ms);
+        assert!(clock.here() >= Some(ahead_ms));
+        assert!(clock.beside_objects() < Some(ahead_ms));
+    }
 }

@@ -52,7 +52,7 @@ impl Coordinator {
                 "a grace period of {grace_ms} ms is too short: attempts that run need {GRACE_MIN_MS} ms at least"
             )));
         }
-        let old_ms = self.db.now_ms().await?.saturating_sub(grace_ms);
+        let old_ms = self.db.now_beside_objects_ms().await?.saturating_sub(grace_ms);
         let mut collected = Collected::default();
         for folder in FOLDERS {
             // Listed before the rows are read: what is committed meanwhile was not there or is named by then.

@@ -111,7 +111,16 @@ impl Db {
 
     /// The time that counts.
     pub(crate) async fn now_ms(&self) -> Result<i64, CoordinatorError> {
-        match self.clock.here() {
+        self.or_ask(self.clock.here()).await
+    }
+
+    /// The time to which the age of stored objects is reckoned.
+    pub(crate) async fn now_beside_objects_ms(&self) -> Result<i64, CoordinatorError> {
+        self.or_ask(self.clock.beside_objects()).await
+    }
+
+    async fn or_ask(&self, known_ms: Option<i64>) -> Result<i64, CoordinatorError> {
+        match known_ms {
             Some(now_ms) => Ok(now_ms),
             None => Ok(self.reader().await?.now_ms().await?),
         }

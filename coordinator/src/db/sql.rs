@@ -3,12 +3,12 @@
 //! Promises: what differs between SQLite and PostgreSQL (integer widths, booleans, NUL in text) ends here, so that the
 //! statements of the other files are written once. Left to others: the statements, and when a transaction begins and ends.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Column, Postgres, Row as _, Sqlite, TypeInfo};
+
+use crate::clock::machine_ms;
 
 /// A connection of either database; it goes back to its pool when dropped.
 #[derive(Debug)]
@@ -32,8 +32,7 @@ impl Connection {
                 .one(self)
                 .await;
         }
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Ok(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+        Ok(machine_ms())
     }
 
     /// Gives a connection up that is in an unknown state, so that nobody gets it from the pool again.
