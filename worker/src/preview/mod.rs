@@ -160,7 +160,7 @@ struct Season<'a> {
 impl<'a> Season<'a> {
     /// Loads the model and tries the encoder: what is wrong with them is wrong with every episode.
     fn open(job: &'a PreviewJob, device: DeviceChoice) -> Result<Self, WorkError> {
-        let model = LoadedModel::open(&job.model, device)?;
+        let model = LoadedModel::open(&job.model, device)?.at(job.settings.precision);
         try_encoder(&job.settings)?;
         let grey = vec![0.5; 3 * WARM_UP_PX * WARM_UP_PX];
         upscale_picture(Rgb::new(WARM_UP_PX, WARM_UP_PX, grey), &model)?;
