@@ -131,6 +131,7 @@ async fn submit(channel: Channel, job: usize) -> anyhow::Result<()> {
         pairs_max: 10,
         recipe: "demo".to_owned(),
         seed: 0,
+        pretrained: None,
         model: ModelRef::Channel("latest".to_owned()),
         settings: UpscaleSettings {
             encoder: Encoder::X264,

@@ -245,7 +245,8 @@ pub(crate) struct ReadModel {
     /// Its id.
     pub(crate) id: ContentHash,
     arch: ModelArch,
-    scale: u32,
+    /// Output pixels per input pixel.
+    pub(crate) scale: u32,
 }
 
 /// What `import` prints.

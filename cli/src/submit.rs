@@ -1,6 +1,6 @@
 //! `remaster submit`: hand in a season. Whatever can be seen to be wrong is refused before the coordinator hears of it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use remaster_domain::{ModelRef, SourceRef, Stage, UpscaleSettings};
@@ -42,6 +42,11 @@ pub(crate) async fn run(args: SubmitArgs, format: OutputFormat) -> anyhow::Resul
     if let Some(file) = &loaded.model_file {
         job.season.model = ModelRef::Id(models::bring(&coordinator, &args.store, file, None).await?.id);
     }
+    if let Some(file) = &loaded.pretrained_file {
+        let read = models::bring(&coordinator, &args.store, file, None).await?;
+        check_start(file, read.scale, job.season.scale)?;
+        job.season.pretrained = Some(read.id);
+    }
     bring_around(
         &coordinator,
         &args.store,
@@ -73,6 +78,18 @@ pub(crate) async fn run(args: SubmitArgs, format: OutputFormat) -> anyhow::Resul
     } else {
         Ok(())
     }
+}
+
+/// Weights of another scale would fail on the trainer, once all pairs are made.
+fn check_start(file: &Path, scale: u32, wanted: u32) -> Result<(), CliError> {
+    if scale == wanted {
+        return Ok(());
+    }
+    let file = file.display();
+    let text = format!(
+        "`train.pretrained`: {file} makes pictures {scale} times as large, the season is for {wanted} times"
+    );
+    Err(CliError::usage(text).with_hint("take weights for the season's `scale`, or change it"))
 }
 
 /// Puts the files around the model into the store, and their ids into the settings.
@@ -140,6 +157,18 @@ mod tests {
 
     use super::*;
     use remaster_domain::ContentHash;
+
+    #[test]
+    fn weights_of_another_scale_are_refused_before_anything_is_handed_in() {
+        check_start(Path::new("x2.pth"), 2, 2).unwrap();
+        let refused = check_start(Path::new("x4.pth"), 4, 2).unwrap_err();
+        assert_eq!(refused.exit, remaster_service::Exit::Usage);
+        assert!(
+            refused
+                .message
+                .contains("x4.pth makes pictures 4 times as large, the season is for 2 times")
+        );
+    }
 
     #[tokio::test]
     async fn an_uploaded_source_lies_under_its_hash_and_is_not_sent_twice() {

@@ -150,7 +150,11 @@ pub fn curate(job: &JobSpec, mut shards: Vec<(u32, ShardRef)>, mut episodes: Vec
 #[must_use]
 pub fn train(job: &JobSpec, dataset: &ContentHash) -> NewTask {
     let season = &job.season;
-    let identity = serde_json::json!([season.name, dataset, season.recipe, season.scale, season.seed]);
+    let mut identity = serde_json::json!([season.name, dataset, season.recipe, season.scale, season.seed]);
+    // Only where there is one: runs that began from noise keep the names they had.
+    if let (Some(model), Some(parts)) = (&season.pretrained, identity.as_array_mut()) {
+        parts.push(serde_json::json!(model));
+    }
     let hash = ContentHash::of(identity.to_string().as_bytes());
     let run: RunId = format!("run-{}", &hash.as_str()[..RUN_DIGITS])
         .parse()
@@ -167,6 +171,7 @@ pub fn train(job: &JobSpec, dataset: &ContentHash) -> NewTask {
             scale: season.scale,
             recipe: season.recipe.clone(),
             seed: season.seed,
+            pretrained: season.pretrained.clone(),
         }),
     }
 }
@@ -344,6 +349,7 @@ mod tests {
                 pairs_max: 10,
                 recipe: "esrgan".to_owned(),
                 seed: 0,
+                pretrained: None,
                 model: ModelRef::Channel("latest".to_owned()),
                 settings: UpscaleSettings::default(),
                 episodes: episodes.collect(),
@@ -448,6 +454,8 @@ mod tests {
             "the dataset says it already"
         );
         assert_ne!(same, run(|season| season.seed = 1, b"d"));
+        let from = |season: &mut Season| season.pretrained = Some(ContentHash::of(b"weights"));
+        assert_ne!(same, run(from, b"d"));
         assert_ne!(same, run(|season| season.recipe.push('x'), b"d"));
         assert_ne!(same, run(|_| {}, b"e"));
     }

@@ -1,6 +1,8 @@
 //! The user's half of the service: submit, steer, look, and move channels.
 
-use remaster_domain::{ContentHash, JobAction, JobId, JobSpec, JobState, SeasonId, Stage, WorkerId};
+use remaster_domain::{
+    ContentHash, JobAction, JobId, JobSpec, JobState, ModelRef, SeasonId, Stage, WorkerId,
+};
 use remaster_proto::{from_json, to_json};
 use remaster_store::Key;
 use tracing::info;
@@ -176,6 +178,10 @@ async fn submit(tx: &mut Tx, id: &JobId, spec: &JobSpec, priority: i64) -> Resul
         }
         Stage::All | Stage::Extract | Stage::Train => None,
     };
+    if let Some(model) = &spec.season.pretrained {
+        let wanted = ModelRef::Id(model.clone());
+        db::resolve_model(&mut tx.connection, &spec.season.name, &wanted).await?;
+    }
     let first = first_tasks(&mut tx.connection, spec).await?;
     db::insert_job(tx, id, spec, priority, model.as_ref(), first).await
 }

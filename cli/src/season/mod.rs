@@ -31,6 +31,8 @@ pub(crate) struct Loaded {
     pub(crate) warnings: Vec<String>,
     /// Weights that the season upscales with and that have no id before they are imported.
     pub(crate) model_file: Option<PathBuf>,
+    /// Weights that training starts from, where the stage trains and they have no id yet.
+    pub(crate) pretrained_file: Option<PathBuf>,
     /// What is done besides the model, where the stage upscales.
     pub(crate) around: Around,
 }
@@ -86,11 +88,17 @@ pub(crate) fn load(path: &Path, stage: Stage) -> Result<Loaded, CliError> {
     let (
         folder,
         Parsed {
-            file,
+            mut file,
             model_file,
+            pretrained_file,
             around,
         },
     ) = read(path)?;
+    let trains = matches!(stage, Stage::All | Stage::Train);
+    if !trains {
+        // Nobody needs it, so nobody asks whether it is there.
+        file.train.pretrained = None;
+    }
     let recipe = recipe::resolve(folder, &file.train.recipe)?;
     let found = source::find_all(folder, &file, stage)?;
     let hashes = hash_all(&found)?;
@@ -107,6 +115,7 @@ pub(crate) fn load(path: &Path, stage: Stage) -> Result<Loaded, CliError> {
         files,
         warnings,
         model_file: model_file.filter(|_| stage == Stage::Upscale),
+        pretrained_file: pretrained_file.filter(|_| trains),
         around: if matches!(stage, Stage::All | Stage::Upscale) {
             around
         } else {
@@ -235,6 +244,41 @@ mod tests {
         let upscale = load(&path, Stage::Upscale).unwrap();
         assert_eq!(upscale.job.season.episodes.len(), 1);
         assert_eq!(upscale.files.len(), 1);
+    }
+
+    #[test]
+    fn what_training_starts_from_is_an_id_or_a_file_and_only_for_stages_that_train() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a.mkv", "x2.pth"] {
+            std::fs::write(folder.path().join(name), name).unwrap();
+        }
+        let path = folder.path().join("season.toml");
+        let load_with = |pretrained: &str, stage| {
+            let text = "version = 1\n[season]\nname = \"s\"\n[[episode]]\nid = \"E1\"\nsd = \"a.mkv\"\nhd = \"a.mkv\"\n";
+            std::fs::write(&path, format!("{text}[train]\npretrained = \"{pretrained}\"\n")).unwrap();
+            load(&path, stage)
+        };
+        for (stage, expected) in [
+            (Stage::All, Some(folder.path().join("x2.pth"))),
+            (Stage::Train, Some(folder.path().join("x2.pth"))),
+            (Stage::Upscale, None),
+        ] {
+            let loaded = load_with("x2.pth", stage).unwrap();
+            assert_eq!(loaded.pretrained_file, expected, "{}", stage.as_str());
+            assert_eq!(loaded.job.season.pretrained, None, "it has no id yet");
+        }
+        let id = remaster_domain::ContentHash::of(b"a model");
+        let of_id = |stage| load_with(id.as_str(), stage).unwrap().job.season.pretrained;
+        assert_eq!(of_id(Stage::All), Some(id.clone()));
+        assert_eq!(of_id(Stage::Extract), None);
+        let refused = load_with("x3.pth", Stage::All).unwrap_err();
+        assert!(
+            refused
+                .message
+                .ends_with("season.toml:9: `train.pretrained`: `x3.pth` is neither a model id of 64 hex digits nor a file beside the season file"),
+            "{}",
+            refused.message
+        );
     }
 
     #[test]

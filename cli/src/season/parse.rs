@@ -17,6 +17,8 @@ pub(crate) struct Parsed {
     pub(crate) file: SeasonFile,
     /// The weights that `upscale.model` named: they have no id before they are imported.
     pub(crate) model_file: Option<PathBuf>,
+    /// The weights that `train.pretrained` named, which are not in `file` either.
+    pub(crate) pretrained_file: Option<PathBuf>,
     /// What else `upscale` named files for.
     pub(crate) around: Around,
 }
@@ -30,6 +32,13 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<Parsed, CliError> {
     let model_file = Some(path.with_file_name(&file.upscale.model)).filter(|weights| weights.is_file());
     if model_file.is_some() {
         file.upscale.model = UpscaleTable::default().model;
+    }
+    let pretrained = file.train.pretrained.as_ref();
+    let pretrained_file = pretrained
+        .map(|name| path.with_file_name(name))
+        .filter(|weights| weights.is_file());
+    if pretrained_file.is_some() {
+        file.train.pretrained = None;
     }
     let around = Around::take(path, &mut file.upscale).map_err(|reason| {
         let key = "upscale.cube";
@@ -52,6 +61,7 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<Parsed, CliError> {
     Ok(Parsed {
         file,
         model_file,
+        pretrained_file,
         around,
     })
 }

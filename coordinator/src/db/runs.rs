@@ -86,6 +86,7 @@ async fn publish(
         scale: spec.scale,
         recipe: spec.recipe.clone(),
         seed: spec.seed,
+        pretrained: spec.pretrained.clone(),
         checkpoints,
         steps: end.map(|end| end.steps),
         metrics: end.map(|end| end.stages.clone()).unwrap_or_default(),

@@ -36,6 +36,7 @@ pub fn season(stage: Stage, episodes: &[(&str, bool, bool)]) -> JobSpec {
             pairs_max: 100,
             recipe: "esrgan".to_owned(),
             seed: 0,
+            pretrained: None,
             model: ModelRef::Channel("latest".to_owned()),
             settings: UpscaleSettings::default(),
             episodes: episodes.collect(),

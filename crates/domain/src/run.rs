@@ -26,6 +26,9 @@ pub struct RunManifest {
     pub recipe: String,
     /// Seed of everything random.
     pub seed: u64,
+    /// Model that it started from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pretrained: Option<ContentHash>,
     /// Recorded checkpoints, oldest first. Collected garbage may have taken all but the last of them.
     pub checkpoints: Vec<Checkpoint>,
     /// Steps of the finished run; `None` while it goes on.

@@ -117,6 +117,8 @@ pub struct TrainTable {
     pub recipe: String,
     /// Seed of everything random.
     pub seed: u64,
+    /// Model that training starts from, as an id; whoever reads a season file replaces the path of a file by the id it gets.
+    pub pretrained: Option<String>,
 }
 
 impl Default for TrainTable {
@@ -124,6 +126,7 @@ impl Default for TrainTable {
         Self {
             recipe: "esrgan".to_owned(),
             seed: 0,
+            pretrained: None,
         }
     }
 }
@@ -236,6 +239,9 @@ pub struct Season {
     pub recipe: String,
     /// Seed of training.
     pub seed: u64,
+    /// Model that training starts from; from noise where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pretrained: Option<ContentHash>,
     /// Model to upscale with; a whole season job uses the one it trains.
     pub model: ModelRef,
     /// Encoder settings.
@@ -278,6 +284,7 @@ impl SeasonFile {
                 reason: "`height` is there too: keep one of the two".to_owned(),
             });
         }
+        parse_ids("train.pretrained", self.train.pretrained.as_slice())?;
         parse_ids("upscale.before", &self.upscale.before)?;
         parse_ids("upscale.after", &self.upscale.after)?;
         let encoder = self.upscale.encoder;
@@ -316,6 +323,7 @@ impl SeasonFile {
             pairs_max: self.extract.pairs_max,
             recipe,
             seed: self.train.seed,
+            pretrained: parse_ids("train.pretrained", self.train.pretrained.as_slice())?.pop(),
             model: parse_model(&self.upscale.model)?,
             settings: UpscaleSettings {
                 encoder: self.upscale.encoder,
@@ -355,7 +363,7 @@ fn check_range(
     }
 }
 
-/// The models of a chain, none of which is a channel: what a channel names changes with every training.
+/// Models by id, none of which is a channel: what a channel names changes with every training.
 fn parse_ids(key: &'static str, texts: &[String]) -> Result<Vec<ContentHash>, SeasonError> {
     let parse = |text: &String| {
         text.parse().map_err(|_| SeasonError::Value {

@@ -220,6 +220,9 @@ pub struct TrainSpec {
     pub recipe: String,
     /// Seed of everything random.
     pub seed: u64,
+    /// Model whose weights the first step starts from; drawn from the seed where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pretrained: Option<ContentHash>,
 }
 
 /// Input of `publish`.

@@ -89,6 +89,7 @@ pub(super) fn season(number: u32, poison: Option<Poison>) -> JobSpec {
             pairs_max: 10,
             recipe: "demo".to_owned(),
             seed: u64::from(number),
+            pretrained: None,
             model: ModelRef::Channel("latest".to_owned()),
             settings: UpscaleSettings {
                 encoder: Encoder::X264,
