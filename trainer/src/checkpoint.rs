@@ -84,6 +84,9 @@ pub struct RunRecord {
     /// How often the run went back to a checkpoint because a loss was no number or the pictures were flat.
     #[serde(default)]
     pub rollbacks: u32,
+    /// Model that the first step started from; none where it started from noise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<ContentHash>,
     /// What has been seen of the generator's pictures.
     #[serde(default)]
     pub health: Health,

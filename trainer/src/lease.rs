@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::TrainError;
 use crate::checkpoint::RunIdentity;
 use crate::data::Dataset;
+use crate::pretrained::Pretrained;
 use crate::publish::{Publication, publish, seen_in_pairs};
 use crate::recipe::Recipe;
 use crate::run::{FinishedRun, Observer, RunPlan, Wish, train};
@@ -89,7 +90,7 @@ impl Runner {
             checkpoints: store.clone(),
             device: self.config.device.clone(),
             perceptual_weights: self.config.perceptual_weights.clone(),
-            pretrained: None,
+            pretrained: spec.pretrained.map(Pretrained::Model),
             memory_mib: self.config.memory_mib,
             look: Some(self.config.logs.join(run.as_str())),
             resume,

@@ -22,6 +22,7 @@ pub mod loss;
 pub mod memory;
 pub mod meter;
 mod observer;
+pub mod pretrained;
 pub mod publish;
 pub mod recipe;
 pub mod run;

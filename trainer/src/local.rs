@@ -15,6 +15,7 @@ use crate::TrainError;
 use crate::checkpoint::RunIdentity;
 use crate::data::Dataset;
 use crate::kept::Kept;
+use crate::pretrained::Pretrained;
 use crate::publish::{Publication, publish, seen_in_pairs};
 use crate::recipe::Recipe;
 use crate::run::{Observer, RunPlan, Wish, train};
@@ -122,7 +123,7 @@ async fn plan(local: &LocalRun) -> Result<RunPlan, TrainError> {
         checkpoints,
         device: local.device.clone(),
         perceptual_weights: local.perceptual_weights.clone(),
-        pretrained: local.pretrained.clone(),
+        pretrained: local.pretrained.clone().map(Pretrained::File),
         memory_mib: local.memory_mib,
         look: Some(local.out.clone()),
         resume,

@@ -45,7 +45,7 @@ pub struct SeenInPairs {
     pub sar: Option<Rational>,
 }
 
-/// Writes one model for every ended stage, each naming the one before as its parent.
+/// Writes one model for every ended stage, each naming the one before as its parent, the first what the run started from.
 ///
 /// # Errors
 /// [`TrainError::Checkpoint`] when no stage has ended, [`TrainError::Store`].
@@ -85,7 +85,10 @@ pub async fn publish(
             dataset: Some(publication.dataset.clone()),
             recipe: Some(publication.recipe.clone()),
             metrics: state.record.stages[..=position].to_vec(),
-            parent: published.last().map(|model| model.id.clone()),
+            parent: published
+                .last()
+                .map(|model| model.id.clone())
+                .or_else(|| state.record.parent.clone()),
             licence_note: LICENCE_NOTE.to_owned(),
         };
         let card = serde_json::to_vec_pretty(&card).expect("a card is plain data with string keys");

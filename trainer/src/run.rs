@@ -20,6 +20,7 @@ use crate::guard::{ROLLBACKS_MAX, rate_share};
 use crate::look::Look;
 use crate::memory::{self, Wanted};
 use crate::meter::{Meter, peak_rss_mib};
+use crate::pretrained::Pretrained;
 use crate::recipe::{Recipe, Stage};
 use crate::start::{batches_from, first_snapshot, load_vgg, log_differences};
 use crate::step::Objective;
@@ -56,7 +57,7 @@ pub struct RunPlan {
     /// VGG19 weights, which go before the recipe's.
     pub perceptual_weights: Option<PathBuf>,
     /// Weights to start from, which go before the recipe's.
-    pub pretrained: Option<PathBuf>,
+    pub pretrained: Option<Pretrained>,
     /// Memory that may be held; unchecked where it is not known.
     pub memory_mib: Option<u64>,
     /// Folder for what people look at.

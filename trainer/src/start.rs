@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use remaster_domain::Checkpoint;
-use remaster_model::{Generator, Vgg19, decode_safetensors, read_weights, write_state};
+use remaster_model::{Vgg19, decode_safetensors, write_state};
 use tracing::info;
 
 use crate::TrainError;
 use crate::checkpoint::{self, RunRecord, Snapshot};
 use crate::data::{BatchStream, CropConfig, StreamConfig};
+use crate::pretrained::{Pretrained, model_id};
 use crate::recipe::differences;
 use crate::run::RunPlan;
 use crate::step::Networks;
@@ -27,34 +28,19 @@ pub(crate) async fn first_snapshot(
     }
     let mut record = RunRecord::default();
     let mut networks = Networks::new(&identity.arch, identity.scale, recipe, identity.seed, device)?;
-    if let Some(path) = plan
-        .pretrained
-        .as_ref()
-        .or(recipe.path.pretrain_network_g.as_ref())
-    {
-        networks = networks.with_generator(|generator| pretrained(generator, plan, path))?;
-        record.notes.push(format!("started from {}", path.display()));
-        info!(file = %path.display(), "pretrained weights taken");
+    let of_recipe = recipe.path.pretrain_network_g.clone().map(Pretrained::File);
+    if let Some(start) = plan.pretrained.clone().or(of_recipe) {
+        let weights = start.read(&plan.pairs, identity).await?;
+        networks = networks.with_generator(|generator| write_state(generator, &weights.state))?;
+        record.parent = Some(model_id(&weights));
+        record.notes.push(format!("started from {start}"));
+        info!(from = %start, "pretrained weights taken");
     }
     Ok(Snapshot {
         networks,
         ended: BTreeMap::new(),
         record,
     })
-}
-
-fn pretrained(generator: Generator, plan: &RunPlan, path: &std::path::Path) -> Result<Generator, TrainError> {
-    let weights = read_weights(path)?;
-    let (arch, scale) = (&plan.identity.arch, plan.identity.scale);
-    if (&weights.arch, weights.scale) != (arch, scale) {
-        return Err(TrainError::Recipe(format!(
-            "{} is {:?} at {} times, but the run trains {arch:?} at {scale} times: set [network_g] to the file's",
-            path.display(),
-            weights.arch,
-            weights.scale
-        )));
-    }
-    Ok(write_state(generator, &weights.state)?)
 }
 
 /// Says what the recipe changes.

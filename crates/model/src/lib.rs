@@ -34,7 +34,7 @@ pub use device::{DeviceKind, device, set_threads};
 pub use discriminator::{Discriminator, DiscriminatorConfig};
 pub use error::ModelError;
 pub use generator::Generator;
-pub use import::{ImportedWeights, WeightsFormat, read_weights};
+pub use import::{ImportedWeights, WeightsFormat, decode_weights, read_weights};
 pub use infer::{PART_SIDE_MIN_PX, RgbBatch, upscale_rgb};
 pub use onnx::encode_onnx;
 pub use precision::Rounded;

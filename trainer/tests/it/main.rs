@@ -2,6 +2,7 @@
 //! published.
 #![allow(clippy::unwrap_used)]
 
+mod pretrained;
 mod recipes;
 mod season;
 

@@ -58,6 +58,14 @@ pub fn read_weights(path: &Path) -> Result<ImportedWeights, ModelError> {
     complete(state, format)
 }
 
+/// Parameters that were already read: safetensors, as models in a store are.
+///
+/// # Errors
+/// As [`read_weights`], but for [`ModelError::File`].
+pub fn decode_weights(bytes: &[u8]) -> Result<ImportedWeights, ModelError> {
+    complete(decode_safetensors(bytes)?, WeightsFormat::Safetensors)
+}
+
 fn kind_of(path: &Path, bytes: &[u8]) -> WeightsFormat {
     if ncnn::is_param(bytes) || has_extension(path, "bin") && path.with_extension("param").exists() {
         WeightsFormat::Ncnn
