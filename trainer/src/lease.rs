@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::TrainError;
 use crate::checkpoint::RunIdentity;
-use crate::data::Dataset;
+use crate::data::{CacheWish, Dataset};
 use crate::pretrained::Pretrained;
 use crate::publish::{Publication, publish, seen_in_pairs};
 use crate::recipe::Recipe;
@@ -30,6 +30,8 @@ pub struct RunnerConfig {
     pub memory_mib: Option<u64>,
     /// Folder with one folder a run, for what people look at.
     pub logs: PathBuf,
+    /// What is kept on this machine of fetched pairs.
+    pub cache: CacheWish,
     /// VGG19 weights on this machine.
     pub perceptual_weights: Option<PathBuf>,
     /// Cancelled when the process is asked to end: the run saves a checkpoint and gives its lease back.
@@ -87,6 +89,7 @@ impl Runner {
             recipe,
             dataset: Arc::new(dataset),
             pairs: store.clone(),
+            pair_cache: self.config.cache.for_store(store),
             checkpoints: store.clone(),
             device: self.config.device.clone(),
             perceptual_weights: self.config.perceptual_weights.clone(),

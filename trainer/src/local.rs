@@ -13,7 +13,7 @@ use tracing::info;
 
 use crate::TrainError;
 use crate::checkpoint::RunIdentity;
-use crate::data::Dataset;
+use crate::data::{CacheWish, Dataset};
 use crate::kept::Kept;
 use crate::pretrained::Pretrained;
 use crate::publish::{Publication, publish, seen_in_pairs};
@@ -31,6 +31,8 @@ pub struct LocalRun {
     pub manifest: Option<PathBuf>,
     /// Store with the shards; goes before the recipe's.
     pub store: Option<String>,
+    /// What is kept on this machine of fetched pairs.
+    pub cache: CacheWish,
     /// VGG19 weights; go before the recipe's.
     pub perceptual_weights: Option<PathBuf>,
     /// Weights to start from; go before the recipe's.
@@ -119,6 +121,7 @@ async fn plan(local: &LocalRun) -> Result<RunPlan, TrainError> {
         identity,
         recipe,
         dataset: Arc::new(dataset),
+        pair_cache: local.cache.for_store(&pairs),
         pairs,
         checkpoints,
         device: local.device.clone(),

@@ -16,6 +16,7 @@ use remaster_proto::{LeaseClient, SessionConfig, connect, run_session};
 use remaster_service::{CliError, TelemetryArgs, cache_dir, exit_with_stdin, finish, on_signals};
 use remaster_store::Store;
 use remaster_trainer::TrainError;
+use remaster_trainer::data::CacheWish;
 use remaster_trainer::lease::{Runner, RunnerConfig};
 use remaster_trainer::local::{LocalRun, train_locally};
 use remaster_trainer::memory::machine_mib;
@@ -66,6 +67,8 @@ struct RunArgs {
     #[arg(long, env = "REMASTER_EXIT_WITH_STDIN")]
     exit_with_stdin: bool,
     #[command(flatten)]
+    cache: CacheArgs,
+    #[command(flatten)]
     compute: ComputeArgs,
 }
 
@@ -92,7 +95,32 @@ struct TrainArgs {
     #[arg(long, env = "REMASTER_PRETRAINED", value_name = "FILE")]
     pretrained: Option<PathBuf>,
     #[command(flatten)]
+    cache: CacheArgs,
+    #[command(flatten)]
     compute: ComputeArgs,
+}
+
+#[derive(Debug, Args)]
+struct CacheArgs {
+    /// Folder for pairs that were fetched: pairs/ beneath it [default: the user's cache folder]
+    #[arg(long, env = "REMASTER_CACHE", value_name = "DIR")]
+    cache: Option<PathBuf>,
+    /// Most that these may take, in GiB; 0 keeps none [default: 50 for a store at s3://, 0 for one at file://]
+    #[arg(long, env = "REMASTER_CACHE_GIB", value_name = "N")]
+    cache_gib: Option<u64>,
+}
+
+impl CacheArgs {
+    fn wish(self) -> anyhow::Result<CacheWish> {
+        let folder = match self.cache {
+            Some(folder) => folder,
+            None => cache_dir()?,
+        };
+        Ok(CacheWish {
+            folder: folder.join("pairs"),
+            gib: self.cache_gib,
+        })
+    }
 }
 
 #[derive(Debug, Args)]
@@ -182,6 +210,7 @@ async fn serve(args: RunArgs, shutdown: CancellationToken) -> anyhow::Result<()>
         device,
         memory_mib: args.compute.memory_mib(),
         logs,
+        cache: args.cache.wish()?,
         perceptual_weights: args.compute.perceptual_weights,
         shutdown: shutdown.clone(),
     });
@@ -197,6 +226,7 @@ async fn train(args: TrainArgs, shutdown: CancellationToken) -> anyhow::Result<(
         manifest: args.manifest,
         store: args.store,
         pretrained: args.pretrained,
+        cache: args.cache.wish()?,
         memory_mib: args.compute.memory_mib(),
         device: args.compute.device()?,
         perceptual_weights: args.compute.perceptual_weights,

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use crate::TrainError;
 use crate::checkpoint::{self, LossPoint, RunIdentity, RunRecord, Snapshot, ValidationPoint};
-use crate::data::{BatchStream, Dataset};
+use crate::data::{BatchStream, Dataset, DiskCacheConfig};
 use crate::ema::interpolate;
 use crate::guard::{ROLLBACKS_MAX, rate_share};
 use crate::look::Look;
@@ -50,6 +50,8 @@ pub struct RunPlan {
     pub dataset: Arc<Dataset>,
     /// The store with the pairs.
     pub pairs: Store,
+    /// What is kept on disk of the pairs that were fetched.
+    pub pair_cache: Option<DiskCacheConfig>,
     /// Where checkpoints go.
     pub checkpoints: Store,
     /// What computes, without gradients.

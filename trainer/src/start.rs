@@ -10,7 +10,7 @@ use tracing::info;
 
 use crate::TrainError;
 use crate::checkpoint::{self, RunRecord, Snapshot};
-use crate::data::{BatchStream, CropConfig, StreamConfig};
+use crate::data::{BatchStream, CropConfig, DiskCache, PairSource, StreamConfig};
 use crate::pretrained::{Pretrained, model_id};
 use crate::recipe::differences;
 use crate::run::RunPlan;
@@ -69,7 +69,10 @@ pub(crate) fn batches_from(plan: &RunPlan, lq_size_px: u32, step: u64) -> BatchS
         prefetch: train.prefetch,
     };
     let first = step * train.accum_iter as u64;
-    BatchStream::start(plan.pairs.clone(), Arc::clone(&plan.dataset), config, first)
+    let disk = plan.pair_cache.clone();
+    let disk = disk.map(|config| Arc::new(DiskCache::open(config, &plan.dataset)));
+    let source = PairSource::from(plan.pairs.clone()).kept_on(disk);
+    BatchStream::start(source, Arc::clone(&plan.dataset), config, first)
 }
 
 /// VGG19 where some stage wants it and its weights are there; otherwise a note that says the loss is off.

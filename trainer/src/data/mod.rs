@@ -2,12 +2,16 @@
 //! it.
 
 pub mod dataset;
+pub mod disk;
 pub mod order;
 pub mod picture;
 pub mod sample;
+pub mod source;
 pub mod stream;
 
 pub use dataset::Dataset;
+pub use disk::{CacheWish, DiskCache, DiskCacheConfig};
 pub use order::Order;
 pub use sample::{Batch, CropConfig};
+pub use source::PairSource;
 pub use stream::{BatchStream, StreamConfig};

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::{Stream, StreamExt};
-use remaster_store::Store;
 use tokio::sync::mpsc;
 use tracing::warn;
 
@@ -13,6 +12,7 @@ use super::dataset::Dataset;
 use super::order::{Order, draw, is_new};
 use super::picture::Pair;
 use super::sample::{Batch, CropConfig};
+use super::source::PairSource;
 use crate::TrainError;
 
 /// Pairs read and decoded at once: hides the latency of a store, while their pictures stay well below a gigabyte.
@@ -50,11 +50,16 @@ pub struct BatchStream {
 impl BatchStream {
     /// Starts with batch `first` on the current runtime.
     #[must_use]
-    pub fn start(store: Store, dataset: Arc<Dataset>, config: StreamConfig, first: u64) -> Self {
+    pub fn start(
+        source: impl Into<PairSource>,
+        dataset: Arc<Dataset>,
+        config: StreamConfig,
+        first: u64,
+    ) -> Self {
         let (sender, batches) = mpsc::channel(config.prefetch);
         let damaged = Arc::new(Damaged::new(dataset.train.len()));
         let reader = Arc::new(PairReader {
-            store,
+            source: source.into(),
             dataset,
             lq_size_px: config.crop.lq_size_px,
             damaged: Arc::clone(&damaged),
@@ -141,7 +146,7 @@ fn read_ahead(
 /// Reads pairs by their number among those to train on.
 #[derive(Debug)]
 struct PairReader {
-    store: Store,
+    source: PairSource,
     dataset: Arc<Dataset>,
     lq_size_px: u32,
     damaged: Arc<Damaged>,
@@ -183,7 +188,7 @@ impl PairReader {
         let at = &self.dataset.pairs[self.dataset.train[index]];
         let mut tries = 1;
         let files = loop {
-            match self.store.read_pair(&at.shard, &at.entry).await {
+            match self.source.read(at).await {
                 Ok(files) => break files,
                 Err(error) if !error.is_retryable() => return Ok(Err(error.to_string())),
                 Err(error) if tries == READ_TRIES_MAX => return Err(error.into()),

@@ -2,6 +2,7 @@
 //! published.
 #![allow(clippy::unwrap_used)]
 
+mod disk_cache;
 mod pretrained;
 mod recipes;
 mod season;
@@ -115,6 +116,7 @@ async fn plan(season: &Season, recipe_text: &str, resume: Option<Checkpoint>) ->
         recipe,
         dataset: Arc::new(dataset),
         pairs: season.store.clone(),
+        pair_cache: None,
         checkpoints: season.store.clone(),
         device: device(DeviceKind::default()).unwrap(),
         perceptual_weights: None,
