@@ -9,6 +9,8 @@ use burn::optim::{Adam as Rule, AdamConfig, AdamState, AdaptiveMomentumState, Gr
 use burn::tensor::{Device, Tensor, TensorData};
 use remaster_model::{HostTensor, ParamPath, StateDict};
 
+use crate::guard::LossScale;
+
 /// PyTorch's; burn's default is a thousand times larger.
 const EPSILON: f32 = 1e-8;
 /// Names of the two moments in a checkpoint, as PyTorch has them.
@@ -66,12 +68,24 @@ impl Adam {
         }
     }
 
-    /// Moves every parameter that has a gradient.
-    pub fn step<M: Module>(&mut self, pace: Pace, module: M, gradients: GradientsParams) -> M {
-        let shrink = pace.norm_max.and_then(|norm_max| {
-            let norm = gradient_norm(&module, &gradients);
-            (norm > norm_max).then_some(norm_max / norm)
-        });
+    /// Moves every parameter that has a gradient. Gradients are of a loss that was multiplied by the scale, where there is
+    /// one; those that overflowed by it move nothing, and `false` comes back.
+    pub fn step<M: Module>(
+        &mut self,
+        pace: Pace,
+        scale: Option<LossScale>,
+        module: M,
+        gradients: GradientsParams,
+    ) -> (M, bool) {
+        let unscale = scale.map(|scale| 1.0 / scale.factor());
+        let norm = (unscale.is_some() || pace.norm_max.is_some())
+            .then(|| gradient_norm(&module, &gradients) * unscale.unwrap_or(1.0));
+        if unscale.is_some() && norm.is_some_and(|norm| !norm.is_finite()) {
+            return (module, false);
+        }
+        let clip = norm.zip(pace.norm_max).filter(|(norm, norm_max)| norm > norm_max);
+        let clip = clip.map(|(norm, norm_max)| norm_max / norm);
+        let shrink = [unscale, clip].into_iter().flatten().reduce(|a, b| a * b);
         let mut mapper = Stepping {
             path: ParamPath::default(),
             adam: self,
@@ -81,7 +95,7 @@ impl Adam {
         };
         let module = module.map(&mut mapper);
         self.steps += 1;
-        module
+        (module, true)
     }
 
     /// Steps taken.

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
 use crate::adam::Adam;
-use crate::guard::Health;
+use crate::guard::{Health, LossScale};
 use crate::recipe::Recipe;
 use crate::step::{Networks, new_discriminator};
 use crate::validate::Scores;
@@ -105,6 +105,9 @@ pub struct CheckpointState {
     pub record: RunRecord,
     /// Steps of the generator's and the discriminator's optimiser.
     pub optim_steps: [usize; 2],
+    /// What losses are multiplied by, in f16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<LossScale>,
     /// sha256 of `state.safetensors`.
     pub tensors: ContentHash,
 }
@@ -136,6 +139,7 @@ pub async fn save(
         identity: identity.clone(),
         record: snapshot.record.clone(),
         optim_steps: [networks.optim_g.steps(), networks.optim_d.steps()],
+        loss_scale: networks.loss_scale,
         tensors: ContentHash::of(&bytes),
     };
     let json = serde_json::to_vec(&state).expect("a checkpoint's state is plain data with string keys");
@@ -215,6 +219,8 @@ pub async fn resume(
             device,
         ),
         optim_d: Adam::restore(of_d.betas, state.optim_steps[1], "optim_d/", &tensors, device),
+        precision: recipe.precision,
+        loss_scale: state.loss_scale,
     };
     let ended = state.record.stages.iter().map(|ended| {
         let prefix = ended_prefix(&ended.stage);

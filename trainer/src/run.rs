@@ -195,6 +195,13 @@ impl<'a> Run<'a> {
             .snapshot
             .networks
             .step(&batches, objective, &self.plan.device)?;
+        if let (true, Some(scale)) = (report.overflowed, self.snapshot.networks.loss_scale) {
+            info!(
+                step = record.step,
+                loss_scale = scale.factor(),
+                "gradients overflowed in f16: the step was left out, the next has half the scale"
+            );
+        }
         record.health = record.health.after(report.spread);
         if record.health.has_collapsed() {
             let largest = report.losses.iter().filter(|(name, _)| name.starts_with("l_g_"));

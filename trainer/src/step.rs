@@ -3,13 +3,14 @@
 use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Tensor, TensorData};
-use remaster_domain::ModelArch;
+use remaster_domain::{ModelArch, Precision};
 use remaster_model::{Discriminator, Generator, ModelError, Seeded, Vgg19, read_state, write_state};
 
 use crate::TrainError;
 use crate::adam::{Adam, Pace};
 use crate::data::Batch;
 use crate::ema;
+use crate::guard::LossScale;
 use crate::loss::{
     charbonnier, discriminator_losses, fft, generator_loss, l1, ldl, low_frequency_colour, ms_ssim,
     perceptual,
@@ -57,6 +58,8 @@ pub struct StepReport {
     /// Standard deviation of the generator's pictures over that of the wanted ones: near 1 when sound, near 0 when they
     /// are flat.
     pub spread: f32,
+    /// Whether gradients overflowed, so that a network stayed as it was.
+    pub overflowed: bool,
 }
 
 impl StepReport {
@@ -66,6 +69,7 @@ impl StepReport {
         let mut sum = reports.next().unwrap_or(Self {
             losses: vec![],
             spread: 0.0,
+            overflowed: false,
         });
         for report in reports {
             sum.spread += report.spread;
@@ -92,6 +96,10 @@ pub struct Networks {
     pub optim_g: Adam,
     /// The discriminator's optimiser.
     pub optim_d: Adam,
+    /// What generator and discriminator count in.
+    pub precision: Precision,
+    /// What losses are multiplied by, in f16.
+    pub loss_scale: Option<LossScale>,
 }
 
 impl Networks {
@@ -153,6 +161,8 @@ impl Networks {
             discriminator: new_discriminator(recipe, stage, seed, device)?,
             optim_g: Adam::new(stage.optim_g.betas),
             optim_d: Adam::new(stage.optim_d.unwrap_or(stage.optim_g).betas),
+            precision: recipe.precision,
+            loss_scale: LossScale::first(recipe.precision),
         })
     }
 
@@ -169,8 +179,9 @@ impl Networks {
         self.discriminator = self.discriminator.take().map(Discriminator::refresh);
         let (mut of_g, mut of_d) = (GradientsAccumulator::new(), GradientsAccumulator::new());
         let mut reports = Vec::with_capacity(batches.len());
+        let share = self.loss_scale.map_or(1.0, LossScale::factor) / batches.len() as f64;
         for batch in batches {
-            let pass = self.pass(batch, objective, 1.0 / batches.len() as f64, device)?;
+            let pass = self.pass(batch, objective, share, device)?;
             if let Some(gradients) = pass.of_g {
                 of_g.accumulate(&self.generator, gradients);
             }
@@ -179,22 +190,53 @@ impl Networks {
             }
             reports.push(pass.report);
         }
-        let stage = objective.stage;
+        let mut report = StepReport::mean_of(reports);
+        report.overflowed = !self.apply(objective, of_g.grads(), of_d.grads());
+        self.rescale(report.overflowed, batches)?;
+        Ok(report)
+    }
+
+    /// Moves both networks; false where one had gradients that overflowed and stayed as it was.
+    fn apply(&mut self, objective: Objective<'_>, of_g: GradientsParams, of_d: GradientsParams) -> bool {
+        let (stage, scale) = (objective.stage, self.loss_scale);
+        let mut all_moved = true;
         if objective.stage_step >= stage.net_d_init_iters {
             let pace = objective.pace(stage.optim_g);
             let generator = self.generator.clone();
-            self.generator = self.optim_g.step(pace, generator, of_g.grads());
+            let (generator, moved) = self.optim_g.step(pace, scale, generator, of_g);
+            self.generator = generator;
+            all_moved &= moved;
             let decay = ema::decay_at(objective.stage_step, stage.ema_decay);
             self.ema = ema::follow(self.ema.clone(), &self.generator.valid(), decay);
         }
         if let Some(discriminator) = self.discriminator.take() {
             let pace = objective.pace(stage.optim_d.unwrap_or(stage.optim_g));
-            self.discriminator = Some(self.optim_d.step(pace, discriminator, of_d.grads()));
+            let (discriminator, moved) = self.optim_d.step(pace, scale, discriminator, of_d);
+            self.discriminator = Some(discriminator);
+            all_moved &= moved;
         }
-        Ok(StepReport::mean_of(reports))
+        all_moved
     }
 
-    /// Losses and gradients of one batch; changes nothing.
+    /// The scale of the next step.
+    fn rescale(&mut self, overflowed: bool, batches: &[Batch]) -> Result<(), TrainError> {
+        let Some(scale) = self.loss_scale else {
+            return Ok(());
+        };
+        let next = if overflowed {
+            scale.backed_off()
+        } else {
+            Some(scale.calm())
+        };
+        self.loss_scale = Some(next.ok_or(TrainError::Diverged {
+            loss: "a gradient",
+            value: f32::INFINITY,
+            step: batches.last().map_or(0, |batch| batch.number),
+        })?);
+        Ok(())
+    }
+
+    /// Losses, and their gradients times `share`, of one batch; changes nothing.
     fn pass(
         &self,
         batch: &Batch,
@@ -204,8 +246,11 @@ impl Networks {
     ) -> Result<Pass, TrainError> {
         let (lr, hr) = tensors(batch, &device.clone().autodiff());
         let stage = objective.stage;
-        let real_logits = self.discriminator.as_ref().map(|d| d.forward(hr.clone()));
-        let fake = self.generator.forward(lr.clone());
+        let real_logits = self
+            .discriminator
+            .as_ref()
+            .map(|d| d.forward_in(self.precision, hr.clone()));
+        let fake = self.generator.forward_in(self.precision, lr.clone());
         let spread = spread(&fake) / spread(&hr).max(f32::MIN_POSITIVE);
 
         let (mut losses, mut of_g) = (Losses::new(), None);
@@ -222,7 +267,7 @@ impl Networks {
         if let (Some(discriminator), Some(real_logits), Some(gan)) =
             (&self.discriminator, real_logits, stage.gan_opt)
         {
-            let fake_logits = discriminator.forward(fake.detach());
+            let fake_logits = discriminator.forward_in(self.precision, fake.detach());
             let [of_real, of_fake] = discriminator_losses(gan.kind, real_logits, fake_logits);
             let (total, found) = add_up(vec![("l_d_real", of_real), ("l_d_fake", of_fake)], batch.number)?;
             of_d = Some(GradientsParams::from_grads(
@@ -231,7 +276,11 @@ impl Networks {
             ));
             losses.extend(found);
         }
-        let report = StepReport { losses, spread };
+        let report = StepReport {
+            losses,
+            spread,
+            overflowed: false,
+        };
         Ok(Pass { of_g, of_d, report })
     }
 
@@ -267,7 +316,9 @@ impl Networks {
         for loss in &stage.losses {
             let (name, of) = further_loss(loss.kind);
             add(name, loss.ramp(), &|| {
-                of(both(), &|| self.ema.forward(lr.clone().inner()).autodiff())
+                of(both(), &|| {
+                    self.ema.forward_in(self.precision, lr.clone().inner()).autodiff()
+                })
             });
         }
         if let (Some(gan), Some(discriminator), Some(real)) =
@@ -275,7 +326,11 @@ impl Networks {
         {
             add("l_g_gan", gan.ramp(), &|| {
                 let frozen = discriminator.clone().no_grad();
-                generator_loss(gan.kind, real.clone(), frozen.forward(fake.clone()))
+                generator_loss(
+                    gan.kind,
+                    real.clone(),
+                    frozen.forward_in(self.precision, fake.clone()),
+                )
             });
         }
         losses

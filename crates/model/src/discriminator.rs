@@ -2,7 +2,9 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
+use remaster_domain::Precision;
 
+use crate::precision::forward_in;
 use crate::{
     ModelError, Seeded, UnetDiscriminator, UnetDiscriminatorConfig, VggDiscriminator, VggDiscriminatorConfig,
 };
@@ -51,6 +53,12 @@ impl Discriminator {
             Self::Unet(net) => net.forward(x),
             Self::Vgg(net) => net.forward(x),
         }
+    }
+
+    /// The same with the work done in a precision, for training: weights, input and output stay f32.
+    #[must_use]
+    pub fn forward_in(&self, precision: Precision, x: Tensor<4>) -> Tensor<4> {
+        forward_in(precision, x, |x| self.forward(x))
     }
 
     /// Once per training step: what a network estimates of its own weights is brought up to date.

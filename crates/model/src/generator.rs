@@ -2,8 +2,9 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use remaster_domain::ModelArch;
+use remaster_domain::{ModelArch, Precision};
 
+use crate::precision::forward_in;
 use crate::{Compact, CompactConfig, ModelError, RrdbNet, RrdbNetConfig, Seeded};
 
 /// A network that makes pictures larger.
@@ -68,6 +69,12 @@ impl Generator {
             Self::RrdbNet(net) => net.forward(x),
             Self::Compact(net) => net.forward(x),
         }
+    }
+
+    /// The same with the work done in a precision, for training: weights, input and output stay f32.
+    #[must_use]
+    pub fn forward_in(&self, precision: Precision, x: Tensor<4>) -> Tensor<4> {
+        forward_in(precision, x, |x| self.forward(x))
     }
 
     /// Both sides of an input must divide by this.

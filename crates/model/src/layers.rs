@@ -1,5 +1,8 @@
 //! The one place that all convolutions and leaky ReLUs go through, so that a backend can bring its own: training spends
 //! nearly all of its time in them. What a backend does not bring is made of burn's operations.
+//!
+//! They count in what their input counts in: weights are rounded to it on the way in, and their gradients come back in
+//! the weights' own kind. So a network with weights in f32 that is given a picture in bf16 or f16 works in half precision.
 #![expect(
     deprecated,
     reason = "burn marks libtorch deprecated; it is still the fastest backend on both CPU and CUDA"
@@ -17,6 +20,7 @@ pub(crate) fn convolve(
     bias: Option<Tensor<1>>,
     stride_px: usize,
 ) -> Tensor<4> {
+    let (weight, bias) = (like(weight, &x), bias.map(|bias| like(bias, &x)));
     let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
     Tensor::from_dispatch(match bias {
         Some(bias) => <Dispatch as Layers>::convolve_biased(x, weight, bias.into_dispatch(), stride_px),
@@ -31,10 +35,15 @@ pub(crate) fn leaky_relu(x: Tensor<4>, slope: f64) -> Tensor<4> {
 
 /// A ReLU with a slope for each channel.
 pub(crate) fn prelu(x: Tensor<4>, slopes: Tensor<1>) -> Tensor<4> {
+    let slopes = like(slopes, &x);
     Tensor::from_dispatch(<Dispatch as Layers>::prelu_each(
         x.into_dispatch(),
         slopes.into_dispatch(),
     ))
+}
+
+fn like<const D: usize>(weights: Tensor<D>, x: &Tensor<4>) -> Tensor<D> {
+    weights.cast(x.dtype())
 }
 
 /// The layers of one backend.

@@ -5,8 +5,8 @@
 //! not kept; a forward pass stays a pure function of the weights.
 
 use burn::module::{Module, Param};
-use burn::tensor::Tensor;
 use burn::tensor::module::{batch_norm_train, linear};
+use burn::tensor::{FloatDType, Tensor};
 
 use crate::layers::leaky_relu;
 use crate::{Conv, ConvConfig, ModelError, Seeded};
@@ -136,7 +136,7 @@ impl VggDiscriminator {
         let count = x.dims()[0];
         let features = self
             .linear1
-            .forward(x.flatten::<2>(1, 3))
+            .forward(x.cast(FloatDType::F32).flatten::<2>(1, 3))
             .reshape([count, LINEAR_FEATURES, 1, 1]);
         let logits = self
             .linear2
@@ -158,7 +158,7 @@ fn halving(channels: usize, seeded: &mut Seeded) -> Conv {
         .init(seeded)
 }
 
-/// Normalises every channel by the batch at hand (arXiv 1502.03167).
+/// Normalises every channel by the batch at hand (arXiv 1502.03167), in f32 whatever the features are in.
 #[derive(Module, Debug)]
 struct BatchNorm {
     weight: Param<Tensor<1>>,
@@ -174,7 +174,11 @@ impl BatchNorm {
     }
 
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        batch_norm_train(x, self.weight.val(), self.bias.val(), NORM_EPSILON).output
+        let dtype = x.dtype();
+        let x = x.cast(FloatDType::F32);
+        batch_norm_train(x, self.weight.val(), self.bias.val(), NORM_EPSILON)
+            .output
+            .cast(dtype)
     }
 }
 

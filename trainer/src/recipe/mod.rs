@@ -9,6 +9,7 @@ mod stage;
 
 use std::path::PathBuf;
 
+use remaster_domain::Precision;
 use serde::Deserialize;
 
 pub use difference::differences;
@@ -27,6 +28,10 @@ pub struct Recipe {
     pub scale: Option<u32>,
     /// Seed for a local run; a season's own seed goes before it.
     pub manual_seed: Option<u64>,
+    /// What both networks count in while they learn: `f32`, or `bf16` and `f16`, meant for GPUs. Weights, losses, averages
+    /// and optimisers stay f32; in f16 the losses are scaled so that small gradients are not lost.
+    #[serde(default)]
+    pub precision: Precision,
     /// Generator.
     pub network_g: NetworkG,
     /// Discriminator, needed by a stage with `gan_opt`.

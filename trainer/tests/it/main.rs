@@ -2,6 +2,7 @@
 //! published.
 #![allow(clippy::unwrap_used)]
 
+mod precision;
 mod disk_cache;
 mod pretrained;
 mod recipes;
@@ -315,6 +316,7 @@ fn stream_config(prefetch: usize) -> StreamConfig {
         batch_size: 4,
         crops_per_pair: 3,
         prefetch,
+        synthetic: None,
     }
 }
 
