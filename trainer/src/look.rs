@@ -65,7 +65,15 @@ impl Look {
             ("bicubic/ssim_y", plain.ssim_y),
             ("bicubic/halo", plain.halo),
         ];
-        let values = values.map(|(name, value)| (format!("val/{name}"), value as f32));
+        let flickers = [("flicker", model.flicker), ("bicubic/flicker", plain.flicker)];
+        let flickers = flickers
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)));
+        let values: Vec<_> = values
+            .into_iter()
+            .chain(flickers)
+            .map(|(name, value)| (format!("val/{name}"), value as f32))
+            .collect();
         self.scalars(step, &values);
         if let Some(png) = validation.grid.png() {
             self.file(&grid_name(step, stage), &png);
@@ -130,16 +138,19 @@ fn page(identity: &RunIdentity, record: &RunRecord) -> Markup {
         h2 { "Validation" }
         table {
             tr { th { "step" } th { "stage" } th { "PSNR" } th { "SSIM" } th { "Y-PSNR" } th { "Y-SSIM" } th { "bicubic Y-PSNR" }
-                th { "colour drift" } th { "halo" } }
+                th { "colour drift" } th { "halo" } th { "flicker" } }
             @for point in &record.validations { tr {
                 td { (point.step) } td { (point.stage) }
                 td { (format!("{:.2}", point.scores.psnr)) } td { (format!("{:.4}", point.scores.ssim)) }
                 td { (format!("{:.2}", point.scores.psnr_y)) } td { (format!("{:.4}", point.scores.ssim_y)) }
                 td { (format!("{:.2}", point.bicubic_psnr_y)) }
                 td { (format!("{:.2}", point.scores.colour_drift)) } td { (format!("{:.2}", point.scores.halo)) }
+                td { (point.scores.flicker.map_or("none".to_owned(), |flicker| format!("{flicker:.2}"))) }
             } }
         }
-        p { "Colour drift: mean difference of the colours from HD, in levels. Halo: overshoot beside edges, in levels." }
+        p { "Colour drift: mean difference of the colours from HD, in levels. Halo: overshoot beside edges, in levels. "
+            "Flicker: changes from frame to frame that HD does not make, in levels; none where no two frames that follow each \
+            other are held out." }
         h2 { "Losses" }
         @for name in names { h3 { (name) } (curve(&record.history, name)) }
         h2 { "SD, bicubic, model, HD" }

@@ -31,6 +31,9 @@ pub use crate::observer::{Observer, Wish};
 /// Points of the loss curve over a run: a picture shows no more, and a checkpoint stays small.
 const HISTORY_POINTS: u64 = 500;
 
+/// Said once where flicker cannot be seen.
+const NO_FLICKER: &str = "no flicker figure: no two frames that follow each other are held out";
+
 /// A metric's name and what it is of all scores.
 type Metric = (&'static str, fn(&Scores) -> f64);
 /// Metrics whose best weights are kept.
@@ -340,8 +343,14 @@ impl<'a> Run<'a> {
             colour_drift = scores.colour_drift,
             halo = scores.halo,
             bicubic_halo = bicubic.halo,
+            flicker = scores.flicker,
+            bicubic_flicker = bicubic.flicker,
             "judged"
         );
+        if scores.flicker.is_none() && !record.notes.iter().any(|note| note == NO_FLICKER) {
+            info!("{NO_FLICKER}");
+            record.notes.push(NO_FLICKER.to_owned());
+        }
         for (metric, of) in METRICS {
             let best = record
                 .validations

@@ -1,4 +1,4 @@
-//! PSNR, SSIM, colour drift and halo of two planar RGB pictures, counted where a mask says so.
+//! PSNR, SSIM, colour drift and halo of two planar RGB pictures, and how two frames jump, counted where a mask says so.
 
 use super::Scores;
 
@@ -29,7 +29,19 @@ pub(super) fn score(found: &[f32], wanted: &[f32], width: usize, counts: &[bool]
         ssim_y: ssim(&found[3], &wanted[3], width, counts),
         colour_drift: colour_drift(&found, &wanted, counts),
         halo: halo(&found[3], &wanted[3], width, counts),
+        flicker: None,
     }
+}
+
+/// Mean absolute difference between the change of luma from one frame to the next and the wanted change, in levels.
+pub(super) fn jump(found: [&[f32]; 2], wanted: [&[f32]; 2], counts: &[bool]) -> f64 {
+    let change = |[first, second]: [&[f32]; 2]| -> Vec<f64> {
+        let ([.., first], [.., second]) = (planes(first), planes(second));
+        first.iter().zip(second).map(|(a, b)| b - a).collect()
+    };
+    let (found, wanted) = (change(found), change(wanted));
+    let differences = found.iter().zip(&wanted).map(|(a, b)| (a - b).abs());
+    mean_where(differences, counts.iter().copied())
 }
 
 /// Length of the mean difference in Cb and Cr: what noise there is cancels, a cast of the whole picture stays.
@@ -179,6 +191,23 @@ mod tests {
         counts[0] = false;
         assert!(score(&found, &wanted, 20, &counts).psnr > 100.0);
         assert!(score(&found, &wanted, 20, &[true; 320]).psnr < 60.0);
+    }
+
+    #[test]
+    fn a_still_picture_that_flickers_jumps_by_what_it_changes_and_motion_that_is_hds_own_does_not() {
+        let (dark, bright, counts) = (vec![0.2; 3 * 320], vec![0.6; 3 * 320], [true; 320]);
+        // 0.4 of 255 levels of grey are 0.4 * 219 levels of luma.
+        let flickering = jump([&dark, &bright], [&dark, &dark], &counts);
+        assert!((flickering - 0.4 * 219.0).abs() < 1e-6, "{flickering}");
+        assert_eq!(jump([&dark, &bright], [&dark, &bright], &counts), 0.0);
+        // A cast that stays is no flicker.
+        assert_eq!(jump([&bright, &bright], [&dark, &dark], &counts), 0.0);
+        let half: Vec<bool> = (0..320).map(|at| at < 160).collect();
+        let mut second = dark.clone();
+        for plane in 0..3 {
+            second[plane * 320 + 200..(plane + 1) * 320].fill(0.6);
+        }
+        assert_eq!(jump([&dark, &second], [&dark, &dark], &half), 0.0);
     }
 
     /// Planar 32x32: left half dark, right half bright, of one grey each.

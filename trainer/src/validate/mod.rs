@@ -1,6 +1,7 @@
-//! What a generator is worth on held-out pairs: PSNR and SSIM in RGB and of luma, colour drift and halo, beside what
-//! bicubic would have given, and pictures to look at. Pixels under a pair's mask do not count.
+//! What a generator is worth on held-out pairs: PSNR and SSIM in RGB and of luma, colour drift, halo and flicker, beside
+//! what bicubic would have given, and pictures to look at. Pixels under a pair's mask do not count.
 
+mod flicker;
 mod metrics;
 mod pictures;
 
@@ -40,6 +41,10 @@ pub struct Scores {
     /// Overshoot beside edges in levels of luma; 0 has none.
     #[serde(default)]
     pub halo: f64,
+    /// Jumps from frame to frame that HD does not make, in levels of luma; only where frames that follow each other are
+    /// held out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flicker: Option<f64>,
 }
 
 /// One validation.
@@ -86,7 +91,11 @@ pub async fn validate(
             Err(reason) => warn!(key = %pair.entry.key, %reason, "held-out pair skipped"),
         }
     }
-    let mean = |which: usize| Scores::mean(judged.iter().map(|both| both[which]));
+    let flickers = flicker::flicker(generator, store, dataset).await?;
+    let mean = |which: usize| Scores {
+        flicker: flickers.map(|both| both[which]),
+        ..Scores::mean(judged.iter().map(|both| both[which]))
+    };
     Ok((!judged.is_empty()).then(|| Validation {
         scores: mean(0),
         bicubic: mean(1),
@@ -110,6 +119,7 @@ pub fn has_stalled(scores: &[f64], patience: u64) -> bool {
 }
 
 impl Scores {
+    /// Of all but flicker, which is not a pair's.
     fn mean(all: impl ExactSizeIterator<Item = Self>) -> Self {
         let count = all.len().max(1) as f64;
         all.fold(Self::default(), |sum, one| Self {
@@ -119,6 +129,7 @@ impl Scores {
             ssim_y: sum.ssim_y + one.ssim_y / count,
             colour_drift: sum.colour_drift + one.colour_drift / count,
             halo: sum.halo + one.halo / count,
+            flicker: None,
         })
     }
 }

@@ -111,7 +111,7 @@ async fn a_run_starts_from_given_weights_and_refuses_those_of_another_network() 
     let wider = with(&file, &text.replace("num_feat = 6", "num_feat = 8"));
     let (refused, _) = run(&season, &wider, None, None).await;
     let error = refused.unwrap_err().to_string();
-    assert!(error.contains("set [network_g] to the file's"), "{error}");
+    assert!(error.contains("set [network_g] to what it is"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -203,4 +203,18 @@ async fn a_run_leaves_curves_grids_a_page_and_its_best_weights_and_stops_when_it
     assert!(page.contains("l_g_pix") && page.contains("grid-00000006-l1.png"));
     let scores = finished.record.validations.last().unwrap().scores;
     assert!(scores.psnr > 1.0 && scores.ssim.is_finite());
+    assert!(scores.flicker.is_some_and(|flicker| flicker > 0.0) && finished.record.notes.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_frames_that_follow_each_other_there_is_no_flicker_figure_and_the_run_says_so() {
+    let season = Season::of_every(3, 24).await;
+    let (finished, _) = run(&season, &recipe(TINY_COMPACT, 2, 0), None, None).await;
+    let record = finished.unwrap().record;
+    assert_eq!(record.validations.last().unwrap().scores.flicker, None);
+    assert!(
+        record.notes[0].starts_with("no flicker figure"),
+        "{:?}",
+        record.notes
+    );
 }

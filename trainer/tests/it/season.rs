@@ -24,8 +24,13 @@ pub(crate) struct Season {
 }
 
 impl Season {
-    /// `pairs` pairs at 2x in two shards.
+    /// `pairs` pairs at 2x in two shards, every frame of the discs.
     pub(crate) async fn new(pairs: u32) -> Self {
+        Self::of_every(1, pairs).await
+    }
+
+    /// Every so many frames of the discs only.
+    pub(crate) async fn of_every(gap: u32, pairs: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&format!("file://{}", folder.path().display())).unwrap();
         let mut manifest = DatasetManifest {
@@ -39,7 +44,7 @@ impl Season {
         for range in [0..pairs / 2, pairs / 2..pairs] {
             manifest
                 .shards
-                .push(write_shard(&store, folder.path(), range).await);
+                .push(write_shard(&store, folder.path(), range, gap).await);
         }
         let season = manifest.season.clone();
         let (hash, object) = store
@@ -67,7 +72,7 @@ impl Season {
     }
 }
 
-async fn write_shard(store: &Store, folder: &Path, frames: std::ops::Range<u32>) -> ShardRef {
+async fn write_shard(store: &Store, folder: &Path, frames: std::ops::Range<u32>, gap: u32) -> ShardRef {
     let mut writer = ShardWriter::create(folder).unwrap();
     let mut keys = Vec::new();
     for frame in frames {
@@ -78,7 +83,7 @@ async fn write_shard(store: &Store, folder: &Path, frames: std::ops::Range<u32>)
                 key: key.clone(),
                 lr_png: png(&halve(&hr, LR_SIDE_PX * 2), LR_SIDE_PX),
                 hr_png: png(&hr, LR_SIDE_PX * 2),
-                json: serde_json::to_vec(&record(frame)).unwrap().into(),
+                json: serde_json::to_vec(&record(frame, gap)).unwrap().into(),
             })
             .unwrap();
         keys.push(key);
@@ -128,14 +133,14 @@ fn png(rgb: &[u8], side: u32) -> Bytes {
     bytes.into()
 }
 
-fn record(frame: u32) -> PairRecord {
+fn record(frame: u32, gap: u32) -> PairRecord {
     let time_base = Rational { num: 1, den: 25 };
     PairRecord {
         version: 1,
         episode: "e1".parse().unwrap(),
         shot: frame / PAIRS_PER_SHOT,
-        sd_index: frame,
-        hd_index: frame,
+        sd_index: frame * gap,
+        hd_index: frame * gap,
         sd_pts: i64::from(frame),
         hd_pts: i64::from(frame),
         sd_time_base: time_base,
