@@ -67,6 +67,7 @@ pub(crate) fn batches_from(plan: &RunPlan, lq_size_px: u32, step: u64) -> BatchS
         batch_size: train.batch_size,
         crops_per_pair: train.crops_per_pair,
         prefetch: train.prefetch,
+        synthetic: train.synthetic(),
     };
     let first = step * train.accum_iter as u64;
     let disk = plan.pair_cache.clone();

@@ -83,6 +83,7 @@ fn batches(data: &Path, readers: usize, first: usize) -> anyhow::Result<Vec<Batc
         batch_size: 8,
         crops_per_pair: 8,
         prefetch: readers,
+        synthetic: None,
     };
     let _inside = runtime.enter();
     let mut stream = BatchStream::start(store, Arc::new(dataset), config, first as u64);

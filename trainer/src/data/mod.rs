@@ -2,6 +2,7 @@
 //! it.
 
 pub mod dataset;
+pub mod degrade;
 pub mod disk;
 pub mod order;
 pub mod picture;
@@ -12,6 +13,6 @@ pub mod stream;
 pub use dataset::Dataset;
 pub use disk::{CacheWish, DiskCache, DiskCacheConfig};
 pub use order::Order;
-pub use sample::{Batch, CropConfig};
+pub use sample::{Batch, CropConfig, Synthetic};
 pub use source::PairSource;
 pub use stream::{BatchStream, StreamConfig};

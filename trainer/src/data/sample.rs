@@ -4,12 +4,35 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use remaster_domain::MaskRect;
 
+use super::degrade::degrade;
 use super::order::Draw;
 use super::picture::{Pair, Picture};
+use crate::recipe::Degradation;
 
 /// Draws of a crop before one that touches a masked rectangle is taken after all: a picture that is masked nearly
 /// everywhere should have been rejected at extraction.
 const MASK_TRIES_MAX: usize = 32;
+
+/// Sets what is drawn for a degradation apart from what is drawn for the crop, so that neither changes the other.
+const SYNTHETIC_MARK: u64 = 0x5e_c0_4d_0a_de_64_ad_e5;
+
+/// How often LR is made from HR, and how.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Synthetic {
+    /// Share of the crops.
+    pub prob: f64,
+    /// What is done to them.
+    pub degradation: Degradation,
+}
+
+impl Synthetic {
+    /// The generator of a crop whose LR is to be made.
+    fn generator(&self, seed: u64, draw: Draw) -> Option<ChaCha8Rng> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed ^ draw.position.rotate_left(32) ^ SYNTHETIC_MARK);
+        rng.set_stream(draw.crop);
+        rng.random_bool(self.prob).then_some(rng)
+    }
+}
 
 /// How crops are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,12 +75,13 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Cuts one crop from each pair.
+    /// Cuts one crop from each pair; some get an LR that was made from their HR.
     #[must_use]
     pub fn cut<'a>(
         number: u64,
         seed: u64,
         config: CropConfig,
+        synthetic: Option<&Synthetic>,
         pairs: impl Iterator<Item = (Draw, &'a Pair)>,
     ) -> Self {
         let lq_size_px = config.lq_size_px as usize;
@@ -72,7 +96,7 @@ impl Batch {
         };
         for (draw, pair) in pairs {
             let crop = choose(seed, draw, config, &pair.lr, &pair.mask);
-            copy(&pair.lr, crop, 1, config.lq_size_px, &mut batch.lr);
+            let before = batch.hr.len();
             copy(
                 &pair.hr,
                 crop,
@@ -80,6 +104,14 @@ impl Batch {
                 config.lq_size_px * config.scale,
                 &mut batch.hr,
             );
+            let made = synthetic.and_then(|made| Some((made.degradation, made.generator(seed, draw)?)));
+            if let Some((degradation, mut rng)) = made {
+                let hr = &batch.hr[before..];
+                let lr = degrade(hr, gt_size_px, lq_size_px, &degradation, &mut rng);
+                batch.lr.extend(lr);
+            } else {
+                copy(&pair.lr, crop, 1, config.lq_size_px, &mut batch.lr);
+            }
             batch.count += 1;
         }
         batch
@@ -177,7 +209,13 @@ mod tests {
 
     fn batch(seed: u64, crop: u64, mask: Vec<MaskRect>) -> Batch {
         let pair = pair(mask);
-        Batch::cut(0, seed, CONFIG, [(Draw { position: 3, crop }, &pair)].into_iter())
+        Batch::cut(
+            0,
+            seed,
+            CONFIG,
+            None,
+            [(Draw { position: 3, crop }, &pair)].into_iter(),
+        )
     }
 
     #[test]
@@ -196,6 +234,28 @@ mod tests {
         assert_eq!(batch(1, 5, vec![]), batch(1, 5, vec![]));
         assert_ne!(batch(1, 5, vec![]).lr, batch(1, 6, vec![]).lr);
         assert_ne!(batch(1, 5, vec![]).lr, batch(2, 5, vec![]).lr);
+    }
+
+    #[test]
+    fn some_crops_get_a_made_lr_and_all_keep_their_hr() {
+        let pair = pair(vec![]);
+        let synthetic = Synthetic {
+            prob: 0.3,
+            degradation: Degradation::default(),
+        };
+        let with = |synthetic: Option<&Synthetic>, crop: u64| {
+            let draw = Draw { position: 3, crop };
+            Batch::cut(0, 1, CONFIG, synthetic, [(draw, &pair)].into_iter())
+        };
+        let mut made = 0;
+        for crop in 0..400 {
+            let (real, mixed) = (with(None, crop), with(Some(&synthetic), crop));
+            assert_eq!(real.hr, mixed.hr);
+            assert_eq!(mixed, with(Some(&synthetic), crop));
+            assert_eq!(mixed.lr.len(), real.lr.len());
+            made += u32::from(mixed.lr != real.lr);
+        }
+        assert!((85..155).contains(&made), "{made} of 400");
     }
 
     #[test]

@@ -1,17 +1,17 @@
 //! Batches made ahead of the training thread: single pairs read by range, decoded on threads, cropped, and handed
-//! over through a bounded channel.
+//! over in order through a bounded channel.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::{Stream, StreamExt};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
 use super::dataset::Dataset;
 use super::order::{Order, draw, is_new};
 use super::picture::Pair;
-use super::sample::{Batch, CropConfig};
+use super::sample::{Batch, CropConfig, Synthetic};
 use super::source::PairSource;
 use crate::TrainError;
 
@@ -38,12 +38,14 @@ pub struct StreamConfig {
     pub crops_per_pair: usize,
     /// Batches made ahead.
     pub prefetch: usize,
+    /// LR that is made rather than read.
+    pub synthetic: Option<Synthetic>,
 }
 
 /// The receiving end. Dropping it ends the reading.
 #[derive(Debug)]
 pub struct BatchStream {
-    batches: mpsc::Receiver<Result<Batch, TrainError>>,
+    batches: mpsc::Receiver<Result<oneshot::Receiver<Batch>, TrainError>>,
     damaged: Arc<Damaged>,
 }
 
@@ -74,9 +76,13 @@ impl BatchStream {
     /// # Errors
     /// Whatever ended the reading.
     pub fn next_blocking(&mut self) -> Result<Batch, TrainError> {
-        self.batches
+        let batch = self
+            .batches
             .blocking_recv()
-            .unwrap_or(Err(TrainError::Broken("the reading of pairs")))
+            .unwrap_or(Err(TrainError::Broken("the reading of pairs")))?;
+        batch
+            .blocking_recv()
+            .map_err(|_| TrainError::Broken("the cutting of crops"))
     }
 
     /// Pairs skipped so far.
@@ -90,9 +96,9 @@ async fn make_batches(
     reader: Arc<PairReader>,
     config: StreamConfig,
     first: u64,
-    sender: mpsc::Sender<Result<Batch, TrainError>>,
+    sender: mpsc::Sender<Result<oneshot::Receiver<Batch>, TrainError>>,
 ) {
-    let mut pairs = Box::pin(read_ahead(Arc::clone(&reader), config, first));
+    let mut pairs = Box::pin(read_ahead(reader, config, first));
     let mut slots: Vec<Option<Arc<Pair>>> = vec![None; config.batch_size];
     for number in first.. {
         for (slot, held) in slots.iter_mut().enumerate() {
@@ -108,17 +114,29 @@ async fn make_batches(
                 None => return,
             }
         }
-        let draws = slots.iter().flatten().enumerate().map(|(slot, pair)| {
-            (
-                draw(number, slot, config.batch_size, config.crops_per_pair),
-                pair.as_ref(),
-            )
-        });
-        let batch = Batch::cut(number, config.seed, config.crop, draws);
-        if sender.send(Ok(batch)).await.is_err() {
+        let held = slots.iter().flatten().map(Arc::clone).collect();
+        // A place in the queue first, so that no more are being cut than there is room for.
+        let Ok(place) = sender.reserve().await else {
             return;
-        }
+        };
+        place.send(Ok(cut(number, held, config)));
     }
+}
+
+/// Cuts on a thread of its own: making an LR takes as long as decoding a pair.
+fn cut(number: u64, pairs: Vec<Arc<Pair>>, config: StreamConfig) -> oneshot::Receiver<Batch> {
+    let (sender, batch) = oneshot::channel();
+    tokio::task::spawn_blocking(move || {
+        let place = |slot| draw(number, slot, config.batch_size, config.crops_per_pair);
+        let draws = pairs
+            .iter()
+            .enumerate()
+            .map(|(slot, pair)| (place(slot), pair.as_ref()));
+        let batch = Batch::cut(number, config.seed, config.crop, config.synthetic.as_ref(), draws);
+        // Nobody waits for it where the run has ended.
+        drop(sender.send(batch));
+    });
+    batch
 }
 
 /// The pairs in exactly the order in which slots ask for them.
@@ -138,7 +156,13 @@ fn read_ahead(
     futures::stream::iter(indices)
         .map(move |index| {
             let reader = Arc::clone(&reader);
-            async move { reader.read_or_next(index).await }
+            async move {
+                // A task of its own goes on while nobody asks for pairs, since the batches ahead are made.
+                let reading = tokio::spawn(reader.read_or_next(index));
+                reading
+                    .await
+                    .map_err(|_| TrainError::Broken("the reading of a pair"))?
+            }
         })
         .buffered(PAIRS_IN_FLIGHT)
 }

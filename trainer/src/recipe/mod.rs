@@ -2,6 +2,7 @@
 //! unknown key is refused with the nearest known one, since a misspelt weight would otherwise cost a night of
 //! training.
 
+mod degradation;
 mod difference;
 mod network;
 mod resolve;
@@ -12,6 +13,9 @@ use std::path::PathBuf;
 use remaster_domain::Precision;
 use serde::Deserialize;
 
+use crate::data::Synthetic;
+
+pub use degradation::{Degradation, Pass};
 pub use difference::differences;
 pub use network::{NetworkD, NetworkG};
 pub use stage::{
@@ -58,7 +62,7 @@ pub struct Recipe {
 }
 
 /// `[datasets]`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Datasets {
     /// `[datasets.train]`.
@@ -66,7 +70,7 @@ pub struct Datasets {
 }
 
 /// `[datasets.train]`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainData {
     /// Side of an HR crop; or give `lq_size`.
@@ -90,6 +94,31 @@ pub struct TrainData {
     /// Batches made ahead.
     #[serde(default = "default_prefetch")]
     pub prefetch: usize,
+    /// Share of the crops whose LR is made from HR instead of taken from the disc.
+    #[serde(default)]
+    pub synthetic_prob: f64,
+    /// How it is made; as Real-ESRGAN does where it is left out.
+    pub degradation: Option<Degradation>,
+}
+
+impl TrainData {
+    /// What is made rather than read, if anything.
+    #[must_use]
+    pub fn synthetic(&self) -> Option<Synthetic> {
+        (self.synthetic_prob > 0.0).then(|| Synthetic {
+            prob: self.synthetic_prob,
+            degradation: self.degradation.unwrap_or_default(),
+        })
+    }
+
+    fn check_synthetic(&self) -> Result<(), String> {
+        degradation::check_share("synthetic_prob", self.synthetic_prob)?;
+        match &self.degradation {
+            Some(_) if self.synthetic_prob == 0.0 => Err("degradation needs synthetic_prob above 0".to_owned()),
+            Some(degradation) => degradation.check(),
+            None => Ok(()),
+        }
+    }
 }
 
 /// `[path]`.

@@ -109,6 +109,7 @@ impl Recipe {
         if self.stages.is_empty() {
             return Err("there is no [[stage]]".to_owned());
         }
+        train.check_synthetic()?;
         self.network_d.as_ref().map_or(Ok(()), NetworkD::check)?;
         for (position, stage) in self.stages.iter().enumerate() {
             self.check_stage(position, stage)
@@ -373,6 +374,47 @@ mod tests {
         assert!(error_of(&demo_with("name = \"gan\"", "name = \"l1\"")).contains("used twice"));
         let without = demo_with("pixel_opt = { type = \"L1\", loss_weight = 1.0 }", "");
         assert!(error_of(&without).contains("needs pixel_opt or gan_opt"));
+    }
+
+    #[test]
+    fn what_is_made_of_hr_is_checked_and_has_real_esrgans_defaults() {
+        let with =
+            |lines: &str| Recipe::resolve(&demo_with("batch_size = 8", &format!("batch_size = 8\n{lines}")));
+        assert!(with("").unwrap().datasets.train.synthetic().is_none());
+        let table = "synthetic_prob = 0.25\n[datasets.train.degradation]\n";
+        let synthetic = with(&format!("{table}jpeg_range2 = [60, 95]")).unwrap();
+        let synthetic = synthetic.datasets.train.synthetic().unwrap();
+        assert_eq!(
+            (synthetic.prob, synthetic.degradation.jpeg_range2),
+            (0.25, [60.0, 95.0])
+        );
+        assert_eq!(synthetic.degradation.blur_sigma, [0.2, 3.0]);
+        for (lines, reason) in [
+            (
+                "synthetic_prob = 1.5".to_owned(),
+                "synthetic_prob is 1.5, expected 0 to 1",
+            ),
+            (
+                "[datasets.train.degradation]".to_owned(),
+                "needs synthetic_prob above 0",
+            ),
+            (
+                format!("{table}blur_sigmas = [1, 2]"),
+                "did you mean `blur_sigma`?",
+            ),
+            (
+                format!("{table}blur_kernel_size = 8"),
+                "blur_kernel_size is 8, expected an odd number",
+            ),
+            (
+                format!("{table}resize_prob2 = [0, 0, 0]"),
+                "keys that end in 2: resize_prob has nothing above 0",
+            ),
+            (format!("{table}noise_range = [9, 3]"), "noise_range is 9 to 3"),
+        ] {
+            let error = with(&lines).unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
+        }
     }
 
     #[test]

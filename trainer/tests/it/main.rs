@@ -317,6 +317,7 @@ fn stream_config(prefetch: usize) -> StreamConfig {
         crops_per_pair: 3,
         prefetch,
         synthetic: None,
+        synthetic: None,
     }
 }
 
