@@ -6,7 +6,8 @@
 #   make check   format, lints, layering, unused dependencies
 #   make bench   the figures, side by side with peers
 #   make bench-pairs   wrong pairs, lost shots, misplaced corners on discs whose truth is known: half an hour on two cores
-#   make bench-upscale   upscaling: peak memory, then beside a PyTorch loop and ncnn, which are fetched: frames a second, what reuse saves
+#   make bench-upscale   upscaling held against its demands, and beside a PyTorch loop and ncnn, which are fetched
+#                      (PART=reuse|alone|workers|peers|kills|memory)
 #   make bench-models    the real weights of Real-ESRGAN by us, by spandrel and by ONNX Runtime, which are fetched
 #   make bench-trainer   the trainer beside PyTorch, which is fetched: losses, steps a second, memory; kills, order, waiting
 #                      (PART=losses|discriminator|two-blocks|four-blocks|small|gan|order|kills|waiting)
@@ -43,7 +44,7 @@ bench-pairs: build
 	cargo run -p remaster-bench -- pairs
 
 bench-upscale: build
-	python3 bench/python/bench_upscale.py
+	OMP_WAIT_POLICY=passive python3 bench/python/bench_upscale.py $(if $(PART),--part $(PART))
 
 bench-models: build
 	python3 bench/python/bench_models.py

@@ -1,12 +1,19 @@
-"""Upscaling side by side: Remaster, a PyTorch loop with pipes, ncnn. Same clip, same weights, one after the other.
+"""Upscaling held against its demands and side by side with others: same clip, same weights, one run after the other.
 
-The clip is line art on twos with a still background, through MPEG-2 at up to 4.8 Mb/s. Prints frames a second end to end
-(decode, network, FFV1; for Remaster with loading, hashing and indexing, for the peers without), the share of pixels that
-the network was shown with reuse, and how far reuse moves the picture. Peers come from the package index into a venv under the user's cache; everything else is local.
+The clips are line art on twos with a still background, through MPEG-2 at up to 4.8 Mb/s. Each part prints its lines with
+the demand beside:
 
-The part `memory` is Remaster's alone: the peak of a worker.
+    reuse    pixels shown to the network with reuse, and how far reuse moves the picture
+    alone    end to end against the network by itself on pictures that lie ready
+    workers  two workers of one thread against one, beside what two processes of a PyTorch loop gain
+    peers    frames a second beside a PyTorch loop with pipes and ncnn, two networks, without and with reuse
+    kills    a run killed at random moments, again and again, against one that was left alone
+    memory   the peak of a worker
 
-    python3 bench/python/bench_upscale.py [--part memory|peers] [--frames N] [--width W --height H] [--model FILE.param]
+End to end is decode, network and FFV1; for Remaster with loading, hashing, indexing and verifying, for the peers without
+loading. Peers come from the package index into a venv under the user's cache; everything else is local.
+
+    python3 bench/python/bench_upscale.py [--part PART]...
 """
 
 import argparse
@@ -23,19 +30,23 @@ import peers
 
 HERE = Path(__file__).resolve().parent
 PEERS = ["torch==2.9.0", "numpy", "ncnn==1.0.20261020"]
-MODEL = "REALESRGAN_ANIMAVIDEOV3_UP4X.param"
+COMPACT, RRDBNET = "REALESRGAN_ANIMAVIDEOV3_UP4X", "REALESRGAN_X4PLUSANIME_UP4X"
+DVD = (720, 576)
+# Ratios are of runs that follow each other, the better of so many rounds: another process may come between.
+ROUNDS = 2
 
 
 def prepare():
     """Goes on where the peers are, with the folder of the weights."""
     peers.go_on_inside(PEERS, ".ready", __file__)
-    return peers.weights([MODEL.removesuffix(".param")])
+    return peers.weights([COMPACT, RRDBNET])
 
 
-def make_clip(file, width, height, frames):
+def make_clip(file, size, frames):
     """The clip as a DVD would have it."""
     import line_art
 
+    width, height = size
     raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", "24", "-i", "-"]
     rate = ["-b:v", "4800k", "-maxrate", "7000k", "-bufsize", "1835k", "-g", "12", "-bf", "2"]
     encode = ["ffmpeg", "-v", "error", *raw, "-c:v", "mpeg2video", *rate, "-pix_fmt", "yuv420p", "-y", file]
@@ -47,106 +58,181 @@ def make_clip(file, width, height, frames):
         raise SystemExit("ffmpeg failed")
 
 
-def ours(worker, clip, out, model, reuse, threads):
-    """Seconds of one run, and the share of pixels that its last lines tell."""
-    options = ["--model", model, "--reuse", reuse, "--threads", str(threads), "--encoder", "ffv1"]
+def run(command):
+    """What a command says, once it has succeeded: stdout and stderr."""
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{command[0]} failed:\n{done.stderr}")
+    return done.stdout, done.stderr
+
+
+def together(commands):
+    """Seconds until the last of them has ended."""
     started = time.monotonic()
-    done = subprocess.run([worker, "upscale", clip, out, *options], capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    share = re.search(r"shown ([\d.]+) %", done.stderr)
-    return time.monotonic() - started, float(share[1]) / 100 if share else 1.0
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    children = [subprocess.Popen([str(part) for part in command], **quiet) for command in commands]
+    if any([child.wait() for child in children]):
+        raise SystemExit(f"{commands[0][0]} failed")
+    return time.monotonic() - started
 
 
-def peer(engine, clip, out, model, threads):
-    """Seconds of a peer's loop, without loading its library and weights."""
-    command = [sys.executable, HERE / "upscale_peer.py", engine, clip, out]
-    done = subprocess.run([*command, "--model", model, "--threads", str(threads)], capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    return json.loads(done.stdout.splitlines()[-1])["seconds"]
+def line(what, figure, demand=None):
+    """Prints a figure with its demand."""
+    print(f"{what}: {figure}" + (f" (demand {demand})" if demand else ""), flush=True)
 
 
 def difference(one, other):
     """Mean and greatest difference of luma between two files, in levels of 255."""
     import numpy as np
 
-    def luma(file):
+    def planes(file):
+        width, height = map(int, run(["ffprobe", "-v", "error", "-select_streams", "v:0", "-show_entries",
+                                      "stream=width,height", "-of", "csv=p=0", file])[0].strip().split(",")[:2])
         command = ["ffmpeg", "-v", "error", "-i", file, "-vf", "extractplanes=y", "-f", "rawvideo", "-"]
-        return np.frombuffer(subprocess.check_output(command), np.uint16).astype(np.int32)
+        decoder = subprocess.Popen(command, stdout=subprocess.PIPE)
+        while data := decoder.stdout.read(2 * width * height):
+            yield np.frombuffer(data, np.uint16).astype(np.int32)
 
-    apart = np.abs(luma(one) - luma(other)) / 4
-    return apart.mean(), apart.max()
-
-
-def beside_others(bench):
-    """Frames a second beside others, what reuse saves, and how far it moves the picture."""
-    clip, model, threads = bench.clip("clip.mkv"), bench.model, os.cpu_count()
-    rows = [("Remaster, reuse off", ours(bench.worker, clip, bench.file("off.mkv"), model, "off", threads))]
-    rows.append(("Remaster, reuse auto", ours(bench.worker, clip, bench.file("auto.mkv"), model, "auto", threads)))
-    rows.append(("PyTorch loop with pipes", (peer("torch", clip, bench.file("torch.mkv"), model, threads), 1.0)))
-    rows.append(("ncnn", (peer("ncnn", clip, bench.file("ncnn.mkv"), model, threads), 1.0)))
-    for name, (seconds, share) in rows:
-        rate = bench.frames / seconds
-        print(f"{name}: {rate:.3f} frames/s end to end, {100 * share:.1f} % of the pixels inferred", flush=True)
-    mean, greatest = difference(bench.file("off.mkv"), bench.file("auto.mkv"))
-    print(f"reuse against none, luma: mean {mean:.3f}, greatest {greatest:.1f} of 255")
-
-
-def memory(bench):
-    """Peak resident memory of a worker that makes the clip's frames whole."""
-    out = bench.file("memory.mkv")
-    started = subprocess.Popen(bench.command(bench.clip("memory-clip.mkv", 4), out, "--reuse", "off"), stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(started.pid, 0)
-    if status:
-        raise SystemExit("the worker failed")
-    print(f"peak memory of a worker: {usage.ru_maxrss / 2**20:.2f} GiB", flush=True)
-
-
-PARTS = {"memory": memory, "peers": beside_others}
+    apart = [np.abs(a - b) for a, b in zip(planes(one), planes(other), strict=True)]
+    return np.mean([frame.mean() for frame in apart]) / 4, np.max([frame.max() for frame in apart]) / 4
 
 
 class Bench:
-    """What all parts share: the worker, the weights, a folder, the size of the frames."""
+    """What all parts share: the binaries, the weights, a folder."""
 
-    def __init__(self, arguments, model, folder):
+    def __init__(self, arguments, weights, folder):
         target = Path(os.environ.get("CARGO_TARGET_DIR") or HERE.parent.parent / "target")
         self.worker = arguments.worker or target / "debug/remaster-worker"
-        self.model, self.folder, self.frames = model, Path(folder), arguments.frames
-        self.width, self.height = arguments.width, arguments.height
+        self.own_bench = target / "debug/remaster-bench"
+        self.weights, self.folder = weights, Path(folder)
 
     def file(self, name):
         """A path in the folder, which goes with the bench."""
         return str(self.folder / name)
 
-    def clip(self, name, frames=None, width=None, height=None):
-        """A new clip; of the sizes that were asked for where nothing is said."""
-        make_clip(self.file(name), width or self.width, height or self.height, frames or self.frames)
+    def model(self, name):
+        """Its ncnn file."""
+        return str(self.weights / f"{name}.param")
+
+    def clip(self, name, size, frames):
+        """A new clip."""
+        make_clip(self.file(name), size, frames)
         return self.file(name)
 
-    def command(self, clip, out, *options):
+    def command(self, clip, out, *options, model=COMPACT, threads=2):
         """A run of the worker, lossless, so that the encoder costs little."""
-        return [self.worker, "upscale", clip, out, "--model", self.model, "--encoder", "ffv1", *options]
+        command = [self.worker, "upscale", clip, self.file(out), "--model", self.model(model), "--encoder", "ffv1"]
+        return [*command, "--threads", threads, *options]
+
+    def ours(self, clip, out, reuse, **options):
+        """Seconds of one run, and the share of pixels that its last lines tell."""
+        started = time.monotonic()
+        _, said = run(self.command(clip, out, "--reuse", reuse, **options))
+        share = re.search(r"shown ([\d.]+) %", said)
+        return time.monotonic() - started, float(share[1]) / 100 if share else 1.0
+
+    def peer_command(self, engine, clip, out, model=COMPACT, threads=2):
+        """A run of a peer's loop."""
+        command = [sys.executable, HERE / "upscale_peer.py", engine, clip, self.file(out)]
+        return [*command, "--model", self.model(model), "--threads", threads]
+
+    def peer(self, engine, clip, out, model=COMPACT):
+        """Seconds of a peer's loop, without loading its library and weights."""
+        said, _ = run(self.peer_command(engine, clip, out, model=model))
+        return json.loads(said.splitlines()[-1])["seconds"]
+
+
+def reuse(bench):
+    """What reuse saves at the default threshold, and how far it moves the picture."""
+    clip = bench.clip("reuse-clip.mkv", DVD, 24)
+    _, share = bench.ours(clip, "auto.mkv", "auto")
+    line("reuse, 24 frames of 720x576 on twos: pixels shown to the network", f"{share:.3f}", "<= 0.35")
+    bench.ours(clip, "off.mkv", "off")
+    mean, greatest = difference(bench.file("off.mkv"), bench.file("auto.mkv"))
+    line("reuse against none, luma in levels of 255: mean", f"{mean:.3f}, greatest {greatest:.1f}", "mean <= 0.5")
+
+
+def alone(bench):
+    """End to end against the network by itself: the frames beyond the first eight cost what the longer run takes longer."""
+    frames = 16
+    clip, ratios = bench.clip("alone-clip.mkv", DVD, frames), []
+    for _ in range(ROUNDS):
+        size = ["--width", DVD[0], "--height", DVD[1]]
+        said, _ = run([bench.own_bench, "infer", "--model", bench.model(COMPACT), "--frames", 6, "--threads", 2, *size])
+        picture_s = float(said.split()[0])
+        seconds, _ = bench.ours(clip, "whole.mkv", "off")
+        ratios.append((frames * picture_s / seconds, picture_s, seconds / frames))
+    ratio, picture_s, frame_s = max(ratios)
+    detail = f"{picture_s:.2f} s a picture alone, {frame_s:.2f} s a frame end to end, {frames} frames of 720x576"
+    line("end to end against inference alone", f"{ratio:.3f}, {detail}", ">= 0.95")
+
+
+def workers(bench):
+    """What a second worker of one thread gains, beside a second process of PyTorch's loop."""
+    clip, ratios = bench.clip("workers-clip.mkv", (360, 288), 8), []
+    for _ in range(ROUNDS):
+        gains = []
+        for name, command in [
+            ("ours", lambda out: bench.command(clip, out, "--reuse", "off", threads=1)),
+            ("torch", lambda out: bench.peer_command("torch", clip, out, threads=1)),
+        ]:
+            one = together([command(f"{name}-one.mkv")])
+            two = together([command(f"{name}-a.mkv"), command(f"{name}-b.mkv")])
+            gains.append(2 * one / two)
+        ratios.append((gains[0] / gains[1], *gains))
+    ratio, ours, torch = max(ratios)
+    line("two workers against one, relative to PyTorch", f"{ratio:.3f}, {ours:.2f} and {torch:.2f} times as fast", ">= 0.95")
+
+
+def beside_others(bench):
+    """Frames a second beside others, for a small network and a large one."""
+    for model, size, frames in [(COMPACT, (480, 384), 16), (RRDBNET, (240, 192), 8)]:
+        clip = bench.clip(f"{model}.mkv", size, frames)
+        rows = [("Remaster, reuse off", bench.ours(clip, "off.mkv", "off", model=model))]
+        rows.append(("Remaster, reuse auto", bench.ours(clip, "auto.mkv", "auto", model=model)))
+        rows.append(("PyTorch loop with pipes", (bench.peer("torch", clip, "torch.mkv", model), 1.0)))
+        rows.append(("ncnn", (bench.peer("ncnn", clip, "ncnn.mkv", model), 1.0)))
+        rates = {name: frames / seconds for name, (seconds, _) in rows}
+        for name, (_, share) in rows:
+            what = f"{model}, {frames} frames of {size[0]}x{size[1]}, {name}"
+            line(what, f"{rates[name]:.3f} frames/s, {100 * share:.1f} % of the pixels inferred")
+        off, auto, torch, ncnn = (rates[name] for name, _ in rows)
+        line(f"{model}: reuse off against PyTorch", f"{off / torch:.2f}", "> 1")
+        line(f"{model}: reuse against PyTorch, against ncnn", f"{auto / torch:.2f}, {auto / ncnn:.2f}", "> 1 both")
+
+
+def kills(bench):
+    """Twenty kills at random moments against a run that was left alone."""
+    import upscale_kills
+
+    line("20 kills at random moments", upscale_kills.compare(bench), "packets and other streams equal")
+
+
+def memory(bench):
+    """Peak resident memory of a worker that makes the clip's frames whole."""
+    command = bench.command(bench.clip("memory-clip.mkv", DVD, 4), "memory.mkv", "--reuse", "off")
+    started = subprocess.Popen([str(part) for part in command], stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(started.pid, 0)
+    if status:
+        raise SystemExit("the worker failed")
+    line("peak memory of a worker, animevideov3 at 720x576", f"{usage.ru_maxrss * 1024 / 1e9:.2f} GB", "<= 1.5")
+
+
+PARTS = {"reuse": reuse, "alone": alone, "workers": workers, "peers": beside_others, "kills": kills, "memory": memory}
 
 
 def main():
-    """Runs the parts and prints one line a figure."""
+    """Runs the parts."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--part", choices=PARTS, action="append", help="only this one; may be given several times")
-    parser.add_argument("--frames", type=int, default=24)
-    parser.add_argument("--width", type=int, default=720)
-    parser.add_argument("--height", type=int, default=576)
-    parser.add_argument("--model", help="an ncnn .param with its .bin beside it; animevideov3 where left out")
     parser.add_argument("--worker", help="the remaster-worker to run; that of the last build where left out")
     arguments = parser.parse_args()
     weights = prepare()
-    model = arguments.model or weights / MODEL
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(arguments, model, folder)
-        size = f"{bench.frames} frames of {bench.width}x{bench.height}"
-        print(f"{Path(model).stem}, {size}, {os.cpu_count()} threads", flush=True)
         for part in arguments.part or PARTS:
-            PARTS[part](bench)
+            started = time.monotonic()
+            PARTS[part](Bench(arguments, weights, folder))
+            print(f"[{part}: {time.monotonic() - started:.0f} s]", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 mod coordinator;
 mod extract;
+mod infer;
 mod pairs;
 mod train;
 mod trainer;
@@ -20,6 +21,8 @@ struct Arguments {
     /// Only this part of `trainer`, each of which prints its own figures; may be given again
     #[arg(long, value_name = "PART", value_enum)]
     part: Vec<trainer::TrainerPart>,
+    #[command(flatten)]
+    infer: infer::InferArguments,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -38,13 +41,15 @@ enum Part {
     Pairs,
     /// Losses and steps per second of the trainer beside PyTorch's.
     Trainer,
+    /// Seconds a picture of a network by itself: what `make bench-upscale` holds end-to-end runs against.
+    Infer,
 }
 
 #[expect(clippy::print_stdout, reason = "the figures are the output")]
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let parts = if arguments.parts.is_empty() {
-        let is_speed = |part: &Part| !matches!(part, Part::Pairs | Part::Trainer);
+        let is_speed = |part: &Part| !matches!(part, Part::Pairs | Part::Trainer | Part::Infer);
         Part::value_variants().iter().copied().filter(is_speed).collect()
     } else {
         arguments.parts
@@ -58,6 +63,7 @@ fn main() -> anyhow::Result<()> {
             Part::Postgres => coordinator::run_postgres()?,
             Part::Pairs => pairs::run(&arguments.case)?,
             Part::Trainer => trainer::run(&arguments.part)?,
+            Part::Infer => infer::run(&arguments.infer)?,
         };
         println!("{figure}");
     }
