@@ -65,13 +65,18 @@ impl Look {
             ("bicubic/ssim_y", plain.ssim_y),
             ("bicubic/halo", plain.halo),
         ];
-        let flickers = [("flicker", model.flicker), ("bicubic/flicker", plain.flicker)];
-        let flickers = flickers
+        let sometimes = [
+            ("flicker", model.flicker),
+            ("bicubic/flicker", plain.flicker),
+            ("lpips", model.lpips),
+            ("bicubic/lpips", plain.lpips),
+        ];
+        let sometimes = sometimes
             .into_iter()
             .filter_map(|(name, value)| Some((name, value?)));
         let values: Vec<_> = values
             .into_iter()
-            .chain(flickers)
+            .chain(sometimes)
             .map(|(name, value)| (format!("val/{name}"), value as f32))
             .collect();
         self.scalars(step, &values);
@@ -138,19 +143,19 @@ fn page(identity: &RunIdentity, record: &RunRecord) -> Markup {
         h2 { "Validation" }
         table {
             tr { th { "step" } th { "stage" } th { "PSNR" } th { "SSIM" } th { "Y-PSNR" } th { "Y-SSIM" } th { "bicubic Y-PSNR" }
-                th { "colour drift" } th { "halo" } th { "flicker" } }
+                th { "colour drift" } th { "halo" } th { "flicker" } th { "LPIPS" } }
             @for point in &record.validations { tr {
                 td { (point.step) } td { (point.stage) }
                 td { (format!("{:.2}", point.scores.psnr)) } td { (format!("{:.4}", point.scores.ssim)) }
                 td { (format!("{:.2}", point.scores.psnr_y)) } td { (format!("{:.4}", point.scores.ssim_y)) }
                 td { (format!("{:.2}", point.bicubic_psnr_y)) }
                 td { (format!("{:.2}", point.scores.colour_drift)) } td { (format!("{:.2}", point.scores.halo)) }
-                td { (point.scores.flicker.map_or("none".to_owned(), |flicker| format!("{flicker:.2}"))) }
+                td { (figure(point.scores.flicker, 2)) } td { (figure(point.scores.lpips, 4)) }
             } }
         }
         p { "Colour drift: mean difference of the colours from HD, in levels. Halo: overshoot beside edges, in levels. "
             "Flicker: changes from frame to frame that HD does not make, in levels; none where no two frames that follow each \
-            other are held out." }
+            other are held out. LPIPS: none without path.lpips_weights in the recipe." }
         h2 { "Losses" }
         @for name in names { h3 { (name) } (curve(&record.history, name)) }
         h2 { "SD, bicubic, model, HD" }
@@ -161,6 +166,10 @@ fn page(identity: &RunIdentity, record: &RunRecord) -> Markup {
         h2 { "Recipe" }
         pre { (identity.recipe) }
     }
+}
+
+fn figure(value: Option<f64>, digits: usize) -> String {
+    value.map_or("none".to_owned(), |value| format!("{value:.digits$}"))
 }
 
 fn curve(history: &[LossPoint], name: &str) -> Markup {

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 use remaster_domain::{Checkpoint, OutputObject, StageMetrics, TrainResult};
-use remaster_model::{StateDict, Vgg19, read_state, write_state};
+use remaster_model::{Lpips, StateDict, Vgg19, read_state, write_state};
 use remaster_store::Store;
 use tokio::runtime::Handle;
 use tracing::{info, warn};
@@ -24,7 +24,7 @@ use crate::pretrained::Pretrained;
 use crate::recipe::{Recipe, Stage};
 use crate::start::{batches_from, first_snapshot, load_vgg, log_differences};
 use crate::step::Objective;
-use crate::validate::{Scores, has_stalled, validate};
+use crate::validate::{Scores, has_stalled, load_lpips, validate};
 
 pub use crate::observer::{Observer, Wish};
 
@@ -35,11 +35,12 @@ const HISTORY_POINTS: u64 = 500;
 const NO_FLICKER: &str = "no flicker figure: no two frames that follow each other are held out";
 
 /// A metric's name and what it is of all scores.
-type Metric = (&'static str, fn(&Scores) -> f64);
-/// Metrics whose best weights are kept.
-const METRICS: [Metric; 2] = [
-    ("psnr_y", |scores| scores.psnr_y),
-    ("ssim_y", |scores| scores.ssim_y),
+type Metric = (&'static str, fn(&Scores) -> Option<f64>);
+/// Metrics whose best weights are kept; more is better.
+const METRICS: [Metric; 3] = [
+    ("psnr_y", |scores| Some(scores.psnr_y)),
+    ("ssim_y", |scores| Some(scores.ssim_y)),
+    ("lpips", |scores| scores.lpips.map(|distance| -distance)),
 ];
 
 /// Everything a run is made from.
@@ -120,6 +121,7 @@ struct Run<'a> {
     snapshot: Snapshot,
     batches: BatchStream,
     vgg: Option<Vgg19>,
+    lpips: Option<Lpips>,
     meter: Meter,
     curve: Meter,
     line: String,
@@ -134,6 +136,7 @@ impl<'a> Run<'a> {
         runtime.block_on(plan.dataset.check_first(&plan.pairs, lq_size_px))?;
         log_differences(&plan.identity.recipe);
         let (vgg, note) = load_vgg(&plan)?;
+        let lpips = load_lpips(&plan.recipe.path.lpips_weights, &plan.device)?;
         if let Some(budget_mib) = plan.memory_mib {
             let batch_size = plan.recipe.datasets.train.batch_size;
             let wanted = Wanted {
@@ -168,6 +171,7 @@ impl<'a> Run<'a> {
             snapshot,
             batches,
             vgg,
+            lpips,
             meter: Meter::start(now),
             curve: Meter::start(now),
             line: String::new(),
@@ -325,7 +329,7 @@ impl<'a> Run<'a> {
     fn judge(&mut self, name: &str, weights: &StateDict) -> Result<Option<f64>, TrainError> {
         let (plan, snapshot) = (&self.plan, &mut self.snapshot);
         let judged = write_state(snapshot.networks.ema.clone(), weights)?;
-        let judging = validate(&judged, &plan.pairs, &plan.dataset);
+        let judging = validate(&judged, &plan.pairs, &plan.dataset, self.lpips.as_ref());
         let Some(validation) = self.runtime.block_on(judging)? else {
             info!(stage = name, "nothing is held out to judge by");
             return Ok(None);
@@ -345,6 +349,8 @@ impl<'a> Run<'a> {
             bicubic_halo = bicubic.halo,
             flicker = scores.flicker,
             bicubic_flicker = bicubic.flicker,
+            lpips = scores.lpips,
+            bicubic_lpips = bicubic.lpips,
             "judged"
         );
         if scores.flicker.is_none() && !record.notes.iter().any(|note| note == NO_FLICKER) {
@@ -355,9 +361,9 @@ impl<'a> Run<'a> {
             let best = record
                 .validations
                 .iter()
-                .map(|point| of(&point.scores))
+                .filter_map(|point| of(&point.scores))
                 .max_by(f64::total_cmp);
-            if best.is_none_or(|best| of(&scores) > best) {
+            if of(&scores).is_some_and(|own| best.is_none_or(|best| own > best)) {
                 self.look.best(metric, weights);
             }
         }

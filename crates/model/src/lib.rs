@@ -17,6 +17,7 @@ mod infer;
 mod layers;
 #[cfg(feature = "tch")]
 mod libtorch;
+mod lpips;
 mod onnx;
 mod precision;
 mod resample;
@@ -34,8 +35,9 @@ pub use device::{DeviceKind, device, set_threads};
 pub use discriminator::{Discriminator, DiscriminatorConfig};
 pub use error::ModelError;
 pub use generator::Generator;
-pub use import::{ImportedWeights, WeightsFormat, decode_weights, read_weights};
+pub use import::{ImportedWeights, WeightsFormat, decode_weights, read_tensors, read_weights};
 pub use infer::{PART_SIDE_MIN_PX, RgbBatch, upscale_rgb};
+pub use lpips::Lpips;
 pub use onnx::encode_onnx;
 pub use precision::Rounded;
 pub use rrdbnet::{RrdbNet, RrdbNetConfig};

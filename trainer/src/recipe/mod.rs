@@ -129,6 +129,10 @@ pub struct Paths {
     pub pretrain_network_g: Option<PathBuf>,
     /// VGG19 as safetensors with torchvision's keys.
     pub perceptual_weights: Option<PathBuf>,
+    /// Files, .pth or .safetensors, that hold a trunk (torchvision's AlexNet or VGG16) and LPIPS' heads for it: validations
+    /// then say how far pictures look from HD, and the nearest weights are kept.
+    #[serde(default)]
+    pub lpips_weights: Vec<PathBuf>,
 }
 
 /// `[dataset]`, for `train RECIPE.toml`.

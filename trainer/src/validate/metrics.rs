@@ -30,6 +30,7 @@ pub(super) fn score(found: &[f32], wanted: &[f32], width: usize, counts: &[bool]
         colour_drift: colour_drift(&found, &wanted, counts),
         halo: halo(&found[3], &wanted[3], width, counts),
         flicker: None,
+        lpips: None,
     }
 }
 

@@ -1,11 +1,14 @@
-//! What a generator is worth on held-out pairs: PSNR and SSIM in RGB and of luma, colour drift, halo and flicker, beside
+//! What a generator is worth on held-out pairs: PSNR and SSIM in RGB and of luma, colour drift, halo, flicker and LPIPS, beside
 //! what bicubic would have given, and pictures to look at. Pixels under a pair's mask do not count.
 
 mod flicker;
 mod metrics;
 mod pictures;
 
-use remaster_model::{Generator, RgbBatch, upscale_rgb};
+use std::path::PathBuf;
+
+use burn::tensor::Device;
+use remaster_model::{Generator, Lpips, RgbBatch, StateDict, read_tensors, upscale_rgb};
 use remaster_store::Store;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
@@ -45,6 +48,9 @@ pub struct Scores {
     /// held out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flicker: Option<f64>,
+    /// LPIPS; 0 looks alike. Only where its weights are there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lpips: Option<f64>,
 }
 
 /// One validation.
@@ -58,6 +64,28 @@ pub struct Validation {
     pub grid: Grid,
 }
 
+/// LPIPS with the weights of `path.lpips_weights`, if any.
+///
+/// # Errors
+/// [`TrainError::Recipe`] names the files and what is wrong with them.
+pub fn load_lpips(files: &[PathBuf], device: &Device) -> Result<Option<Lpips>, TrainError> {
+    if files.is_empty() {
+        return Ok(None);
+    }
+    let mut state = StateDict::new();
+    for file in files {
+        let read = read_tensors(file);
+        state.extend(read.map_err(|error| TrainError::Recipe(format!("path.lpips_weights: {error}")))?);
+    }
+    let lpips = Lpips::from_state(&state, device).map_err(|error| {
+        TrainError::Recipe(format!(
+            "path.lpips_weights: {error}; name torchvision's alexnet-owt-7be5be79.pth or vgg16-397923af.pth and the head \
+             of the same network (alex.pth or vgg.pth of lpips 0.1.4)"
+        ))
+    })?;
+    Ok(Some(lpips))
+}
+
 /// Judges a generator; `None` where nothing is held out or nothing of it can be read.
 ///
 /// # Errors
@@ -66,6 +94,7 @@ pub async fn validate(
     generator: &Generator,
     store: &Store,
     dataset: &Dataset,
+    lpips: Option<&Lpips>,
 ) -> Result<Option<Validation>, TrainError> {
     let stride = dataset.held_out.len().div_ceil(PAIRS_MAX).max(1);
     let scale = dataset.manifest.scale;
@@ -83,7 +112,11 @@ pub async fn validate(
                 let part = Part::of(&pair, scale as usize);
                 let model = part.upscaled(generator)?;
                 let plain = bicubic(&part.lr, part.width_px, part.scale);
-                judged.push([part.score(&model), part.score(&plain)]);
+                let mut scores = [part.score(&model), part.score(&plain)];
+                if let Some(lpips) = lpips {
+                    part.add_lpips(lpips, [&model, &plain], &mut scores)?;
+                }
+                judged.push(scores);
                 if judged.len() <= SHOWN_MAX {
                     grid.push(&part.lr, [&plain, &model, &part.hr], part.width_px, part.scale);
                 }
@@ -94,6 +127,7 @@ pub async fn validate(
     let flickers = flicker::flicker(generator, store, dataset).await?;
     let mean = |which: usize| Scores {
         flicker: flickers.map(|both| both[which]),
+        lpips: mean_of(judged.iter().filter_map(|both| both[which].lpips)),
         ..Scores::mean(judged.iter().map(|both| both[which]))
     };
     Ok((!judged.is_empty()).then(|| Validation {
@@ -101,6 +135,11 @@ pub async fn validate(
         bicubic: mean(1),
         grid,
     }))
+}
+
+fn mean_of(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (sum, count) = values.fold((0.0, 0usize), |(sum, count), value| (sum + value, count + 1));
+    (count > 0).then(|| sum / count as f64)
 }
 
 /// Whether the last so many of a stage's scores brought nothing better; never for 0.
@@ -119,7 +158,7 @@ pub fn has_stalled(scores: &[f64], patience: u64) -> bool {
 }
 
 impl Scores {
-    /// Of all but flicker, which is not a pair's.
+    /// Of all but flicker and LPIPS, which not every pair has.
     fn mean(all: impl ExactSizeIterator<Item = Self>) -> Self {
         let count = all.len().max(1) as f64;
         all.fold(Self::default(), |sum, one| Self {
@@ -130,6 +169,7 @@ impl Scores {
             colour_drift: sum.colour_drift + one.colour_drift / count,
             halo: sum.halo + one.halo / count,
             flicker: None,
+            lpips: None,
         })
     }
 }
@@ -187,6 +227,40 @@ impl Part {
             samples: self.lr.clone(),
         };
         Ok(upscale_rgb(generator, batch)?.samples)
+    }
+
+    /// What does not count looks alike. Pictures too small for LPIPS stay without.
+    fn add_lpips(
+        &self,
+        lpips: &Lpips,
+        found: [&[f32]; 2],
+        scores: &mut [Scores; 2],
+    ) -> Result<(), TrainError> {
+        let (height_px, width_px) = (self.height_px * self.scale, self.width_px * self.scale);
+        if height_px.min(width_px) < Lpips::SIDE_MIN_PX {
+            return Ok(());
+        }
+        let mut samples = Vec::with_capacity(3 * self.hr.len());
+        for found in found {
+            let both = found.iter().zip(&self.hr).zip(self.counts.iter().cycle());
+            samples.extend(both.map(
+                |((found, wanted), counts)| {
+                    if *counts { found.clamp(0.0, 1.0) } else { *wanted }
+                },
+            ));
+        }
+        samples.extend(&self.hr);
+        let pictures = RgbBatch {
+            count: 3,
+            height_px,
+            width_px,
+            samples,
+        };
+        let distances = lpips.distances_from_last(pictures)?;
+        for (scores, distance) in scores.iter_mut().zip(distances) {
+            scores.lpips = Some(distance);
+        }
+        Ok(())
     }
 
     fn score(&self, found: &[f32]) -> Scores {

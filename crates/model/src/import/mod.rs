@@ -58,6 +58,19 @@ pub fn read_weights(path: &Path) -> Result<ImportedWeights, ModelError> {
     complete(state, format)
 }
 
+/// Reads the tensors of a .safetensors or .pth file under the keys that they have there, of whatever network.
+///
+/// # Errors
+/// As [`read_weights`], but for [`ModelError::Unknown`].
+pub fn read_tensors(path: &Path) -> Result<StateDict, ModelError> {
+    let bytes = read(path)?;
+    if torch::is_torch(&bytes) {
+        torch::decode(&bytes)
+    } else {
+        decode_safetensors(&bytes)
+    }
+}
+
 /// Parameters that were already read: safetensors, as models in a store are.
 ///
 /// # Errors
