@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::Args;
 use remaster_domain::{
     ContentHash, FrameCount, PREVIEW_VERSION, PreviewCost, PreviewJob, PreviewOutcome, PreviewReport,
-    SeasonId, UpscaleTable,
+    SeasonId,
 };
 use remaster_service::{CliError, cache_dir};
 use tokio::process::Command;
@@ -15,7 +15,7 @@ use tokio::process::Command;
 use crate::args::{ConnectArgs, StoreArgs};
 use crate::client::{Coordinator, open_store};
 use crate::output::{OutputFormat, duration, show, size, table};
-use crate::season::Sighted;
+use crate::season::{NamedModel, Sighted};
 use crate::up::sibling;
 use crate::{models, scan, season};
 
@@ -85,8 +85,13 @@ pub(crate) async fn run(args: &PreviewArgs, format: OutputFormat) -> anyhow::Res
         .tempdir_in(&cache)
         .context("could not make a temporary folder")?;
     let season = &sighted.file.season.name;
-    let (model, model_name) = obtain(args, chosen, season, work.path()).await?;
-    let job = job_of(args, sighted, model, model_name)?;
+    let model = obtain(args, chosen, season, work.path()).await?;
+    let around = [&sighted.around.before, &sighted.around.after];
+    let [before, after] = [
+        obtain_all(args, around[0], &work.path().join("before")).await?,
+        obtain_all(args, around[1], &work.path().join("after")).await?,
+    ];
+    let job = job_of(args, sighted, model, [before, after])?;
     let job_file = work.path().join("job.json");
     std::fs::write(&job_file, serde_json::to_vec(&job)?)
         .with_context(|| format!("could not write {}", job_file.display()))?;
@@ -113,18 +118,6 @@ fn refuse_early(args: &PreviewArgs, sighted: &Sighted) -> Result<(), CliError> {
             args.season.display()
         ))
         .with_hint("give the episodes to upscale their `sd = \"FILE\"`"));
-    }
-    let upscale = &sighted.file.upscale;
-    let own_cube = upscale
-        .cube
-        .as_deref()
-        .is_some_and(|cube| cube != UpscaleTable::CARD_CUBE);
-    if !upscale.before.is_empty() || !upscale.after.is_empty() || own_cube {
-        return Err(CliError::usage(format!(
-            "{}: a preview shows one model alone, without `before`, `after` or a .cube file",
-            args.season.display()
-        ))
-        .with_hint("take them out of a copy of the season file to see what `model` makes"));
     }
     let folder = args
         .output
@@ -173,20 +166,61 @@ fn chosen_by(text: &str) -> Result<Chosen, CliError> {
     .with_hint("`remaster models list` lists the published models"))
 }
 
+/// A file or folder of weights, and its name for people.
+type Obtained = (PathBuf, String);
+
+/// Models around the one to look through; those in the store are brought into folders of their own in `folder`.
+async fn obtain_all(
+    args: &PreviewArgs,
+    models: &[NamedModel],
+    folder: &Path,
+) -> anyhow::Result<Vec<Obtained>> {
+    let mut obtained = Vec::with_capacity(models.len());
+    for (number, model) in models.iter().enumerate() {
+        obtained.push(match model {
+            NamedModel::File(file) => (file.clone(), file_name(file)),
+            NamedModel::Id(id) => {
+                let own = folder.join(number.to_string());
+                std::fs::create_dir_all(&own).with_context(|| format!("could not make {}", own.display()))?;
+                models::fetch(&open_store(&args.store)?, id, &own).await?;
+                (own, id.to_string()[..12].to_owned())
+            }
+        });
+    }
+    Ok(obtained)
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name()
+        .unwrap_or(path.as_os_str())
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// What the page calls a chain and its colour table, in the order in which they work.
+fn chain_name(before: &[Obtained], model: &str, after: &[Obtained], cube: Option<&Path>) -> String {
+    let names = |models: &[Obtained]| models.iter().map(|(_, name)| name.clone()).collect::<Vec<_>>();
+    let mut all = names(before);
+    all.push(model.to_owned());
+    all.extend(names(after));
+    all.extend(cube.map(file_name));
+    all.join(" + ")
+}
+
 /// The file or folder of the model, brought into `folder` where it lies in the store, and its name for people.
 async fn obtain(
     args: &PreviewArgs,
     chosen: Chosen,
     season: &SeasonId,
     folder: &Path,
-) -> anyhow::Result<(PathBuf, String)> {
+) -> anyhow::Result<Obtained> {
     let (id, channel) = match chosen {
         Chosen::File(path) => {
-            let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+            let name = file_name(&path);
             // The folder of a published model is named by its id, which no caption has room for.
             let name = match name.parse::<ContentHash>() {
                 Ok(id) => id.to_string()[..12].to_owned(),
-                Err(_) => name.into_owned(),
+                Err(_) => name,
             };
             return Ok((path, name));
         }
@@ -224,16 +258,20 @@ async fn of_channel(args: &PreviewArgs, season: &SeasonId, channel: &str) -> any
 fn job_of(
     args: &PreviewArgs,
     sighted: Sighted,
-    model: PathBuf,
-    model_name: String,
+    (model, name): Obtained,
+    [before, after]: [Vec<Obtained>; 2],
 ) -> anyhow::Result<PreviewJob> {
     // Neither episodes nor recipe are looked at: what is wanted are the settings as a season has them.
     let season = sighted.file.with_episodes(Vec::new(), String::new())?;
+    let files = |models: Vec<Obtained>| models.into_iter().map(|(file, _)| file).collect();
     Ok(PreviewJob {
         version: PREVIEW_VERSION,
         season: season.name,
         model,
-        model_name,
+        model_name: chain_name(&before, &name, &after, sighted.around.cube.as_deref()),
+        before: files(before),
+        after: files(after),
+        cube: sighted.around.cube,
         settings: season.settings,
         frames: args.frames,
         episodes: sighted.episodes,
@@ -301,6 +339,20 @@ mod tests {
             Chosen::Channel("best".to_owned())
         );
         assert!(chosen_by("x4.pth").unwrap_err().message.contains("`x4.pth`"));
+    }
+
+    #[test]
+    fn a_chain_is_named_in_the_order_in_which_it_works() {
+        let named = |name: &str| vec![(PathBuf::from("x"), name.to_owned())];
+        let cube = Path::new("discs/grade.cube");
+        let name = chain_name(
+            &named("clean.pth"),
+            "latest (0123)",
+            &named("sharp.pth"),
+            Some(cube),
+        );
+        assert_eq!(name, "clean.pth + latest (0123) + sharp.pth + grade.cube");
+        assert_eq!(chain_name(&[], "x2.pth", &[], None), "x2.pth");
     }
 
     #[test]

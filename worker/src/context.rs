@@ -32,6 +32,9 @@ pub(crate) struct Context {
     /// Most that a network may take beside its weights.
     #[cfg(feature = "upscale")]
     pub(crate) network_memory_bytes: u64,
+    /// Most whole frames that a network is shown at a time.
+    #[cfg(feature = "upscale")]
+    pub(crate) network_frames_max: usize,
     indexes: Mutex<Vec<(ContentHash, Arc<SourceIndex>)>>,
 }
 
@@ -74,14 +77,22 @@ impl Context {
             models: crate::upscale::Models::default(),
             #[cfg(feature = "upscale")]
             network_memory_bytes: NETWORK_MEMORY_MIB << 20,
+            #[cfg(feature = "upscale")]
+            network_frames_max: 1,
             indexes: Mutex::default(),
         }
     }
 
     /// The same worker with its networks on `device`, none of which takes more than so much memory beside its weights.
     #[cfg(feature = "upscale")]
-    pub(crate) fn with_device(self, device: crate::upscale::DeviceChoice, memory_mib: u64) -> Self {
+    pub(crate) fn with_device(
+        self,
+        device: crate::upscale::DeviceChoice,
+        memory_mib: u64,
+        batch: crate::upscale::BatchChoice,
+    ) -> Self {
         Self {
+            network_frames_max: batch.frames_max(device),
             models: crate::upscale::Models::on(device),
             network_memory_bytes: memory_mib << 20,
             ..self

@@ -60,6 +60,11 @@ pub(crate) struct RunArgs {
     #[cfg(feature = "upscale")]
     #[arg(long, env = "REMASTER_MEMORY", value_name = "MIB", default_value_t = crate::context::NETWORK_MEMORY_MIB, value_parser = clap::value_parser!(u64).range(64..))]
     memory: u64,
+    /// Whole frames that a card is shown at a time where reuse is off, as far as --memory goes: auto (up to 8) or a number. A
+    /// CPU is shown one
+    #[cfg(feature = "upscale")]
+    #[arg(long, env = "REMASTER_BATCH", value_name = "auto|N", default_value = "auto")]
+    batch: crate::upscale::BatchChoice,
     /// End when stdin closes: set by the process that started this one
     #[arg(long, hide = true)]
     exit_with_stdin: bool,
@@ -88,7 +93,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), CliError> {
     let sources = Sources::new(args.sources.clone(), &cache, cache_bytes_max, store.clone());
     let context = Context::new(store, sources, scratch.folder().to_owned());
     #[cfg(feature = "upscale")]
-    let context = context.with_device(args.device, args.memory);
+    let context = context.with_device(args.device, args.memory, args.batch);
     let config = SessionConfig {
         worker,
         name: format!("{}-{}", host_name(), std::process::id()),

@@ -41,11 +41,6 @@ impl Around {
         }
         Ok(around)
     }
-
-    /// Whether the model works alone.
-    pub(crate) fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
 }
 
 fn take_models(season: &Path, names: &mut Vec<String>) -> Vec<NamedModel> {

@@ -44,6 +44,8 @@ pub(crate) struct Sighted {
     pub(crate) file: SeasonFile,
     /// See [`Loaded`].
     pub(crate) model_file: Option<PathBuf>,
+    /// What is done besides the model.
+    pub(crate) around: Around,
     /// What would be upscaled, with its file.
     pub(crate) episodes: Vec<PreviewEpisode>,
 }
@@ -51,10 +53,12 @@ pub(crate) struct Sighted {
 /// Reads and checks what upscaling needs.
 pub(crate) fn sight(path: &Path) -> Result<Sighted, CliError> {
     let (folder, parsed) = read(path)?;
-    let (file, model_file) = (parsed.file, parsed.model_file);
-    if !parsed.around.is_empty() {
-        eprintln!("warning: the preview shows `model` alone, without `before`, `after` and the `.cube` file");
-    }
+    let Parsed {
+        file,
+        model_file,
+        around,
+        ..
+    } = parsed;
     source::find_all(folder, &file, Stage::Upscale)?;
     let with_sd = file.episodes.iter().filter_map(|episode| {
         Some(PreviewEpisode {
@@ -66,6 +70,7 @@ pub(crate) fn sight(path: &Path) -> Result<Sighted, CliError> {
     Ok(Sighted {
         file,
         model_file,
+        around,
         episodes,
     })
 }

@@ -19,7 +19,16 @@ pub struct PreviewJob {
     pub season: SeasonId,
     /// Weights, or the folder of a published model.
     pub model: PathBuf,
-    /// What the user calls the model.
+    /// Models that run before it, in order.
+    #[serde(default)]
+    pub before: Vec<PathBuf>,
+    /// Models that run on what it made, in order.
+    #[serde(default)]
+    pub after: Vec<PathBuf>,
+    /// A `.cube` file for what the last of them made.
+    #[serde(default)]
+    pub cube: Option<PathBuf>,
+    /// What the user calls all of them.
     pub model_name: String,
     /// How the season will be upscaled.
     pub settings: UpscaleSettings,

@@ -11,6 +11,7 @@ mod shown;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread::available_parallelism;
 
 use clap::Args;
@@ -31,7 +32,7 @@ use crate::error::WorkError;
 use crate::local::write_whole;
 use crate::monitor::Monitor;
 use crate::scan::IndexCache;
-use crate::upscale::{BoundedModel, DeviceChoice, LoadedModel, upscale_picture};
+use crate::upscale::{BatchChoice, BoundedModel, DeviceChoice, LoadedModel, upscale_picture};
 
 /// Packets of sound and subtitles are read of so many seconds in the middle.
 const OTHER_STREAMS_S: f64 = 10.0;
@@ -152,6 +153,8 @@ fn machine() -> String {
 struct Season<'a> {
     job: &'a PreviewJob,
     model: LoadedModel,
+    /// As a worker on that device shows the network at a time.
+    frames_max: usize,
     /// What scans remember.
     known: IndexCache,
     scratch: tempfile::TempDir,
@@ -160,7 +163,7 @@ struct Season<'a> {
 impl<'a> Season<'a> {
     /// Loads the model and tries the encoder: what is wrong with them is wrong with every episode.
     fn open(job: &'a PreviewJob, device: DeviceChoice) -> Result<Self, WorkError> {
-        let model = LoadedModel::open(&job.model, device)?.at(job.settings.precision);
+        let model = open_models(job, device)?;
         try_encoder(&job.settings)?;
         let grey = vec![0.5; 3 * WARM_UP_PX * WARM_UP_PX];
         upscale_picture(Rgb::new(WARM_UP_PX, WARM_UP_PX, grey), &model)?;
@@ -174,6 +177,7 @@ impl<'a> Season<'a> {
         Ok(Self {
             job,
             model,
+            frames_max: BatchChoice::Auto.frames_max(device),
             known: IndexCache::open(&cache),
             scratch,
         })
@@ -200,6 +204,7 @@ impl<'a> Season<'a> {
             network: BoundedModel {
                 model: &self.model,
                 memory_bytes_max: NETWORK_MEMORY_MIB << 20,
+                frames_max: self.frames_max,
             },
             settings: &self.job.settings,
             scratch: self.scratch.path(),
@@ -231,6 +236,23 @@ impl<'a> Season<'a> {
             height,
         }
     }
+}
+
+/// The whole chain as the season has it, with its colour table.
+fn open_models(job: &PreviewJob, device: DeviceChoice) -> Result<LoadedModel, WorkError> {
+    let open = |file: &PathBuf| LoadedModel::open(file, device);
+    let all = |files: &[PathBuf]| {
+        files
+            .iter()
+            .map(|file| open(file).map(Arc::new))
+            .collect::<Result<Vec<_>, _>>()
+    };
+    let model = open(&job.model)?.in_chain(all(&job.before)?, all(&job.after)?)?;
+    let model = match &job.cube {
+        Some(file) => model.graded_by(file)?,
+        None => model,
+    };
+    Ok(model.at(job.settings.precision))
 }
 
 /// A look without its pictures.

@@ -92,7 +92,7 @@ pub(super) mod tests {
     use remaster_model::{DeviceKind, Generator, device};
     use remaster_pairs::Rgb;
 
-    use super::super::frame::upscale_picture;
+    use super::super::network::upscale_picture;
     use super::*;
 
     /// A network that draws something.

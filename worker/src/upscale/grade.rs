@@ -1,12 +1,25 @@
 //! A colour table of the user's on whole pictures: read from a file or from the store, applied after the models.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use remaster_domain::{ContentHash, Cube};
 use remaster_pairs::Rgb;
 use remaster_store::{Key, Store};
 
+use super::model::LoadedModel;
 use crate::error::WorkError;
+
+impl LoadedModel {
+    /// The same models with the table in a file after them.
+    pub(crate) fn graded_by(self, file: &Path) -> Result<Self, WorkError> {
+        let (_, cube) = read_cube(file)?;
+        Ok(Self {
+            cube: Some(Arc::new(cube)),
+            ..self
+        })
+    }
+}
 
 /// The table in a file, and the hash that it is known by.
 pub(super) fn read_cube(file: &Path) -> Result<(ContentHash, Cube), WorkError> {

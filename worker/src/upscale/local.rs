@@ -14,10 +14,10 @@ use remaster_model::{encode_safetensors, read_state};
 use tokio_util::sync::CancellationToken;
 
 use super::assemble::join;
-use super::frame::BoundedModel;
 use super::grade::read_cube;
 use super::kept::KeptSegments;
 use super::model::{DeviceChoice, LoadedModel};
+use super::network::{BatchChoice, BoundedModel};
 use super::plan::{check_output, plan_segments};
 use super::reuse::Inferred;
 use super::segment::{SegmentJob, make_segment};
@@ -83,6 +83,10 @@ pub(crate) struct UpscaleArgs {
     /// Most MiB that the network may take beside its weights; larger frames are made in parts, without seams
     #[arg(long, env = "REMASTER_MEMORY", value_name = "MIB", default_value_t = NETWORK_MEMORY_MIB, value_parser = clap::value_parser!(u64).range(64..))]
     memory: u64,
+    /// Whole frames that a card is shown at a time where reuse is off, as far as --memory goes: auto (up to 8) or a number. A
+    /// CPU is shown one
+    #[arg(long, env = "REMASTER_BATCH", value_name = "auto|N", default_value = "auto")]
+    batch: BatchChoice,
     /// Move colours back to those of the HD discs, where the card knows how
     #[arg(long, env = "REMASTER_HD_COLOURS")]
     hd_colours: bool,
@@ -136,6 +140,7 @@ fn upscale_file(args: &UpscaleArgs, stop: &CancellationToken, monitor: &Monitor)
     let network = BoundedModel {
         model: &model,
         memory_bytes_max: args.memory << 20,
+        frames_max: args.batch.frames_max(args.device),
     };
     if settings.hd_colours && model.card.colour_cube.is_none() {
         tracing::warn!("the model's card knows no way back to HD colours, they stay as they are");

@@ -19,6 +19,8 @@ mod lock;
 #[cfg(feature = "upscale")]
 mod model;
 #[cfg(feature = "upscale")]
+mod network;
+#[cfg(feature = "upscale")]
 mod noise;
 mod plan;
 #[cfg(feature = "upscale")]
@@ -30,11 +32,11 @@ mod tiles;
 
 pub(crate) use assemble::run as run_assemble;
 #[cfg(feature = "upscale")]
-pub(crate) use frame::{BoundedModel, upscale_picture};
-#[cfg(feature = "upscale")]
 pub(crate) use local::{UpscaleArgs, upscale};
 #[cfg(feature = "upscale")]
 pub(crate) use model::{DeviceChoice, LoadedModel, Models};
+#[cfg(feature = "upscale")]
+pub(crate) use network::{BatchChoice, BoundedModel, upscale_picture};
 pub(crate) use plan::run as run_plan;
 #[cfg(feature = "upscale")]
 pub(crate) use segment::{SegmentJob, make_segment, run as run_upscale};

@@ -54,6 +54,13 @@ impl FromStr for DeviceChoice {
     }
 }
 
+impl DeviceChoice {
+    /// Whether it is a card.
+    pub(super) const fn is_cuda(self) -> bool {
+        matches!(self.0, DeviceKind::LibtorchCuda(_))
+    }
+}
+
 /// The models used lately.
 #[derive(Debug, Default)]
 pub(crate) struct Models {

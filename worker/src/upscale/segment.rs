@@ -1,4 +1,4 @@
-//! Makes one segment: decode, network and encode at the same time, with short queues between them.
+//! Makes one segment: decoding, the network, and finishing and encoding at the same time, with short queues between them.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,8 @@ use remaster_media::{FrameReader, SegmentEncoder, SegmentFormat, YuvFrame};
 use remaster_proto::Completion;
 use remaster_store::{Key, hash_file};
 
-use super::frame::{BoundedModel, FRAMES_MEASURED, FrameMaker};
+use super::frame::{Drawn, FRAMES_MEASURED, Finish, FrameMaker};
+use super::network::BoundedModel;
 use super::reuse::Inferred;
 use crate::context::{Context, Disc};
 use crate::error::WorkError;
@@ -20,8 +21,8 @@ use crate::monitor::Monitor;
 
 /// Decoded frames that wait for the network: enough to hide a slow seek of the disc, 2 MB each.
 const FRAMES_DECODED_MAX: usize = 4;
-/// Made frames that wait for the encoder: it takes them in bursts, 9 MB each.
-const FRAMES_MADE_MAX: usize = 4;
+/// Drawn frames that wait to be finished and encoded, which takes less time than drawing one; 80 MB each.
+const FRAMES_DRAWN_MAX: usize = 1;
 
 /// What to make.
 #[derive(Debug, Clone, Copy)]
@@ -68,7 +69,7 @@ pub(crate) async fn run(
         .await?;
     let scratch = context.scratch()?;
     let own = monitor.clone();
-    let memory_bytes_max = context.network_memory_bytes;
+    let (memory_bytes_max, frames_max) = (context.network_memory_bytes, context.network_frames_max);
     let UpscaleSpec { range, settings, .. } = spec;
     let (file, sha256, _scratch) = monitor
         .blocking(move || {
@@ -76,6 +77,7 @@ pub(crate) async fn run(
             let network = BoundedModel {
                 model: &model,
                 memory_bytes_max,
+                frames_max,
             };
             let job = SegmentJob {
                 disc: &disc,
@@ -109,14 +111,14 @@ pub(crate) fn make_segment(
     monitor: &Monitor,
 ) -> Result<Inferred, WorkError> {
     let (decoded_in, decoded) = sync_channel(FRAMES_DECODED_MAX);
-    let (made_in, made) = sync_channel(FRAMES_MADE_MAX);
+    let (drawn_in, drawn) = sync_channel(FRAMES_DRAWN_MAX);
     let complete = AtomicBool::new(false);
     let outcome = std::thread::scope(|scope| {
         scope.spawn(move || decode(job, &decoded_in));
-        let encoder = scope.spawn(|| encode(job, out.to_owned(), made, &complete));
-        let computed = compute(job, decoded, &made_in, monitor);
+        let encoder = scope.spawn(|| encode(job, out.to_owned(), drawn, &complete));
+        let computed = compute(job, decoded, &drawn_in, monitor);
         complete.store(computed.is_ok(), Ordering::Release);
-        drop(made_in);
+        drop(drawn_in);
         let encoded = encoder.join().unwrap_or_else(|_| {
             Err(WorkError::Retryable(
                 "the encoding thread ended abruptly".to_owned(),
@@ -167,27 +169,32 @@ fn decode(job: &SegmentJob<'_>, sender: &SyncSender<Result<YuvFrame, WorkError>>
 fn compute(
     job: &SegmentJob<'_>,
     decoded: Receiver<Result<YuvFrame, WorkError>>,
-    made: &SyncSender<YuvFrame>,
+    drawn: &SyncSender<Drawn>,
     monitor: &Monitor,
 ) -> Result<Inferred, Option<WorkError>> {
     let total = job.shown().len() as u64;
     let mut decoded = decoded.into_iter();
     let first: Result<Vec<YuvFrame>, WorkError> = decoded.by_ref().take(FRAMES_MEASURED).collect();
     let first = first?;
-    let mut maker = FrameMaker::start(job.network, job.disc.colour, job.geometry(), job.settings, &first)?;
+    let reuse = job.settings.reuse;
+    let mut maker = FrameMaker::start(job.network, job.disc.colour, job.geometry(), reuse, &first)?;
+    let mut shots = Shots::before(job);
+    let mut frames = first.into_iter().map(Ok).chain(decoded);
     let mut done = 0;
-    let mut before = job.range.start;
-    for frame in first.into_iter().map(Ok).chain(decoded) {
+    loop {
         monitor.check()?;
-        let frame = frame?;
-        // The first frame of a shot may be one that does not go out.
-        let cuts = &job.disc.index.cuts;
-        let starts_shot =
-            cuts.partition_point(|&cut| cut <= before) < cuts.partition_point(|&cut| cut <= frame.index);
-        before = frame.index;
-        made.send(maker.make(&frame, starts_shot)?).map_err(|_| None)?;
-        done += 1;
-        monitor.report(done, total, "frames");
+        let some = frames.by_ref().take(maker.frames_at_once());
+        let some: Vec<(YuvFrame, bool)> = some
+            .map(|frame| Ok(shots.marked(frame?)))
+            .collect::<Result<_, WorkError>>()?;
+        if some.is_empty() {
+            break;
+        }
+        for frame in maker.draw(&some)? {
+            drawn.send(frame).map_err(|_| None)?;
+            done += 1;
+            monitor.report(done, total, "frames");
+        }
     }
     if done == total {
         Ok(maker.inferred())
@@ -198,11 +205,35 @@ fn compute(
     }
 }
 
-/// Encodes what arrives. Unless all of it was made, the file is given up.
+/// Knows where shots start.
+struct Shots<'a> {
+    cuts: &'a [u32],
+    before: u32,
+}
+
+impl<'a> Shots<'a> {
+    fn before(job: &SegmentJob<'a>) -> Self {
+        Self {
+            cuts: &job.disc.index.cuts,
+            before: job.range.start,
+        }
+    }
+
+    /// The next frame, and whether there was a cut since the last one: the first frame of a shot may be one that does not
+    /// go out.
+    fn marked(&mut self, frame: YuvFrame) -> (YuvFrame, bool) {
+        let cuts_until = |last: u32| self.cuts.partition_point(|&cut| cut <= last);
+        let starts_shot = cuts_until(self.before) < cuts_until(frame.index);
+        self.before = frame.index;
+        (frame, starts_shot)
+    }
+}
+
+/// Finishes and encodes what arrives. Unless all of it was made, the file is given up.
 fn encode(
     job: &SegmentJob<'_>,
     out: PathBuf,
-    made: Receiver<YuvFrame>,
+    drawn: Receiver<Drawn>,
     complete: &AtomicBool,
 ) -> Result<u32, WorkError> {
     let geometry = job.geometry();
@@ -214,8 +245,13 @@ fn encode(
         frame_rate: job.outputs.frame_rate,
     };
     let mut encoder = SegmentEncoder::open(&out, format, job.settings)?;
-    for frame in made {
-        encoder.push(&frame)?;
+    let finish = Finish {
+        model: job.network.model,
+        settings: job.settings,
+        size: geometry.output,
+    };
+    for frame in drawn {
+        encoder.push(&finish.frame(frame))?;
     }
     if complete.load(Ordering::Acquire) {
         Ok(encoder.finish()?)
