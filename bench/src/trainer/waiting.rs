@@ -7,7 +7,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use remaster_domain::DatasetManifest;
+use remaster_domain::{ContentHash, DatasetManifest};
+use remaster_store::{Key, Store};
 use remaster_testkit::{S3Server, binary};
 
 use super::latency::Relay;
@@ -19,7 +20,7 @@ const TIMES_NAMED: usize = 20;
 /// Share of the time that may be spent waiting, in percent.
 const WAITING_PERCENT_MAX: f64 = 2.0;
 
-/// A network with a batch, and so many steps that a start's first reads weigh as little as they do in a run.
+/// A network with a batch, and steps, of which the second half is measured: in a run of days a start weighs nothing.
 struct Shape {
     title: &'static str,
     network: &'static str,
@@ -55,12 +56,11 @@ const SHAPES: [Shape; 3] = [
 /// Prints the figures.
 pub(super) fn run() -> anyhow::Result<String> {
     let dir = tempfile::tempdir()?;
-    let root = dir.path().join("s3");
-    // The bucket's folder is the server's root, so the same files are served twice.
-    let data = train::extracted(&bucket(&root)?)?;
-    let server = S3Server::start(&root)?;
+    let data = train::extracted(dir.path())?;
+    let server = S3Server::start(&dir.path().join("s3"))?;
+    let shards = name_often(&data)?;
+    tokio::runtime::Runtime::new()?.block_on(upload(&server, &data, &shards))?;
     let (_relay, far) = far_settings(&server)?;
-    name_often(&data)?;
     let (mut rows, mut most) = (0, 0.0_f64);
     for shape in &SHAPES {
         for (place, store, settings) in [
@@ -90,12 +90,26 @@ fn percent_of(line: &str) -> anyhow::Result<f64> {
         .with_context(|| format!("no percentage in: {line}"))
 }
 
-/// Makes the manifest as long as a season's.
-fn name_often(data: &Path) -> anyhow::Result<()> {
+/// Makes the manifest as long as a season's; answers which shards there are.
+fn name_often(data: &Path) -> anyhow::Result<Vec<ContentHash>> {
     let file = data.join("manifest.json");
     let mut manifest: DatasetManifest = serde_json::from_slice(&std::fs::read(&file)?)?;
+    let shards = manifest.shards.iter().map(|shard| shard.sha256.clone());
+    let shards = shards.collect();
     manifest.shards = vec![manifest.shards; TIMES_NAMED].concat();
     std::fs::write(&file, serde_json::to_vec(&manifest)?)?;
+    Ok(shards)
+}
+
+/// Through the server, which then knows the checksums of what it has: of a file that is merely there it would read all
+/// for every part of it that is asked for, beside the trainer on the same cores.
+async fn upload(server: &S3Server, data: &Path, shards: &[ContentHash]) -> anyhow::Result<()> {
+    let store = Store::open_with(&server.url("data"), &server.settings())?;
+    for shard in shards {
+        for key in [Key::shard(shard), Key::shard_index(shard)] {
+            store.put_file(&key, &data.join(key.as_str())).await?;
+        }
+    }
     Ok(())
 }
 
@@ -110,13 +124,7 @@ fn far_settings(server: &S3Server) -> anyhow::Result<(Relay, Vec<(String, String
     Ok((relay, settings))
 }
 
-fn bucket(root: &Path) -> anyhow::Result<std::path::PathBuf> {
-    let bucket = root.join(S3Server::BUCKET);
-    std::fs::create_dir_all(&bucket)?;
-    Ok(bucket)
-}
-
-/// The one line that the run logs of all its steps.
+/// The line that the run logs of the second half of its steps.
 fn trained(
     dir: &Path,
     data: &Path,
@@ -159,8 +167,12 @@ total_iter = {}
 optim_g = {{ type = "Adam", lr = 1e-4 }}
 pixel_opt = {{ type = "L1", loss_weight = 1.0 }}
 [logger]
-print_freq = 100000
+print_freq = {}
 "#,
-        shape.network, shape.batch_size, shape.lq_size_px, shape.steps
+        shape.network,
+        shape.batch_size,
+        shape.lq_size_px,
+        shape.steps,
+        shape.steps / 2
     )
 }

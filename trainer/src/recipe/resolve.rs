@@ -389,6 +389,16 @@ mod tests {
             (0.25, [60.0, 95.0])
         );
         assert_eq!(synthetic.degradation.blur_sigma, [0.2, 3.0]);
+        // What a ready recipe offers in a comment works once its marks are taken off.
+        let offered = Recipe::text_of("real-esrgan-finetune").replace("\n# ", "\n");
+        let offered = offered.split_once("synthetic_prob").unwrap().1;
+        let offered = offered.split_once("\n[[stage]]").unwrap().0;
+        let synthetic = with(&format!("synthetic_prob{offered}"))
+            .unwrap()
+            .datasets
+            .train
+            .synthetic();
+        assert_eq!(synthetic.unwrap().degradation.jpeg_range, [60.0, 95.0]);
         for (lines, reason) in [
             (
                 "synthetic_prob = 1.5".to_owned(),
