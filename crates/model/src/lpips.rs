@@ -230,7 +230,7 @@ fn tensor<const D: usize>(host: &HostTensor, device: &Device) -> Tensor<D> {
     Tensor::from_data(TensorData::new(host.values.clone(), host.shape.clone()), device)
 }
 
-#[cfg(all(test, feature = "tch"))]
+#[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
