@@ -317,7 +317,6 @@ fn stream_config(prefetch: usize) -> StreamConfig {
         crops_per_pair: 3,
         prefetch,
         synthetic: None,
-        synthetic: None,
     }
 }
 
