@@ -137,6 +137,7 @@ async fn submit(channel: Channel, job: usize) -> anyhow::Result<()> {
             encoder: Encoder::X264,
             ..UpscaleSettings::default()
         },
+        needs: std::collections::BTreeMap::new(),
         episodes: episodes.collect(),
     };
     let request = pb::SubmitJobRequest {

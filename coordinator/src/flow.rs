@@ -352,6 +352,7 @@ mod tests {
                 pretrained: None,
                 model: ModelRef::Channel("latest".to_owned()),
                 settings: UpscaleSettings::default(),
+                needs: std::collections::BTreeMap::new(),
                 episodes: episodes.collect(),
             },
             stage,

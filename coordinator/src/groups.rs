@@ -1,40 +1,18 @@
-//! What many workers ask in the same moment, settled together: heartbeats, commits and leases of one transaction.
+//! What many workers ask in the same moment, settled together: heartbeats and commits of one transaction. Leases: `grants`.
 //!
 //! Promises: each request is decided by itself on the rows as they stand, by the same function as everywhere; only reading
 //! and writing the rows is shared. Left to others: what a request must satisfy before it comes here.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::BoxFuture;
-use remaster_domain::{
-    JobId, Lease, LeaseProgress, LeaseToken, OutputObject, SessionId, TaskId, TaskKind, TaskResult, Verdict,
-};
+use remaster_domain::{LeaseProgress, LeaseToken, OutputObject, SessionId, TaskId, TaskResult, Verdict};
 use tracing::info;
 
 use crate::CoordinatorError;
 use crate::coordinator::LeaseName;
 use crate::db::{self, Change, Commit, Outcomes, StoredTask, Together, Tx};
 use crate::state::{Action, Decision, Refusal, TaskEvent, decide};
-
-/// Tasks leased in one round of statements: their specs are in memory at once.
-const LEASES_AT_ONCE: usize = 512;
-
-/// A worker asks for tasks.
-#[derive(Debug, Clone)]
-pub(crate) struct LeaseAsked {
-    pub(crate) session: SessionId,
-    pub(crate) slots: usize,
-    pub(crate) lease_ms: i64,
-}
-
-/// What a lease call brings.
-#[derive(Debug, Default)]
-pub(crate) struct Grant {
-    pub(crate) leases: Vec<Lease>,
-    pub(crate) drain: bool,
-    /// What the session takes.
-    pub(crate) kinds: Vec<TaskKind>,
-}
 
 /// A worker says how far it is.
 #[derive(Debug, Clone)]
@@ -72,14 +50,6 @@ impl Together for CommitAsked {
 
     fn settle<'c>(tx: &'c mut Tx, asked: &'c [Self]) -> BoxFuture<'c, Outcomes<()>> {
         Box::pin(commit(tx, asked))
-    }
-}
-
-impl Together for LeaseAsked {
-    type Answer = Grant;
-
-    fn settle<'c>(tx: &'c mut Tx, asked: &'c [Self]) -> BoxFuture<'c, Outcomes<Grant>> {
-        Box::pin(lease(tx, asked))
     }
 }
 
@@ -203,109 +173,4 @@ async fn commit(tx: &mut Tx, asked: &[CommitAsked]) -> Outcomes<()> {
     }
     db::commit(tx, commits).await?;
     Ok(outcomes)
-}
-
-async fn lease(tx: &mut Tx, asked: &[LeaseAsked]) -> Outcomes<Grant> {
-    let sessions =
-        db::load_sessions(&mut tx.connection, asked.iter().map(|ask| &ask.session).collect()).await?;
-    let mut outcomes = vec![];
-    // Those that take the same are served from the same reading of the queue.
-    let mut alike: BTreeMap<Vec<TaskKind>, Vec<(usize, &LeaseAsked)>> = BTreeMap::new();
-    for (place, ask) in asked.iter().enumerate() {
-        let Some(session) = sessions.get(&ask.session) else {
-            outcomes.push(Err(db::unknown(&ask.session)));
-            continue;
-        };
-        if !session.draining && session.rests_until_ms <= tx.now_ms {
-            let kinds = session.capabilities.kinds.clone();
-            alike.entry(kinds).or_default().push((place, ask));
-        }
-        outcomes.push(Ok(Grant {
-            leases: vec![],
-            drain: session.draining,
-            kinds: session.capabilities.kinds.clone(),
-        }));
-    }
-    for (kinds, asks) in alike {
-        for (place, lease) in lease_alike(tx, &kinds, &asks).await? {
-            if let Ok(grant) = &mut outcomes[place] {
-                grant.leases.push(lease);
-            }
-        }
-    }
-    Ok(outcomes)
-}
-
-/// Serves sessions that take the same kinds; answers the place of each lease's asker with it.
-async fn lease_alike(
-    tx: &mut Tx,
-    kinds: &[TaskKind],
-    asks: &[(usize, &LeaseAsked)],
-) -> Result<Vec<(usize, Lease)>, CoordinatorError> {
-    let slots = asks
-        .iter()
-        .flat_map(|(place, ask)| std::iter::repeat_n((*place, *ask), ask.slots));
-    let mut slots: VecDeque<(usize, &LeaseAsked)> = slots.collect();
-    let (mut leases, mut without) = (vec![], BTreeSet::new());
-    while !slots.is_empty() {
-        let turns = tx
-            .queue()
-            .await?
-            .preview(slots.len().min(LEASES_AT_ONCE), &without);
-        if turns.is_empty() {
-            break;
-        }
-        let mut wanted: BTreeMap<JobId, usize> = BTreeMap::new();
-        for job in &turns {
-            *wanted.entry(job.clone()).or_default() += 1;
-        }
-        let mut ready = db::next_ready(tx, &wanted, kinds).await?;
-        let mut taken = vec![];
-        for job in turns {
-            match ready.get_mut(&job).and_then(VecDeque::pop_front) {
-                Some(task) => {
-                    tx.queue().await?.served(&job);
-                    let slot = slots
-                        .pop_front()
-                        .expect("there are as many turns as slots at most");
-                    taken.push((slot, task));
-                }
-                // It has no more that these may take.
-                None => _ = without.insert(job),
-            }
-        }
-        leases.extend(take(tx, &taken).await?);
-    }
-    Ok(leases)
-}
-
-async fn take(
-    tx: &mut Tx,
-    taken: &[((usize, &LeaseAsked), StoredTask)],
-) -> Result<Vec<(usize, Lease)>, CoordinatorError> {
-    let mut decisions = vec![];
-    for ((_, ask), task) in taken {
-        let (session, lease_ms) = (ask.session.clone(), ask.lease_ms);
-        let decision = decide(&task.row, TaskEvent::Lease { session, lease_ms }, tx.now_ms);
-        decisions.push(decision.map_err(|refusal| refused(task, refusal))?);
-    }
-    let changes = taken.iter().zip(&decisions).map(|((_, task), decision)| Change {
-        task,
-        decision,
-        result_json: None,
-        progress: None,
-    });
-    db::apply_all(tx, &changes.collect::<Vec<_>>()).await?;
-    let leases = taken.iter().zip(decisions).map(|(((place, _), task), decision)| {
-        let lease = Lease {
-            task: task.id.clone(),
-            job: task.job.clone(),
-            token: decision.row.token,
-            attempt: decision.row.attempt,
-            spec: task.spec()?,
-            checkpoint: decision.row.checkpoint,
-        };
-        Ok((*place, lease))
-    });
-    leases.collect()
 }

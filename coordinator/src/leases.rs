@@ -18,7 +18,8 @@ use crate::check::{check_result, checkpoint_objects, objects_of};
 use crate::clock::jitter;
 use crate::coordinator::{Coordinator, LeaseName, Registration};
 use crate::db::{self, StoredTask, Tx};
-use crate::groups::{CommitAsked, Grant, HeartbeatAsked, LeaseAsked, Renewal, refused};
+use crate::grants::{Grant, LeaseAsked};
+use crate::groups::{CommitAsked, HeartbeatAsked, Renewal, refused};
 use crate::signals::offered;
 use crate::state::{Action, Decision, TaskEvent, decide};
 
@@ -236,13 +237,20 @@ impl Coordinator {
     }
 }
 
-/// Refuses a peer that would misread us.
+/// Refuses a peer that would misread us. One of the version before does not: messages only gain fields from one version to
+/// the next, so that a fleet is upgraded a process at a time, the coordinators first.
 pub(crate) fn check_version(version: u32) -> Result<(), CoordinatorError> {
-    if version == PROTOCOL_VERSION {
+    if (PROTOCOL_VERSION - 1..=PROTOCOL_VERSION).contains(&version) {
         return Ok(());
     }
+    let advice = if version > PROTOCOL_VERSION {
+        "upgrade the coordinator first"
+    } else {
+        "install the release of the coordinator"
+    };
     Err(CoordinatorError::NotNow(format!(
-        "protocol version {version} does not fit this coordinator's {PROTOCOL_VERSION}: install the same release on both"
+        "protocol version {version} does not fit this coordinator, which speaks {PROTOCOL_VERSION} and {}: {advice}",
+        PROTOCOL_VERSION - 1
     )))
 }
 

@@ -8,6 +8,7 @@
 
 pub mod check;
 pub mod flow;
+pub mod needs;
 pub mod state;
 
 mod background;
@@ -17,6 +18,7 @@ mod coordinator;
 mod db;
 mod error;
 mod garbage;
+mod grants;
 mod groups;
 mod jobs;
 mod leases;

@@ -429,4 +429,6 @@ fn backoff_ms(errors: u32, jitter: f64) -> i64 {
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;

@@ -92,16 +92,27 @@ pub struct LeaseGrant {
 pub struct LeaseClient {
     inner: pb::workers_client::WorkersClient<Channel>,
     session: SessionId,
+    version: u32,
 }
 
 impl LeaseClient {
     /// Speaks for one session over a channel.
     #[must_use]
     pub fn new(channel: Channel, session: SessionId) -> Self {
+        Self::of_version(channel, session, PROTOCOL_VERSION)
+    }
+
+    /// The same as a release of another protocol version would: for tests of upgrades.
+    #[must_use]
+    pub fn of_version(channel: Channel, session: SessionId, version: u32) -> Self {
         let inner = pb::workers_client::WorkersClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        Self { inner, session }
+        Self {
+            inner,
+            session,
+            version,
+        }
     }
 
     /// Registers; answers lease and heartbeat intervals.
@@ -115,7 +126,7 @@ impl LeaseClient {
         capabilities: &Capabilities,
     ) -> Result<(Duration, Duration), ClientError> {
         let request = pb::RegisterRequest {
-            protocol_version: PROTOCOL_VERSION,
+            protocol_version: self.version,
             worker_id: worker.to_string(),
             session_id: self.session.to_string(),
             name: name.to_owned(),

@@ -22,6 +22,6 @@ pub mod pb {
 /// The compiled proto files, for gRPC reflection.
 pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/remaster_descriptor.bin"));
 
-/// Version of messages and their meaning. Raised when an old peer would misread a new one; a coordinator serves
-/// workers of its own version only and says so in words.
-pub const PROTOCOL_VERSION: u32 = 1;
+/// Version of messages and their meaning. Raised with every change that a peer could notice; a coordinator serves peers of
+/// its own version and of the one before, to whom every message must still make sense, and refuses others in words.
+pub const PROTOCOL_VERSION: u32 = 2;

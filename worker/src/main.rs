@@ -14,6 +14,7 @@ mod context;
 mod error;
 mod extract;
 mod local;
+mod machine;
 mod monitor;
 mod picture;
 #[cfg(feature = "upscale")]

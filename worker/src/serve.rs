@@ -1,6 +1,6 @@
 //! `remaster-worker run`: serves a coordinator until told to end. One lease loop (proto's), one runner for all kinds.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use remaster_store::Store;
 use uuid::Uuid;
 
 use crate::context::Context;
+use crate::machine;
 use crate::runner::{KINDS, Runner};
 use crate::scratch::Scratch;
 use crate::sources::Sources;
@@ -97,7 +98,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), CliError> {
     let config = SessionConfig {
         worker,
         name: format!("{}-{}", host_name(), std::process::id()),
-        capabilities: capabilities(&args, threads),
+        capabilities: capabilities(&args, threads, &cache),
         slots: args.slots,
         drain_grace: DRAIN_GRACE,
     };
@@ -120,17 +121,20 @@ async fn open_store(url: &str) -> Result<Store, CliError> {
     Ok(store)
 }
 
-fn capabilities(args: &RunArgs, threads: Threads) -> Capabilities {
+fn capabilities(args: &RunArgs, threads: Threads, cache_folder: &Path) -> Capabilities {
     let kinds = if args.kinds.is_empty() {
         KINDS.to_vec()
     } else {
         args.kinds.clone()
     };
-    let labels = [("threads", threads.per_task.to_string()), ("host", host_name())];
-    Capabilities {
-        kinds,
-        labels: labels.map(|(name, value)| (name.to_owned(), value)).into(),
-    }
+    #[cfg(feature = "upscale")]
+    let uses_card = args.device != crate::upscale::DeviceChoice::default();
+    #[cfg(not(feature = "upscale"))]
+    let uses_card = false;
+    let mut labels = machine::labels(&kinds, cache_folder, uses_card);
+    labels.insert("threads".to_owned(), threads.per_task.to_string());
+    labels.insert("host".to_owned(), host_name());
+    Capabilities { kinds, labels }
 }
 
 /// A kind that this build can do.

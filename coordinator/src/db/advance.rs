@@ -22,6 +22,7 @@ use super::tasks::{StoredTask, as_i64, known};
 use super::{Tx, catalog, copies, jobs, runs};
 use crate::CoordinatorError;
 use crate::flow::{self, Indexes, NewTask, PAIRS_GATE};
+use crate::needs::needs_of;
 use crate::state::Decision;
 
 /// Why a job without any pair goes no further.
@@ -333,13 +334,13 @@ async fn committed_pairs(
 /// Makes tasks unless their names are there. Answers those as done whose work was done before, by whatever job.
 async fn insert(tx: &mut Tx, tasks: Vec<(JobId, NewTask)>) -> Result<Vec<Done>, CoordinatorError> {
     let before = known_results(tx, &tasks).await?;
-    let new: Vec<New<'_>> = tasks
-        .iter()
-        .map(|(job, task)| match before.get(&task.spec.work_key()) {
+    let mut new = vec![];
+    for (job, task) in &tasks {
+        new.push(match before.get(&task.spec.work_key()) {
             Some(result_json) => New::done(job, task, result_json, SERVED_AGAIN),
-            None => New::ready(job, task),
-        })
-        .collect();
+            None => New::ready(job, task).needing(needs_of(&task.spec, &spec_of(tx, job).await?.season)),
+        });
+    }
     let inserted = insert_as(tx, &new).await?;
     let mut done = vec![];
     for (job, task) in &tasks {

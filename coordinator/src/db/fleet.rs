@@ -37,6 +37,8 @@ pub(crate) struct SessionRow {
     pub(crate) failures: u32,
     /// Until when it gets nothing because of them.
     pub(crate) rests_until_ms: i64,
+    /// What it is known to hold, newest last.
+    pub(crate) holds: Vec<String>,
 }
 
 /// A worker's newest session, for people.
@@ -105,7 +107,7 @@ pub(crate) async fn load_sessions(
     let rows = query_over!(
         ids.iter().map(|id| json!({"id": id.as_str()})).collect(),
         [
-            "SELECT id, capabilities, draining, failures, rests_until_ms FROM session
+            "SELECT id, capabilities, draining, failures, rests_until_ms, holds FROM session
              WHERE id IN (SELECT r.value ->> 'id' FROM "
         ],
         [")"]
@@ -120,10 +122,36 @@ pub(crate) async fn load_sessions(
             draining: row.get::<i64>("draining")? != 0,
             failures: as_u32(row.get("failures")?),
             rests_until_ms: row.get("rests_until_ms")?,
+            holds: row
+                .get::<String>("holds")?
+                .split_whitespace()
+                .map(str::to_owned)
+                .collect(),
         };
         Ok((id, session))
     });
     sessions.collect()
+}
+
+/// Keeps what sessions hold from now on.
+pub(crate) async fn note_holds(
+    tx: &mut Tx,
+    holds: &BTreeMap<SessionId, Vec<String>>,
+) -> Result<(), CoordinatorError> {
+    let rows: Vec<_> = holds
+        .iter()
+        .map(|(id, words)| json!({"id": id.as_str(), "holds": words.join(" ")}))
+        .collect();
+    if !rows.is_empty() {
+        query_over!(
+            rows,
+            ["UPDATE session SET holds = r.value ->> 'holds' FROM "],
+            [" WHERE session.id = r.value ->> 'id'"]
+        )
+        .execute(&mut tx.connection)
+        .await?;
+    }
+    Ok(())
 }
 
 /// What a caller is told whose session is not here.

@@ -23,6 +23,7 @@ pub(crate) struct New<'a> {
     state: TaskState,
     result_json: Option<&'a str>,
     message: &'static str,
+    needs: String,
 }
 
 impl<'a> New<'a> {
@@ -34,11 +35,17 @@ impl<'a> New<'a> {
             state: TaskState::Ready,
             result_json: None,
             message: "",
+            needs: String::new(),
         }
     }
 
+    /// The same with what it needs of a worker.
+    pub(crate) fn needing(self, needs: String) -> Self {
+        Self { needs, ..self }
+    }
+
     /// A task whose work is done already.
-    pub(crate) const fn done(
+    pub(crate) fn done(
         job: &'a JobId,
         task: &'a NewTask,
         result_json: &'a str,
@@ -53,7 +60,7 @@ impl<'a> New<'a> {
     }
 
     /// A task that cannot be done.
-    pub(crate) const fn dead(job: &'a JobId, task: &'a NewTask, message: &'static str) -> Self {
+    pub(crate) fn dead(job: &'a JobId, task: &'a NewTask, message: &'static str) -> Self {
         Self {
             state: TaskState::Dead,
             message,
@@ -72,6 +79,7 @@ impl<'a> New<'a> {
             "state": self.state.as_str(),
             "ended_ms": (self.state != TaskState::Ready).then_some(now_ms),
             "message": self.message,
+            "needs": self.needs,
             "spec": to_json(&self.task.spec),
             "result": self.result_json,
         })
@@ -83,16 +91,17 @@ pub(crate) async fn insert_as(
     tx: &mut Tx,
     new: &[New<'_>],
 ) -> Result<BTreeSet<(String, String)>, CoordinatorError> {
+    note_needs(tx, new).await?;
     let mut inserted = BTreeSet::new();
     for some in new.chunks(ROWS_AT_ONCE) {
         let rows = query_over!(
             some.iter().map(|new| new.row(tx.now_ms)).collect(),
             [
                 "INSERT INTO task (id, job_id, name, kind, gate, work_key, state, token, attempt, errors, losses,
-                     not_before_ms, expires_ms, done, total, ended_ms, note, message, spec, result)
+                     not_before_ms, expires_ms, done, total, ended_ms, note, message, needs, spec, result)
                  SELECT r.value ->> 'id', r.value ->> 'job', r.value ->> 'name', r.value ->> 'kind',
                      r.value ->> 'gate', r.value ->> 'work_key', r.value ->> 'state', 0, 0, 0, 0, $2, 0, 0, 0,
-                     CAST(r.value ->> 'ended_ms' AS BIGINT), '', r.value ->> 'message', r.value ->> 'spec',
+                     CAST(r.value ->> 'ended_ms' AS BIGINT), '', r.value ->> 'message', r.value ->> 'needs', r.value ->> 'spec',
                      r.value ->> 'result' FROM "
             ],
             [" WHERE true ON CONFLICT (job_id, name) DO NOTHING RETURNING job_id, name"]
@@ -105,6 +114,26 @@ pub(crate) async fn insert_as(
         }
     }
     Ok(inserted)
+}
+
+/// Notes needs that no task had before.
+async fn note_needs(tx: &mut Tx, new: &[New<'_>]) -> Result<(), CoordinatorError> {
+    let needs: BTreeSet<&str> = new.iter().map(|new| new.needs.as_str()).collect();
+    let rows: Vec<_> = needs
+        .iter()
+        .filter(|needs| !needs.is_empty())
+        .map(|needs| json!({"needs": needs}))
+        .collect();
+    if !rows.is_empty() {
+        query_over!(
+            rows,
+            ["INSERT INTO need (needs) SELECT r.value ->> 'needs' FROM "],
+            [" WHERE true ON CONFLICT (needs) DO NOTHING"]
+        )
+        .execute(&mut tx.connection)
+        .await?;
+    }
+    Ok(())
 }
 
 /// Results of the same work, done before by whatever job, by work key.

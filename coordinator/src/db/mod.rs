@@ -28,7 +28,8 @@ pub(crate) use catalog::{
 pub(crate) use changes::{Change, apply, apply_all};
 pub(crate) use copies::{CopySource, PendingCopy, note_failure, pending, record_copied};
 pub(crate) use fleet::{
-    WorkerRow, drain, forgive, load_session, load_sessions, note_failed, register, seen, unknown, workers,
+    SessionRow, WorkerRow, drain, forgive, load_session, load_sessions, note_failed, note_holds, register,
+    seen, unknown, workers,
 };
 pub(crate) use history::{HistoryRow, history};
 pub(crate) use jobs::{
@@ -36,7 +37,7 @@ pub(crate) use jobs::{
 };
 pub(crate) use numbers::{Numbers, forget_object, numbers, object_keys, outdated_checkpoints};
 pub(crate) use open::Db;
-pub(crate) use picks::next_ready;
+pub(crate) use picks::{LOOK_AHEAD, Taken, all_needs, next_ready};
 pub(crate) use runs::note_checkpoint;
 pub(crate) use sql::Connection;
 pub(crate) use summary::{JobView, KindView, TaskView, summary, task_list};

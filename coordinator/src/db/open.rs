@@ -174,6 +174,7 @@ fn migrations() -> Migrator {
     let all = [
         ("first", include_str!("../../migrations/0001_first.sql")),
         ("fair", include_str!("../../migrations/0002_fair.sql")),
+        ("needs", include_str!("../../migrations/0003_needs.sql")),
     ];
     let migrations = (1..).zip(all).map(|(version, (name, sql))| {
         Migration::new(

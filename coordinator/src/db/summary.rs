@@ -1,8 +1,8 @@
 //! A job as people see it: counts by kind, what is dead and why, and why nothing runs. Reads only.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
-use remaster_domain::{Capabilities, JobState, TaskKind, TaskState};
+use remaster_domain::{Capabilities, JobState, TaskKind, TaskState, needs_are_met};
 use remaster_proto::from_json;
 
 use super::JobRow;
@@ -91,7 +91,8 @@ pub(crate) async fn summary(
         waiting_reason: if waits {
             let fleet = Fleet::load(readers, now_ms, live_since_ms).await?;
             let next_ms = next_ready_ms(readers, job).await?;
-            waiting_reason(job.state, &kinds, &fleet, next_ms - now_ms)
+            let wanted = wanted(readers, job).await?;
+            waiting_reason(job.state, &wanted, &fleet, next_ms - now_ms)
         } else {
             copy_reason(readers, job).await?
         },
@@ -109,7 +110,7 @@ pub(crate) async fn task_list(
     let fleet = Fleet::load(readers, now_ms, live_since_ms).await?;
     let rows = query(
         "SELECT t.id, t.name, t.kind, t.state, t.attempt, t.done, t.total, t.note, t.message, t.started_ms,
-             t.ended_ms, t.result, t.not_before_ms, s.worker_id
+             t.ended_ms, t.result, t.not_before_ms, t.needs, s.worker_id
          FROM task t LEFT JOIN attempt a ON a.task_id = t.id AND a.token = t.token
              LEFT JOIN session s ON s.id = a.session_id
          WHERE t.job_id = $1 ORDER BY t.id",
@@ -121,7 +122,12 @@ pub(crate) async fn task_list(
         let (kind, state): (String, String) = (row.get("kind")?, row.get("state")?);
         let waiting_reason = match TaskKind::parse(&kind) {
             Some(kind) if state == TaskState::Ready.as_str() => {
-                fleet.reason(job.state, kind, row.get::<i64>("not_before_ms")? - now_ms)
+                let needs: String = row.get("needs")?;
+                fleet.reason(
+                    job.state,
+                    &(kind, needs),
+                    row.get::<i64>("not_before_ms")? - now_ms,
+                )
             }
             _ => String::new(),
         };
@@ -223,13 +229,16 @@ async fn dead(readers: &mut Connection, job: &JobRow) -> Result<Vec<DeadView>, C
     dead.collect::<Result<_, sqlx::Error>>().map_err(Into::into)
 }
 
-/// The live sessions that could take something, by kind.
+/// A kind, and what is needed beyond taking it.
+type Wanted = (TaskKind, String);
+
+/// The live sessions.
 #[derive(Debug, Default)]
 struct Fleet {
-    /// Those that take it now.
-    takers: BTreeMap<TaskKind, u32>,
+    /// Those that take something now.
+    takers: Vec<Capabilities>,
     /// Those that would if they had not failed again and again.
-    resting: BTreeMap<TaskKind, u32>,
+    resting: Vec<Capabilities>,
 }
 
 impl Fleet {
@@ -252,35 +261,68 @@ impl Fleet {
             } else {
                 &mut fleet.takers
             };
-            for kind in from_json::<Capabilities>("session.capabilities", &text)?.kinds {
-                *side.entry(kind).or_default() += 1;
-            }
+            side.push(from_json("session.capabilities", &text)?);
         }
         Ok(fleet)
     }
 
-    /// Why a ready task of a kind waits.
-    fn reason(&self, state: JobState, kind: TaskKind, next_in_ms: i64) -> String {
+    /// Whether somebody could take it now.
+    fn takes(&self, wanted: &Wanted) -> bool {
+        able(&self.takers, wanted) > 0
+    }
+
+    /// Why a ready task waits.
+    fn reason(&self, state: JobState, wanted: &Wanted, next_in_ms: i64) -> String {
+        let (kind, needs) = wanted;
         let word = kind.as_str();
-        let count = |side: &BTreeMap<TaskKind, u32>| side.get(&kind).copied().unwrap_or(0);
-        match (state, count(&self.takers), count(&self.resting)) {
+        let of_kind = |side: &[Capabilities]| side.iter().filter(|one| one.kinds.contains(kind)).count();
+        match (state, able(&self.takers, wanted), able(&self.resting, wanted)) {
             (JobState::Paused, ..) => "the job is paused".to_owned(),
-            (JobState::Running, 0, 0) => format!("no live worker takes kind {word}"),
+            (JobState::Running, 0, 0) => match of_kind(&self.takers) + of_kind(&self.resting) {
+                0 => format!("no live worker takes kind {word}"),
+                others => {
+                    format!("needs {needs}: none of the {others} live workers that take kind {word} has it")
+                }
+            },
             (JobState::Running, 0, resting) => {
                 format!("{resting} workers take kind {word}, and rest after failing again and again")
             }
-            (JobState::Running, ..) if next_in_ms > 0 => {
-                format!(
-                    "after an error, the next try is in {} s",
-                    (next_in_ms + 999) / 1_000
-                )
-            }
+            (JobState::Running, ..) if next_in_ms > 0 => next_try(next_in_ms),
             (JobState::Running, takers, _) => {
                 format!("{takers} workers take kind {word}: waiting for a free one")
             }
             _ => String::new(),
         }
     }
+}
+
+fn able(side: &[Capabilities], (kind, needs): &Wanted) -> usize {
+    let can = |one: &&Capabilities| one.kinds.contains(kind) && needs_are_met(needs, &one.labels);
+    side.iter().filter(can).count()
+}
+
+fn next_try(next_in_ms: i64) -> String {
+    format!(
+        "after an error, the next try is in {} s",
+        (next_in_ms + 999) / 1_000
+    )
+}
+
+/// What the ready tasks of a job ask for, each once.
+async fn wanted(readers: &mut Connection, job: &JobRow) -> Result<Vec<Wanted>, CoordinatorError> {
+    let rows =
+        query("SELECT DISTINCT kind, needs FROM task WHERE job_id = $1 AND state = 'ready' ORDER BY kind")
+            .bind(job.id.as_str())
+            .rows(readers)
+            .await?;
+    let wanted = rows.iter().map(|row| {
+        let kind: String = row.at(0)?;
+        Ok((
+            TaskKind::parse(&kind).ok_or_else(|| damaged("kind", &kind))?,
+            row.at(1)?,
+        ))
+    });
+    wanted.collect()
 }
 
 async fn next_ready_ms(readers: &mut Connection, job: &JobRow) -> Result<i64, CoordinatorError> {
@@ -307,70 +349,79 @@ async fn copy_reason(readers: &mut Connection, job: &JobRow) -> Result<String, C
 }
 
 /// Why nothing is leased although something is ready.
-fn waiting_reason(state: JobState, kinds: &[KindView], fleet: &Fleet, next_in_ms: i64) -> String {
-    if state == JobState::Paused {
-        return "the job is paused".to_owned();
-    }
+fn waiting_reason(state: JobState, wanted: &[Wanted], fleet: &Fleet, next_in_ms: i64) -> String {
     if state != JobState::Running {
-        return String::new();
+        let paused = "the job is paused".to_owned();
+        return if state == JobState::Paused {
+            paused
+        } else {
+            String::new()
+        };
     }
-    let ready: Vec<_> = kinds
+    if wanted.iter().any(|wanted| fleet.takes(wanted)) {
+        return if next_in_ms > 0 {
+            next_try(next_in_ms)
+        } else {
+            "waiting for a free worker".to_owned()
+        };
+    }
+    let reasons: BTreeSet<String> = wanted
         .iter()
-        .filter(|view| view.ready > 0)
-        .filter_map(|view| TaskKind::parse(&view.kind))
+        .map(|wanted| fleet.reason(state, wanted, next_in_ms))
         .collect();
-    if ready.iter().any(|kind| fleet.takers.contains_key(kind)) {
-        if next_in_ms > 0 {
-            return format!(
-                "after an error, the next try is in {} s",
-                (next_in_ms + 999) / 1_000
-            );
-        }
-        return "waiting for a free worker".to_owned();
-    }
-    if let Some(kind) = ready.iter().find(|kind| fleet.resting.contains_key(kind)) {
-        return fleet.reason(state, *kind, next_in_ms);
-    }
-    let words: Vec<_> = ready.iter().map(|kind| kind.as_str()).collect();
-    format!("no live worker takes kind {}", words.join(", "))
+    reasons.into_iter().collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn workers(kinds: &[TaskKind], labels: &[(&str, &str)]) -> Vec<Capabilities> {
+        let labels = labels
+            .iter()
+            .map(|(label, value)| ((*label).to_owned(), (*value).to_owned()));
+        vec![Capabilities {
+            kinds: kinds.to_vec(),
+            labels: labels.collect(),
+        }]
+    }
+
+    fn reason(state: JobState, fleet: &Fleet, kind: TaskKind, needs: &str, wait_ms: i64) -> String {
+        waiting_reason(state, &[(kind, needs.to_owned())], fleet, wait_ms)
+    }
+
     #[test]
     fn a_kind_that_nobody_takes_is_named() {
-        let view = |kind: &str| KindView {
-            kind: kind.to_owned(),
-            ready: 1,
-            ..KindView::default()
+        let fleet = Fleet {
+            takers: workers(&[TaskKind::Index, TaskKind::Train], &[]),
+            resting: workers(&[TaskKind::Plan], &[]),
         };
-        let reason = |state, live: &[TaskKind], wait_ms| {
-            let fleet = Fleet {
-                takers: live.iter().map(|kind| (*kind, 1)).collect(),
-                resting: [(TaskKind::Plan, 2)].into(),
-            };
-            waiting_reason(state, &[view("train")], &fleet, wait_ms)
-        };
-        let (running, train) = (JobState::Running, &[TaskKind::Train][..]);
+        let of = |kind, wait_ms| reason(JobState::Running, &fleet, kind, "", wait_ms);
+        assert_eq!(of(TaskKind::Align, 0), "no live worker takes kind align");
+        assert_eq!(of(TaskKind::Train, 0), "waiting for a free worker");
         assert_eq!(
-            reason(running, &[TaskKind::Index], 0),
-            "no live worker takes kind train"
-        );
-        assert_eq!(reason(running, train, 0), "waiting for a free worker");
-        assert_eq!(
-            reason(running, train, 1_500),
+            of(TaskKind::Train, 1_500),
             "after an error, the next try is in 2 s"
         );
-        assert_eq!(reason(JobState::Paused, train, 0), "the job is paused");
-        let resting = Fleet {
-            resting: [(TaskKind::Plan, 2)].into(),
-            ..Fleet::default()
-        };
         assert_eq!(
-            waiting_reason(running, &[view("plan")], &resting, 0),
-            "2 workers take kind plan, and rest after failing again and again"
+            of(TaskKind::Plan, 0),
+            "1 workers take kind plan, and rest after failing again and again"
+        );
+        let paused = reason(JobState::Paused, &fleet, TaskKind::Train, "", 0);
+        assert_eq!(paused, "the job is paused");
+    }
+
+    #[test]
+    fn a_need_that_nobody_meets_is_named() {
+        let fleet = Fleet {
+            takers: workers(&[TaskKind::Upscale], &[("codec.x264", "yes")]),
+            resting: vec![],
+        };
+        let of = |needs| reason(JobState::Running, &fleet, TaskKind::Upscale, needs, 0);
+        assert_eq!(of("codec.x264"), "waiting for a free worker");
+        assert_eq!(
+            of("codec.x265"),
+            "needs codec.x265: none of the 1 live workers that take kind upscale has it"
         );
     }
 }

@@ -24,7 +24,8 @@ use super::open::Pool;
 use super::sql::{Connection, query};
 use crate::CoordinatorError;
 use crate::clock::Clock;
-use crate::groups::{CommitAsked, Grant, HeartbeatAsked, LeaseAsked, Renewal};
+use crate::grants::{Grant, LeaseAsked};
+use crate::groups::{CommitAsked, HeartbeatAsked, Renewal};
 use crate::signals::{Effects, Signals};
 
 /// Requests that wait for the writer. More callers than this wait in front of the queue: memory stays bounded.

@@ -112,6 +112,11 @@ impl Cluster {
 
     /// The same at another coordinator.
     pub async fn worker_at(&self, running: &Running, kinds: &[TaskKind]) -> Worker {
+        self.worker_with(running, kinds, &[]).await
+    }
+
+    /// The same with something to say of itself: labels, some with `=` and a value.
+    pub async fn worker_with(&self, running: &Running, kinds: &[TaskKind], labels: &[&str]) -> Worker {
         let (id, session) = (
             WorkerId::from_uuid(Uuid::now_v7()),
             SessionId::from_uuid(Uuid::now_v7()),
@@ -119,7 +124,11 @@ impl Cluster {
         let client = LeaseClient::new(running.channel.clone(), session.clone());
         let capabilities = Capabilities {
             kinds: kinds.to_vec(),
-            ..Capabilities::default()
+            labels: labels
+                .iter()
+                .map(|label| label.split_once('=').unwrap_or((label, "yes")))
+                .map(|(label, value)| (label.to_owned(), value.to_owned()))
+                .collect(),
         };
         client.register(&id, "test", &capabilities).await.unwrap();
         Worker {
@@ -128,6 +137,27 @@ impl Cluster {
             client,
             store: self.store.clone(),
         }
+    }
+
+    /// A worker that takes everything and speaks another version.
+    pub async fn worker_of(&self, version: u32) -> Result<Worker, ClientError> {
+        let (id, session) = (
+            WorkerId::from_uuid(Uuid::now_v7()),
+            SessionId::from_uuid(Uuid::now_v7()),
+        );
+        let client = LeaseClient::of_version(self.running.channel.clone(), session.clone(), version);
+        let capabilities = Capabilities {
+            kinds: fake::ALL.to_vec(),
+            ..Capabilities::default()
+        };
+        client.register(&id, "other", &capabilities).await?;
+        let store = self.store.clone();
+        Ok(Worker {
+            id,
+            session,
+            client,
+            store,
+        })
     }
 
     /// The same session over a new connection.

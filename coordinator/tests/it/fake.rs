@@ -39,6 +39,7 @@ pub fn season(stage: Stage, episodes: &[(&str, bool, bool)]) -> JobSpec {
             pretrained: None,
             model: ModelRef::Channel("latest".to_owned()),
             settings: UpscaleSettings::default(),
+            needs: std::collections::BTreeMap::new(),
             episodes: episodes.collect(),
         },
         stage,

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use remaster_domain::{JobId, LeaseProgress, Progress, Stage, TaskKind, Verdict};
-use remaster_proto::pb;
+use remaster_domain::{JobId, LeaseProgress, Progress, Stage, TaskKind, TaskSpec, Verdict};
+use remaster_proto::{ClientError, PROTOCOL_VERSION, pb};
 use tonic::Code;
 use uuid::Uuid;
 
 use super::DATABASE;
 use crate::cluster::Cluster;
-use crate::fake::{ALL, season, small_season};
+use crate::fake::{self, ALL, season, small_season};
 
 const ONE: [(&str, bool, bool); 1] = [("e1", true, true)];
 
@@ -166,6 +166,110 @@ async fn a_job_that_nobody_can_run_says_why() {
     );
     worker.lease_one().await;
     assert_eq!(cluster.summary(&job).await.waiting_reason, "");
+}
+
+#[tokio::test]
+async fn a_task_goes_only_to_a_worker_that_has_what_it_needs_and_says_so_meanwhile() {
+    let cluster = Cluster::start(DATABASE).await;
+    let job = cluster.submit(&season(Stage::All, &ONE)).await.unwrap();
+    let needy = [TaskKind::Plan, TaskKind::Upscale];
+    let others: Vec<_> = ALL.into_iter().filter(|kind| !needy.contains(kind)).collect();
+    cluster.worker(&others).await.run(100).await;
+    let without = cluster
+        .worker_with(&cluster.running, &needy, &["codec.prores"])
+        .await;
+    assert!(without.lease(8).await.is_empty());
+    let reason = cluster.summary(&job).await.waiting_reason;
+    assert!(reason.starts_with("needs codec."), "{reason}");
+    assert!(
+        reason.ends_with("none of the 1 live workers that take kind plan has it"),
+        "{reason}"
+    );
+    let need = reason["needs ".len()..].split(':').next().unwrap();
+    let with = cluster
+        .worker_with(&cluster.running, &needy, &["codec.prores", need])
+        .await;
+    assert_eq!(with.lease(8).await.len(), 1);
+}
+
+#[tokio::test]
+async fn what_a_season_asks_of_its_machines_is_compared_and_named_per_task() {
+    let cluster = Cluster::start(DATABASE).await;
+    let mut spec = season(Stage::Extract, &ONE);
+    spec.season
+        .needs
+        .insert(TaskKind::Index, "mem_mib >= 8000".to_owned());
+    let job = cluster.submit(&spec).await.unwrap();
+    let small = cluster
+        .worker_with(&cluster.running, &ALL, &["mem_mib=4000"])
+        .await;
+    assert!(small.lease(8).await.is_empty());
+    let reason = &cluster.job(&job).await.tasks[0].waiting_reason;
+    assert_eq!(
+        reason,
+        "needs mem_mib>=8000: none of the 1 live workers that take kind index has it"
+    );
+    let large = cluster
+        .worker_with(&cluster.running, &ALL, &["mem_mib=16000"])
+        .await;
+    assert_eq!(large.lease(8).await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_worker_goes_on_with_the_sources_it_has_and_takes_the_others_all_the_same() {
+    let cluster = Cluster::start(DATABASE).await;
+    let two = [("e1", true, true), ("e2", true, true)];
+    cluster.submit(&season(Stage::Extract, &two)).await.unwrap();
+    let (first, second) = (cluster.worker(&ALL).await, cluster.worker(&ALL).await);
+    // Indexing is in the order of the sources: one of them reads the discs of one episode, the other those of the next.
+    let (of_first, of_second) = (first.lease(2).await, second.lease(2).await);
+    for (worker, leases) in [(&first, of_first), (&second, of_second)] {
+        for lease in &leases {
+            worker.commit(lease).await.unwrap();
+        }
+    }
+    let name = |lease: &remaster_domain::Lease| match &lease.spec {
+        TaskSpec::Align(spec) => spec.episode.to_string(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(name(&second.lease_one().await), "e2");
+    assert_eq!(
+        name(&second.lease_one().await),
+        "e1",
+        "a preference keeps nobody waiting"
+    );
+}
+
+#[tokio::test]
+async fn a_source_that_a_worker_has_cached_comes_first() {
+    let cluster = Cluster::start(DATABASE).await;
+    let two = [("e1", true, true), ("e2", true, true)];
+    cluster.submit(&season(Stage::Extract, &two)).await.unwrap();
+    let disc = fake::source("e2.hd").sha256;
+    let label = format!("source.{disc}");
+    let worker = cluster
+        .worker_with(&cluster.running, &ALL, &[label.as_str()])
+        .await;
+    let lease = worker.lease_one().await;
+    assert!(
+        matches!(&lease.spec, TaskSpec::Index(spec) if spec.source.sha256 == disc),
+        "{lease:?}"
+    );
+    assert_eq!(worker.lease(8).await.len(), 3);
+}
+
+#[tokio::test]
+async fn workers_of_the_version_before_are_served_and_others_are_told_what_to_install() {
+    let cluster = Cluster::start(DATABASE).await;
+    cluster.submit(&season(Stage::Extract, &ONE)).await.unwrap();
+    let older = cluster.worker_of(PROTOCOL_VERSION - 1).await.unwrap();
+    let lease = older.lease_one().await;
+    older.commit(&lease).await.unwrap();
+    let refused = cluster.worker_of(PROTOCOL_VERSION + 1).await.err().unwrap();
+    assert!(
+        matches!(&refused, ClientError::Refused(text) if text.contains("upgrade the coordinator first")),
+        "{refused}"
+    );
 }
 
 #[tokio::test]

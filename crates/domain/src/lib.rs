@@ -15,6 +15,7 @@ mod index;
 mod job;
 mod lease;
 mod manifest;
+mod needs;
 mod output;
 mod pair;
 mod preview;
@@ -39,6 +40,7 @@ pub use index::{
 pub use job::{FailureClass, Job, JobAction, JobSpec, JobState, Stage, TaskState};
 pub use lease::{Lease, LeaseProgress, Verdict};
 pub use manifest::{CurateEpisode, DatasetManifest, EpisodeYield, MANIFEST_VERSION, ShardRef};
+pub use needs::{Labels, check_needs, needs_are_met};
 pub use output::{
     Container, FieldChoice, Geometry, OutputFrame, OutputList, PixelShape, TELECINE_CYCLE_FRAMES,
 };

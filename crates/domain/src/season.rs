@@ -1,10 +1,12 @@
 //! A season: what a user submits. [`SeasonFile`] is season.toml as written, [`Season`] what is left once it is checked.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ContentHash, EpisodeId, Lattice, ModelRef, SeasonId, SourceRef, UpscaleSettings};
+use crate::{
+    ContentHash, EpisodeId, Lattice, ModelRef, SeasonId, SourceRef, TaskKind, UpscaleSettings, check_needs,
+};
 
 /// The season format this reads.
 const SEASON_VERSION: u32 = 1;
@@ -70,6 +72,9 @@ pub struct SeasonFile {
     /// `[upscale]`.
     #[serde(default)]
     pub upscale: UpscaleTable,
+    /// `[needs]`: what the machines must have that take a kind of task, as `upscale = "gpu.vram_mib>=8000"`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub needs: BTreeMap<TaskKind, String>,
     /// `[[episode]]`.
     #[serde(default, rename = "episode")]
     pub episodes: Vec<EpisodeTable>,
@@ -246,6 +251,9 @@ pub struct Season {
     pub model: ModelRef,
     /// Encoder settings.
     pub settings: UpscaleSettings,
+    /// What is asked of the workers that take a kind of task, see [`crate::needs_are_met`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub needs: BTreeMap<TaskKind, String>,
     /// Episodes in the order of the file.
     pub episodes: Vec<Episode>,
 }
@@ -295,6 +303,9 @@ impl SeasonFile {
             });
         }
         parse_model(&self.upscale.model)?;
+        for needs in self.needs.values() {
+            check_needs(needs).map_err(|reason| SeasonError::Value { key: "needs", reason })?;
+        }
         if self.episodes.is_empty() {
             return Err(SeasonError::NoEpisodes);
         }
@@ -345,6 +356,7 @@ impl SeasonFile {
                 cube: None,
                 precision: self.upscale.precision,
             },
+            needs: self.needs,
             episodes,
         })
     }
@@ -404,6 +416,7 @@ mod tests {
             extract: ExtractTable::default(),
             train: TrainTable::default(),
             upscale: UpscaleTable::default(),
+            needs: BTreeMap::new(),
             episodes: vec![EpisodeTable {
                 id: "S06E16".parse().expect("a valid id"),
                 sd: Some("a.mkv".to_owned()),
@@ -415,6 +428,18 @@ mod tests {
     #[test]
     fn a_plain_season_passes() {
         assert_eq!(file().check(), Ok(()));
+    }
+
+    #[test]
+    fn needs_that_nobody_could_meet_are_refused() {
+        let mut season = file();
+        season
+            .needs
+            .insert(TaskKind::Upscale, "gpu.vram_mib>=8000".to_owned());
+        assert_eq!(season.check(), Ok(()));
+        season.needs.insert(TaskKind::Upscale, "a big card".to_owned());
+        let refused = season.check().map_err(|error| error.to_string());
+        assert!(refused.is_err_and(|text| text.contains("`needs`: `a big card`")));
     }
 
     #[test]

@@ -96,6 +96,7 @@ pub(super) fn season(number: u32, poison: Option<Poison>) -> JobSpec {
                 segment_frames_max: SEGMENT_FRAMES,
                 ..UpscaleSettings::default()
             },
+            needs: std::collections::BTreeMap::new(),
             episodes,
         },
         stage: Stage::All,

@@ -1,0 +1,193 @@
+//! Leases of one transaction, granted together: whose turn it is, who may take what, and who would rather take which.
+//!
+//! Promises: a session gets only kinds that it takes and tasks whose needs it meets; a preference changes the order within
+//! the oldest few of a job and nothing else. Left to others: the turns of the jobs (`db::fair`), finding what is ready.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use futures::future::BoxFuture;
+use remaster_domain::{JobId, Lease, SessionId, TaskKind, needs_are_met};
+
+use crate::CoordinatorError;
+use crate::db::{self, Change, Outcomes, SessionRow, StoredTask, Taken, Together, Tx};
+use crate::groups::refused;
+use crate::needs::{favourite, held_after, prefers_of};
+use crate::state::{TaskEvent, decide};
+
+/// Tasks leased in one round of statements: their specs are in memory at once.
+const LEASES_AT_ONCE: usize = 512;
+
+/// A worker asks for tasks.
+#[derive(Debug, Clone)]
+pub(crate) struct LeaseAsked {
+    pub(crate) session: SessionId,
+    pub(crate) slots: usize,
+    pub(crate) lease_ms: i64,
+}
+
+/// What a lease call brings.
+#[derive(Debug, Default)]
+pub(crate) struct Grant {
+    pub(crate) leases: Vec<Lease>,
+    pub(crate) drain: bool,
+    /// What the session takes.
+    pub(crate) kinds: Vec<TaskKind>,
+}
+
+impl Together for LeaseAsked {
+    type Answer = Grant;
+
+    fn settle<'c>(tx: &'c mut Tx, asked: &'c [Self]) -> BoxFuture<'c, Outcomes<Grant>> {
+        Box::pin(lease(tx, asked))
+    }
+}
+
+async fn lease(tx: &mut Tx, asked: &[LeaseAsked]) -> Outcomes<Grant> {
+    let mut sessions =
+        db::load_sessions(&mut tx.connection, asked.iter().map(|ask| &ask.session).collect()).await?;
+    let all_needs = db::all_needs(tx).await?;
+    let mut outcomes = vec![];
+    // Those that take the same are served from the same reading of the queue.
+    let mut alike: BTreeMap<Taken, Vec<(usize, &LeaseAsked)>> = BTreeMap::new();
+    for (place, ask) in asked.iter().enumerate() {
+        let Some(session) = sessions.get(&ask.session) else {
+            outcomes.push(Err(db::unknown(&ask.session)));
+            continue;
+        };
+        if !session.draining && session.rests_until_ms <= tx.now_ms {
+            let labels = &session.capabilities.labels;
+            let met = all_needs.iter().filter(|needs| needs_are_met(needs, labels));
+            let taken = Taken {
+                kinds: session.capabilities.kinds.clone(),
+                needs: met.cloned().collect(),
+            };
+            alike.entry(taken).or_default().push((place, ask));
+        }
+        outcomes.push(Ok(Grant {
+            leases: vec![],
+            drain: session.draining,
+            kinds: session.capabilities.kinds.clone(),
+        }));
+    }
+    let mut holds = BTreeMap::new();
+    for (taken, asks) in alike {
+        for (place, lease) in lease_alike(tx, &taken, &asks, &mut sessions).await? {
+            let id = &asked[place].session;
+            if let Some(session) = sessions.get(id) {
+                holds.insert(id.clone(), session.holds.clone());
+            }
+            if let Ok(grant) = &mut outcomes[place] {
+                grant.leases.push(lease);
+            }
+        }
+    }
+    db::note_holds(tx, &holds).await?;
+    Ok(outcomes)
+}
+
+/// Serves sessions that take the same; answers the place of each lease's asker with it.
+async fn lease_alike(
+    tx: &mut Tx,
+    takes: &Taken,
+    asks: &[(usize, &LeaseAsked)],
+    sessions: &mut BTreeMap<SessionId, SessionRow>,
+) -> Result<Vec<(usize, Lease)>, CoordinatorError> {
+    let slots = asks
+        .iter()
+        .flat_map(|(place, ask)| std::iter::repeat_n((*place, *ask), ask.slots));
+    let mut slots: VecDeque<(usize, &LeaseAsked)> = slots.collect();
+    let (mut leases, mut without) = (vec![], BTreeSet::new());
+    while !slots.is_empty() {
+        let turns = tx
+            .queue()
+            .await?
+            .preview(slots.len().min(LEASES_AT_ONCE), &without);
+        if turns.is_empty() {
+            break;
+        }
+        let mut wanted: BTreeMap<JobId, usize> = BTreeMap::new();
+        for job in &turns {
+            *wanted.entry(job.clone()).or_default() += 1;
+        }
+        let mut ready = Ready::of(db::next_ready(tx, &wanted, takes).await?)?;
+        let mut taken = vec![];
+        for job in turns {
+            let (_, ask) = slots.front().expect("there are as many turns as slots at most");
+            match sessions
+                .get_mut(&ask.session)
+                .and_then(|session| ready.take(&job, session))
+            {
+                Some(task) => {
+                    tx.queue().await?.served(&job);
+                    taken.extend(slots.pop_front().map(|slot| (slot, task)));
+                }
+                // It has no more that these may take.
+                None => _ = without.insert(job),
+            }
+        }
+        leases.extend(take(tx, &taken).await?);
+    }
+    Ok(leases)
+}
+
+/// What may be taken now of each job, oldest first, each with what it prefers.
+struct Ready(BTreeMap<JobId, VecDeque<(StoredTask, Vec<String>)>>);
+
+impl Ready {
+    fn of(tasks: BTreeMap<JobId, VecDeque<StoredTask>>) -> Result<Self, CoordinatorError> {
+        let mut ready = BTreeMap::new();
+        for (job, tasks) in tasks {
+            let tasks = tasks.into_iter().map(|task| {
+                let words = prefers_of(&task.spec()?);
+                Ok((task, words))
+            });
+            ready.insert(job, tasks.collect::<Result<_, CoordinatorError>>()?);
+        }
+        Ok(Self(ready))
+    }
+
+    /// The one of the oldest few that a session would rather take; what comes with it is held from then on.
+    fn take(&mut self, job: &JobId, session: &mut SessionRow) -> Option<StoredTask> {
+        let tasks = self.0.get_mut(job)?;
+        let labels = &session.capabilities.labels;
+        let holds = |word: &str| session.holds.iter().any(|held| held == word) || labels.contains_key(word);
+        let oldest = tasks
+            .iter()
+            .take(db::LOOK_AHEAD)
+            .map(|(_, words)| words.as_slice());
+        let (task, words) = tasks.remove(favourite(oldest, holds)?)?;
+        session.holds = held_after(&session.holds, &words);
+        Some(task)
+    }
+}
+
+async fn take(
+    tx: &mut Tx,
+    taken: &[((usize, &LeaseAsked), StoredTask)],
+) -> Result<Vec<(usize, Lease)>, CoordinatorError> {
+    let mut decisions = vec![];
+    for ((_, ask), task) in taken {
+        let (session, lease_ms) = (ask.session.clone(), ask.lease_ms);
+        let decision = decide(&task.row, TaskEvent::Lease { session, lease_ms }, tx.now_ms);
+        decisions.push(decision.map_err(|refusal| refused(task, refusal))?);
+    }
+    let changes = taken.iter().zip(&decisions).map(|((_, task), decision)| Change {
+        task,
+        decision,
+        result_json: None,
+        progress: None,
+    });
+    db::apply_all(tx, &changes.collect::<Vec<_>>()).await?;
+    let leases = taken.iter().zip(decisions).map(|(((place, _), task), decision)| {
+        let lease = Lease {
+            task: task.id.clone(),
+            job: task.job.clone(),
+            token: decision.row.token,
+            attempt: decision.row.attempt,
+            spec: task.spec()?,
+            checkpoint: decision.row.checkpoint,
+        };
+        Ok((*place, lease))
+    });
+    leases.collect()
+}
