@@ -71,6 +71,14 @@ impl Process {
         Ok(())
     }
 
+    /// Gives an argument another value, from the next start on.
+    pub(crate) fn change_argument(&mut self, name: &str, value: &str) -> anyhow::Result<()> {
+        let place = self.arguments.iter().position(|argument| argument == name);
+        let argument = place.and_then(|place| self.arguments.get_mut(place + 1));
+        *argument.with_context(|| format!("{} has no argument {name}", self.name))? = value.to_owned();
+        Ok(())
+    }
+
     /// Kills the process with SIGKILL and proves that this is what ended it.
     ///
     /// # Errors

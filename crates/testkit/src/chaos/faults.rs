@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use nix::sys::signal::Signal;
+use remaster_proto::PROTOCOL_VERSION;
 
 use super::fleet::{Fleet, LEASE, now_ms, worker_name};
 use super::history::{self, Saw};
 use super::link::Cable;
+use crate::process::Process;
 use crate::{Restart, StoreFault};
 
 /// Between two kills of workers: each of ten has time for a few tasks in between.
@@ -29,6 +31,15 @@ const STORE_FAULT_EVERY: u32 = 6;
 const HUNG_AFTER: Duration = LEASE.saturating_add(Duration::from_millis(1_400));
 /// How far clocks are set forward and back, in seconds.
 const CLOCK_SHIFT: i64 = 3_600;
+
+/// The version before ours.
+pub(super) const VERSION_BEFORE: u32 = PROTOCOL_VERSION - 1;
+/// By which a worker is told what to speak.
+pub(super) const VERSION_FLAG: &str = "--protocol-version";
+/// What a process gets to end by itself when it is replaced.
+const REPLACE_WAIT: Duration = Duration::from_secs(15);
+/// Between two processes of an upgrade, so that both versions work side by side for a while.
+const REPLACE_PAUSE: Duration = Duration::from_millis(200);
 
 /// When each worker was struck.
 pub(super) type Struck = Vec<(String, i64)>;
@@ -70,6 +81,33 @@ pub(super) async fn kill_coordinators(fleet: &mut Fleet, count: usize) -> anyhow
         tokio::time::sleep(CALM_PAUSE).await;
     }
     Ok(times_ms)
+}
+
+/// Upgrades the whole fleet so many times, a process at a time and the coordinators first; in between the workers go back.
+/// A worker that a coordinator refused has ended with an error, and that is found here.
+pub(super) async fn roll_upgrades(fleet: &mut Fleet, count: usize) -> anyhow::Result<()> {
+    for _ in 0..count {
+        for number in 0..fleet.coordinators.len() {
+            let at_ms = now_ms();
+            replace(&mut fleet.coordinators[number])?;
+            fleet.first_lease_ms(at_ms).await?;
+        }
+        for version in [PROTOCOL_VERSION, VERSION_BEFORE] {
+            for worker in &mut fleet.workers {
+                worker.change_argument(VERSION_FLAG, &version.to_string())?;
+                replace(worker)?;
+                tokio::time::sleep(REPLACE_PAUSE).await;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn replace(process: &mut Process) -> anyhow::Result<()> {
+    let code = process.terminate(REPLACE_WAIT)?;
+    let name = &process.name;
+    ensure!(code == 0, "{name} ended with {code}:\n{}", process.log_tail());
+    process.start()
 }
 
 /// Freezes workers past their lease and wakes them.

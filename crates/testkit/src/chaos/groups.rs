@@ -35,6 +35,8 @@ pub enum Group {
     CoordinatorKill,
     /// SIGKILL to one of three coordinators on PostgreSQL.
     CoordinatorKillPostgres,
+    /// Three coordinators on PostgreSQL, then the workers, replaced one by one by those of the next protocol version.
+    RollingUpgrade,
     /// Workers frozen past their lease, then woken.
     Zombie,
     /// Cut and half-open links.
@@ -56,11 +58,12 @@ pub enum Group {
 }
 
 /// Names and full counts, in the order in which they are run.
-const GROUPS: [(Group, &str, usize); 17] = [
+const GROUPS: [(Group, &str, usize); 18] = [
     (Group::WorkerKill, "worker-kill", 200),
     (Group::WorkerTerm, "worker-term", 50),
     (Group::CoordinatorKill, "coordinator-kill", 50),
     (Group::CoordinatorKillPostgres, "coordinator-kill-postgres", 50),
+    (Group::RollingUpgrade, "rolling-upgrade", 10),
     (Group::Zombie, "zombie", 100),
     (Group::Partition, "partition", 60),
     (Group::Store(StoreFault::Unavailable), "store-503", 100),
@@ -112,12 +115,16 @@ impl Group {
     fn layout(self) -> Layout {
         let on_postgres = matches!(
             self,
-            Self::CoordinatorKillPostgres | Self::DatabaseRestart | Self::ClockJumpPostgres
+            Self::CoordinatorKillPostgres
+                | Self::RollingUpgrade
+                | Self::DatabaseRestart
+                | Self::ClockJumpPostgres
         );
         let flags = match self {
-            Self::Zombie | Self::Unfenced => "--deaf",
-            Self::CrashPoint => "--dying-permille 200",
-            _ => "",
+            Self::Zombie | Self::Unfenced => "--deaf".to_owned(),
+            Self::CrashPoint => "--dying-permille 200".to_owned(),
+            Self::RollingUpgrade => format!("{} {}", faults::VERSION_FLAG, faults::VERSION_BEFORE),
+            _ => String::new(),
         };
         Layout {
             coordinators: if on_postgres { 3 } else { 1 },
@@ -128,7 +135,7 @@ impl Group {
                 Self::Poison => 100,
                 _ => 600,
             },
-            flags: flags.to_owned(),
+            flags,
             on_s3: matches!(self, Self::Store(_)),
             shifting_clocks: matches!(self, Self::ClockJump | Self::ClockJumpPostgres),
             unfenced: self == Self::Unfenced,
@@ -236,6 +243,7 @@ async fn fire(group: Group, fleet: &mut Fleet, count: usize) -> anyhow::Result<F
         Group::CoordinatorKill | Group::CoordinatorKillPostgres => {
             fired.coordinator_ms = faults::kill_coordinators(fleet, count).await?;
         }
+        Group::RollingUpgrade => faults::roll_upgrades(fleet, count).await?,
         Group::Zombie | Group::Unfenced => faults::freeze_workers(fleet, count).await?,
         Group::Partition => faults::part_workers(fleet, count).await?,
         Group::Store(fault) => faults::fail_store(fleet, fault, u32::try_from(count)?).await?,

@@ -10,7 +10,8 @@ use remaster_domain::{
     Capabilities, FailureClass, LeaseToken, SessionId, TaskId, TaskKind, TaskSpec, WorkerId,
 };
 use remaster_proto::{
-    Attempt, AttemptError, Completion, LeaseClient, SessionConfig, Settled, TaskRunner, connect, run_session,
+    Attempt, AttemptError, Completion, LeaseClient, PROTOCOL_VERSION, SessionConfig, Settled, TaskRunner,
+    connect, run_session,
 };
 use remaster_store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
@@ -50,6 +51,9 @@ pub struct WorkerArgs {
     /// Report poisoned inputs as bad instead of suffering from them
     #[arg(long)]
     calm: bool,
+    /// Version that is spoken: another release
+    #[arg(long, default_value_t = PROTOCOL_VERSION)]
+    protocol_version: u32,
     /// Of a thousand tasks, how many end the process between the upload and the commit
     #[arg(long, default_value_t = 0)]
     dying_permille: u64,
@@ -68,7 +72,11 @@ pub fn run_worker(args: WorkerArgs) -> anyhow::Result<()> {
 }
 
 async fn serve(args: WorkerArgs) -> anyhow::Result<()> {
-    let client = LeaseClient::new(connect(&args.coordinator)?, SessionId::from_uuid(Uuid::now_v7()));
+    let client = LeaseClient::of_version(
+        connect(&args.coordinator)?,
+        SessionId::from_uuid(Uuid::now_v7()),
+        args.protocol_version,
+    );
     let shutdown = CancellationToken::new();
     let mut asked = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let on_signal = shutdown.clone();
