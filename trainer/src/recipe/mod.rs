@@ -114,7 +114,9 @@ impl TrainData {
     fn check_synthetic(&self) -> Result<(), String> {
         degradation::check_share("synthetic_prob", self.synthetic_prob)?;
         match &self.degradation {
-            Some(_) if self.synthetic_prob == 0.0 => Err("degradation needs synthetic_prob above 0".to_owned()),
+            Some(_) if self.synthetic_prob == 0.0 => {
+                Err("degradation needs synthetic_prob above 0".to_owned())
+            }
             Some(degradation) => degradation.check(),
             None => Ok(()),
         }

@@ -2,8 +2,8 @@
 //! published.
 #![allow(clippy::unwrap_used)]
 
-mod precision;
 mod disk_cache;
+mod precision;
 mod pretrained;
 mod recipes;
 mod season;
