@@ -1,5 +1,5 @@
 //! Finds and removes objects that nothing names: what attempts wrote that were lost before their commit, and checkpoints
-//! that no attempt will start from again.
+//! that no attempt will start from again, and writes into a folder that ended in the middle.
 //!
 //! Only shards, segments, indexes and checkpoints are looked at: what is large and named by a hash. An object stays while
 //! any row names it or anything beside it, and while it is young, since an attempt writes before it commits; an attempt
@@ -36,6 +36,8 @@ pub(crate) struct Garbage {
 #[derive(Debug, Default)]
 pub(crate) struct Collected {
     pub(crate) objects: Vec<Garbage>,
+    /// Writes that were never finished; in a folder only, a bucket ends them by its own rule.
+    pub(crate) unfinished: Vec<ListedObject>,
     /// Whether there may be more than one call collects.
     pub(crate) more: bool,
 }
@@ -66,7 +68,14 @@ impl Coordinator {
             collected.more |= garbage.len() > room;
             collected.objects.extend(garbage.into_iter().take(room));
         }
+        let begun = self.store.list_unfinished().await?;
+        let dead = begun.into_iter().filter(|object| object.modified_ms <= old_ms);
+        collected.unfinished = dead.take(COLLECTED_AT_ONCE).collect();
         if !dry_run {
+            for object in &collected.unfinished {
+                self.store.remove_unfinished(object).await?;
+                info!(key = object.key, "removed, it was never finished");
+            }
             for object in &collected.objects {
                 self.remove(object, old_ms).await?;
             }

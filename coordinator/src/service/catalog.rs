@@ -76,8 +76,16 @@ impl pb::catalog_server::Catalog for CatalogService {
             bytes: object.bytes,
             reason: object.reason.to_owned(),
         });
+        let unfinished = collected
+            .unfinished
+            .into_iter()
+            .map(|object| pb::CollectedObject {
+                key: object.key,
+                bytes: object.bytes,
+                reason: "its write was never finished".to_owned(),
+            });
         Ok(Response::new(pb::CollectGarbageResponse {
-            objects: objects.collect(),
+            objects: objects.chain(unfinished).collect(),
             more: collected.more,
         }))
     }

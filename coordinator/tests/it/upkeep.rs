@@ -255,10 +255,14 @@ async fn garbage_is_what_nothing_names_and_is_old_and_a_dry_run_removes_nothing(
     );
     // The store's clock is the machine's: go beyond it.
     cluster.advance_ms(50 * 365 * 24 * HOUR_MS);
-    assert_eq!(collect(&cluster, true).await, [orphan.to_string()]);
-    assert!(cluster.store.size(&orphan).await.unwrap().is_some());
-    assert_eq!(collect(&cluster, false).await, [orphan.to_string()]);
-    assert!(cluster.store.size(&orphan).await.unwrap().is_none());
+    let half = format!("{orphan}#7");
+    let half_file = cluster.dir.path().join("store").join(&half);
+    std::fs::write(&half_file, "pa").unwrap();
+    let garbage = [orphan.to_string(), half];
+    assert_eq!(collect(&cluster, true).await, garbage);
+    assert!(cluster.store.size(&orphan).await.unwrap().is_some() && half_file.exists());
+    assert_eq!(collect(&cluster, false).await, garbage);
+    assert!(cluster.store.size(&orphan).await.unwrap().is_none() && !half_file.exists());
     assert_eq!(
         cluster.settle(&job).await,
         "succeeded",

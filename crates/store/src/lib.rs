@@ -11,6 +11,7 @@ mod key;
 mod open;
 mod shard;
 mod store;
+mod unfinished;
 
 pub use error::StoreError;
 pub use key::Key;
