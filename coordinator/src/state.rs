@@ -429,6 +429,6 @@ fn backoff_ms(errors: u32, jitter: f64) -> i64 {
 }
 
 #[cfg(test)]
-mod model;
+mod model_tests;
 #[cfg(test)]
 mod tests;
