@@ -1,15 +1,16 @@
 //! Reads exactly the frames of a range, each proven to be the one in the index by its timestamp and picture type.
 //!
 //! Seeking is an attempt, never trusted: containers land late, decoders drop or break the leading pictures of an open
-//! GOP, some demuxers count otherwise after a seek. So decoding starts a whole GOP early, every frame from there on must
-//! agree with the index, and when one does not, the reader tries from further back and at last from the very start.
+//! GOP, some demuxers count otherwise after a seek. So every frame from the key frame sought on must agree with the index,
+//! and when one does not, the reader tries from a whole GOP earlier, from further back and at last from the very start.
+//! Leading pictures lie before their key frame in time and are never taken from a decode that starts at it.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Stdio};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use remaster_domain::{FieldFilter, FrameRange, SourceIndex};
+use remaster_domain::{FieldFilter, FrameRange, PictType, SourceIndex};
 
 use crate::child::{Args, Program, Running};
 use crate::fields::{HANDLE_FRAMES, chain};
@@ -80,7 +81,7 @@ impl FrameReader {
             range,
             filter,
             next: range.start,
-            attempts: attempts(index, first_needed(range.start, filter)),
+            attempts: attempts(index, range.start, filter),
             current: None,
         };
         reader.begin()?;
@@ -169,27 +170,40 @@ fn first_needed(start: u32, filter: FieldFilter) -> u32 {
 }
 
 /// Attempts for a first frame, the last to be tried first in the list.
-fn attempts(index: &SourceIndex, start: u32) -> Vec<Attempt> {
+fn attempts(index: &SourceIndex, start: u32, filter: FieldFilter) -> Vec<Attempt> {
+    let start = first_needed(start, filter);
+    let tick_s = index.video.time_base.as_f64();
+    let seek = |key: u32, margin_s: f64| Attempt::Seek {
+        key,
+        time_s: index.frames[key as usize].pts as f64 * tick_s - margin_s,
+    };
     let mut attempts = vec![Attempt::Linear];
-    if let Some(key) = preroll_key(index, start) {
-        let tick_s = index.video.time_base.as_f64();
-        let key_s = index.frames[key as usize].pts as f64 * tick_s;
-        let seeks = SEEK_MARGINS_S.iter().rev().map(|margin_s| Attempt::Seek {
-            key,
-            time_s: key_s - margin_s,
-        });
-        attempts.extend(seeks);
+    if let Some(key) = keys_before(index, start).nth(1).filter(|&key| key > 0) {
+        attempts.extend(SEEK_MARGINS_S.iter().rev().map(|&margin_s| seek(key, margin_s)));
+    }
+    // Filters that look at several frames start at rest: a whole GOP early, whatever is wanted.
+    if filter == FieldFilter::None
+        && let Some(key) = seek_key(index, start)
+    {
+        attempts.push(seek(key, 0.0));
     }
     attempts
 }
 
-/// The key frame one whole GOP before the one that `start` needs, if decoding from the start is not as good.
-pub(crate) fn preroll_key(index: &SourceIndex, start: u32) -> Option<u32> {
+/// The key frame that `start` needs, if decoding from the start of the file is not as good.
+///
+/// A picture refreshed bit by bit calls its first frame key as well; only one that is coded by itself may be decoded from.
+pub(crate) fn seek_key(index: &SourceIndex, start: u32) -> Option<u32> {
+    let key = keys_before(index, start).next().filter(|&key| key > 0)?;
+    (index.frames[key as usize].pict_type == PictType::I).then_some(key)
+}
+
+/// Key frames from `start` backwards.
+fn keys_before(index: &SourceIndex, start: u32) -> impl Iterator<Item = u32> {
     let before = index.frames[..=start as usize].iter().enumerate().rev();
-    let mut keys = before
+    before
         .filter(|(_, frame)| frame.key)
-        .map(|(number, _)| number as u32);
-    keys.nth(1).filter(|&key| key > 0)
+        .map(|(number, _)| number as u32)
 }
 
 /// Why a decoder's frames cannot be used.

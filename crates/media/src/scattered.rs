@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use remaster_domain::{FrameRange, SourceIndex};
 
-use crate::reader::preroll_key;
+use crate::reader::seek_key;
 use crate::{FrameReader, MediaError, YuvFrame};
 
 /// Frames that a seek must save: starting ffmpeg and reading headers costs about as much as decoding these.
@@ -49,7 +49,7 @@ fn group(index: &SourceIndex, sorted: &[u32]) -> Vec<Vec<u32>> {
     let mut groups: Vec<Vec<u32>> = Vec::new();
     for &frame in sorted {
         let last = groups.last().and_then(|group| group.last().copied());
-        let decode_from = preroll_key(index, frame).unwrap_or(0);
+        let decode_from = seek_key(index, frame).unwrap_or(0);
         match (last, groups.last_mut()) {
             (Some(last), Some(group)) if decode_from < last.saturating_add(SEEK_SAVES_FRAMES_MIN) => {
                 group.push(frame);

@@ -84,6 +84,18 @@ fn open_gop_h264_in_matroska() {
 }
 
 #[test]
+fn h264_refreshed_bit_by_bit() {
+    let encode = "-vf scale=320:180 -c:v libx264 -preset veryfast -x264-params intra-refresh=1:keyint=12 -c:a copy";
+    ranges_agree_with_linear_decode(&clip("refreshed.mkv", encode));
+}
+
+#[test]
+fn open_gop_h264_in_a_transport_stream() {
+    let encode = "-vf scale=320:180 -c:v libx264 -preset veryfast -x264-params open-gop=1:keyint=12:bframes=3 -c:a copy";
+    ranges_agree_with_linear_decode(&clip("hd.ts", encode));
+}
+
+#[test]
 fn mpeg4_in_avi() {
     ranges_agree_with_linear_decode(&clip("old.avi", "-vf scale=320:180 -c:v mpeg4 -bf 2 -c:a mp2"));
 }
