@@ -293,9 +293,9 @@ fn number(text: Option<&str>) -> Option<f64> {
 /// `00:21:50.120000000` as Matroska tags write it.
 fn clock_seconds(text: &str) -> Option<f64> {
     let mut parts = text.trim().rsplitn(3, ':');
-    let seconds: f64 = parts.next()?.parse().ok()?;
-    let minutes: f64 = parts.next()?.parse().ok()?;
-    let hours: f64 = parts.next()?.parse().ok()?;
+    let seconds = number(parts.next())?;
+    let minutes = number(parts.next())?;
+    let hours = number(parts.next())?;
     Some((hours * 60.0 + minutes) * 60.0 + seconds)
 }
 
@@ -373,7 +373,57 @@ impl RawStream {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// What ffprobe says of a DVD copy, shortened.
+    const REPORT: &str = r#"{"streams":[{"index":0,"codec_name":"mpeg2video","codec_type":"video","width":480,"height":384,
+        "pix_fmt":"yuv420p","sample_aspect_ratio":"64:45","avg_frame_rate":"25/1","r_frame_rate":"50/1","time_base":"1/1000",
+        "color_space":"bt470bg","field_order":"progressive","disposition":{"attached_pic":0},
+        "tags":{"DURATION":"00:00:14.040000000"}},{"index":1,"codec_name":"ac3","codec_type":"audio","start_time":"0.0"}],
+        "chapters":[],"format":{"format_name":"matroska,webm","duration":"14.04","probe_score":100}}"#;
+
+    fn read_report(text: &[u8]) -> Option<Probe> {
+        let report: Report = serde_json::from_slice(text).ok()?;
+        from_report(Path::new("a.mkv"), &report, "").ok()
+    }
+
+    #[test]
+    fn the_report_that_is_mutated_below_is_one_that_is_read() {
+        assert_eq!(read_report(REPORT.as_bytes()).unwrap().video_duration_s, Some(14.04));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(512))]
+
+        #[test]
+        fn no_answer_of_ffprobe_makes_the_reader_panic(
+            noise in proptest::collection::vec(any::<u8>(), 0..64),
+            at in 0..REPORT.len(),
+            length in 0..16_usize,
+        ) {
+            let _ = read_report(&noise);
+            let mut mutated = REPORT.as_bytes().to_vec();
+            let end = (at + length).min(mutated.len());
+            mutated.splice(at..end, noise);
+            let _ = read_report(&mutated);
+        }
+
+        #[test]
+        fn no_value_in_ffprobes_answer_makes_the_reader_panic(
+            value in prop_oneof![".*", "-?[0-9]{1,22}[:/]-?[0-9]{1,22}", "(inf|nan|-1|1e999)(:inf)?(:nan)?"],
+            which in 0..6_usize,
+        ) {
+            let known = ["64:45", "25/1", "50/1", "1/1000", "00:00:14.040000000", "14.04"][which];
+            let value = serde_json::to_string(&value).unwrap();
+            let text = REPORT.replace(&format!("\"{known}\""), &value);
+            if let Some(probe) = read_report(text.as_bytes()) {
+                prop_assert!(probe.video_duration_s.is_none_or(f64::is_finite));
+                prop_assert!(probe.video.frame_rate.as_f64() > 0.0);
+            }
+        }
+    }
 
     #[test]
     fn a_rounded_average_is_recognised_as_the_rate_that_was_meant() {

@@ -62,10 +62,12 @@ impl PtsRepair {
     pub(crate) fn next(&mut self, raw: Option<i64>) -> Result<i64, TimeJumped> {
         let pts = match (raw, self.last) {
             (Some(pts), None) => pts,
-            (None, last) => last.map_or(0, |last| last + 1),
+            (None, None) => 0,
             (Some(pts), Some(last)) if pts > last => pts,
-            (Some(pts), Some(last)) if last - pts > self.jump_ticks_max => return Err(TimeJumped),
-            (Some(_), Some(last)) => last + 1,
+            (Some(pts), Some(last)) if last.saturating_sub(pts) > self.jump_ticks_max => {
+                return Err(TimeJumped);
+            }
+            (_, Some(last)) => last.checked_add(1).ok_or(TimeJumped)?,
         };
         self.last = Some(pts);
         Ok(pts)
@@ -74,19 +76,50 @@ impl PtsRepair {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    const LINE: &str = "[Parsed_showinfo_4 @ 0x5575] n:   1 pts:     46 pts_time:0.046   pos:    25949 fmt:gray \
+                        sar:1/1 s:64x36 i:T iskey:0 type:B";
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+
+        #[test]
+        fn no_line_makes_the_parser_panic(text in ".*", at in 0..LINE.len(), length in 0..LINE.len()) {
+            let _ = parse_line(&text);
+            let end = (at + length).min(LINE.len());
+            let _ = parse_line(&format!("{}{text}{}", &LINE[..at], &LINE[end..]));
+        }
+
+        #[test]
+        fn whatever_timestamps_come_those_let_through_ascend(
+            raw in proptest::collection::vec(proptest::option::of(any::<i64>()), 1..40),
+            tick_s in 1e-9..1.0,
+        ) {
+            let mut repair = PtsRepair::new(tick_s);
+            let repaired: Vec<i64> = raw.iter().map_while(|&pts| repair.next(pts).ok()).collect();
+            prop_assert!(repaired.windows(2).all(|pair| pair[0] < pair[1]));
+        }
+    }
+
+    #[test]
+    fn a_frame_after_the_last_timestamp_there_is_is_refused() {
+        let mut repair = PtsRepair::new(0.001);
+        assert_eq!(repair.next(Some(i64::MAX)), Ok(i64::MAX));
+        assert_eq!(repair.next(None), Err(TimeJumped));
+    }
 
     #[test]
     fn a_frame_line_is_read_and_others_are_not() {
-        let line = "[Parsed_showinfo_4 @ 0x5575] n:   1 pts:     46 pts_time:0.046   pos:    25949 fmt:gray \
-                    sar:1/1 s:64x36 i:T iskey:0 type:B";
         let expected = FrameLine {
             pts: Some(46),
             pict_type: PictType::B,
             key: false,
             interlaced: true,
         };
-        assert_eq!(parse_line(line), Some(expected));
+        assert_eq!(parse_line(LINE), Some(expected));
         assert_eq!(
             parse_line("[Parsed_showinfo_4 @ 0x5575]   side data - pan/scan"),
             None
