@@ -1,6 +1,6 @@
 //! Measures one method after the other on the same frames of the HD grid.
 
-use remaster_domain::{Alignment, ColourTransform};
+use remaster_domain::{Alignment, ColourTransform, Transform};
 use remaster_pairs::{
     Rgb, apply_colour, colour_samples, fit_colour, psnr_y, resize_lanczos, ssim_y, warp_sd_to_hd,
 };
@@ -147,7 +147,7 @@ impl<'a> Bench<'a> {
         );
         Ok(warp_sd_to_hd(
             &larger,
-            &self.alignment.transform,
+            &self.alignment.transform_at(frame.choice.sd),
             method.scale,
             width,
             height,
@@ -173,28 +173,32 @@ fn rounded(mut picture: Rgb) -> Rgb {
     picture
 }
 
+/// What SD covers wherever in the episode a frame lies: stretches with a geometry of their own count as well.
 fn covered(alignment: &Alignment, width: u32, height: u32) -> Option<Covered> {
-    let (t, active) = (alignment.transform, alignment.active);
-    let span = |scale: f64, shift: f64, first: u32, count: u32, size: u32| {
-        let start = (scale * f64::from(first) + shift).max(0.0) + EDGE_PX;
-        let end = (scale * f64::from(first + count) + shift).min(f64::from(size)) - EDGE_PX;
-        let (start, end) = (start.ceil() as usize, end.floor().max(0.0) as usize);
+    let active = alignment.active;
+    let moved = alignment.moved.iter().map(|stretch| stretch.transform);
+    let transforms: Vec<Transform> = std::iter::once(alignment.transform).chain(moved).collect();
+    let span = |line: fn(&Transform) -> (f64, f64), first: u32, count: u32, size: u32| {
+        let at = |t: &Transform, place: u32| line(t).0 * f64::from(place) + line(t).1;
+        let starts = transforms.iter().map(|t| at(t, first));
+        let ends = transforms.iter().map(|t| at(t, first + count));
+        let start = (starts.fold(0.0, f64::max) + EDGE_PX).ceil() as usize;
+        let end = (ends.fold(f64::from(size), f64::min) - EDGE_PX).floor().max(0.0) as usize;
         (end > start + 2 * EDGE_PX as usize).then(|| (start, end - start))
     };
-    let (x, width) = span(t.sx, t.tx, active.x, active.width, width)?;
-    let (y, height) = span(t.sy, t.ty, active.y, active.height, height)?;
+    let (x, width) = span(|t| (t.sx, t.tx), active.x, active.width, width)?;
+    let (y, height) = span(|t| (t.sy, t.ty), active.y, active.height, height)?;
     Some(Covered { x, y, width, height })
 }
 
 #[cfg(test)]
 mod tests {
-    use remaster_domain::{ActiveArea, Lattice, Transform};
+    use remaster_domain::{ActiveArea, FrameRange, Lattice, MovedStretch};
 
     use super::*;
 
-    #[test]
-    fn a_dead_row_is_not_measured() {
-        let alignment = Alignment {
+    fn alignment() -> Alignment {
+        Alignment {
             version: 1,
             lattice: Lattice::SdNative,
             scale: 2,
@@ -215,7 +219,12 @@ mod tests {
             },
             moved: Vec::new(),
             coding: None,
-        };
+        }
+    }
+
+    #[test]
+    fn a_dead_row_is_not_measured() {
+        let alignment = alignment();
         let found = covered(&alignment, 1280, 720);
         assert_eq!(
             found,
@@ -227,5 +236,28 @@ mod tests {
             })
         );
         assert_eq!(covered(&alignment, 30, 720), None);
+    }
+
+    #[test]
+    fn what_a_moved_stretch_does_not_cover_is_not_measured() {
+        let mut alignment = alignment();
+        alignment.moved.push(MovedStretch {
+            sd: FrameRange { start: 50, end: 90 },
+            transform: Transform {
+                tx: 20.0,
+                ty: -10.0,
+                ..alignment.transform
+            },
+        });
+        let found = covered(&alignment, 1280, 720);
+        assert_eq!(
+            found,
+            Some(Covered {
+                x: 32,
+                y: 12,
+                width: 1153,
+                height: 696
+            })
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! `remaster-worker compare`: how much nearer to the HD copy a model comes than Lanczos does, in numbers and crops.
 //!
-//! Everything is measured on the HD grid with one registration and one colour fit. The fit is made on Lanczos and applied
-//! to all, so no method is flattered by a fit of its own. The page that shows it is the command line's.
+//! Everything is measured on the HD grid with the episode's geometry, stretch by stretch, and one colour fit. The fit is made
+//! on Lanczos and applied to all, so no method is flattered by a fit of its own. The page that shows it is the command line's.
 
 mod crops;
 mod measure;
@@ -147,7 +147,7 @@ fn compare_files(args: &CompareArgs, stop: &CancellationToken, monitor: &Monitor
 }
 
 const NOTE: &str = "means over the frames of Y-PSNR and SSIM (BT.601 luma in 16..235, SSIM 11x11 Gaussian of sigma 1.5) \
-     on the HD grid at 8 bits, where SD covers it; one registration for all, one 3x4 colour fit made on Lanczos and \
+     on the HD grid at 8 bits, where SD covers it; one registration of the episode for all, one 3x4 colour fit made on Lanczos and \
      applied to all";
 
 fn methods(args: &CompareArgs) -> Result<Vec<Method>, WorkError> {
