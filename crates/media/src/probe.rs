@@ -391,7 +391,10 @@ mod tests {
 
     #[test]
     fn the_report_that_is_mutated_below_is_one_that_is_read() {
-        assert_eq!(read_report(REPORT.as_bytes()).unwrap().video_duration_s, Some(14.04));
+        assert_eq!(
+            read_report(REPORT.as_bytes()).unwrap().video_duration_s,
+            Some(14.04)
+        );
     }
 
     proptest! {

@@ -85,7 +85,8 @@ fn open_gop_h264_in_matroska() {
 
 #[test]
 fn h264_refreshed_bit_by_bit() {
-    let encode = "-vf scale=320:180 -c:v libx264 -preset veryfast -x264-params intra-refresh=1:keyint=12 -c:a copy";
+    let encode =
+        "-vf scale=320:180 -c:v libx264 -preset veryfast -x264-params intra-refresh=1:keyint=12 -c:a copy";
     ranges_agree_with_linear_decode(&clip("refreshed.mkv", encode));
 }
 
