@@ -15,6 +15,9 @@
 #                goes on where it stopped; GROUPS="zombie partition" runs these (again)
 NETWORK ?= compact
 
+# Run as built: `cargo run -p` would build burn once more, with the features of one package alone.
+BUILT = $(or $(CARGO_TARGET_DIR),target)/debug
+
 .PHONY: setup build demo test check chaos bench bench-pairs bench-upscale bench-models bench-trainer
 
 setup:
@@ -35,13 +38,13 @@ check: setup
 	python3 deploy/check.py
 
 chaos: build
-	cargo run -p remaster-testkit --bin remaster-chaos -- run $(GROUPS)
+	$(BUILT)/remaster-chaos run $(GROUPS)
 
 bench: build
-	cargo run -p remaster-bench --
+	$(BUILT)/remaster-bench
 
 bench-pairs: build
-	cargo run -p remaster-bench -- pairs
+	$(BUILT)/remaster-bench pairs
 
 bench-upscale: build
 	OMP_WAIT_POLICY=passive python3 bench/python/bench_upscale.py $(if $(PART),--part $(PART))
@@ -50,4 +53,4 @@ bench-models: build
 	python3 bench/python/bench_models.py
 
 bench-trainer: build
-	OMP_WAIT_POLICY=passive cargo run -p remaster-bench -- trainer $(if $(PART),--part $(PART))
+	OMP_WAIT_POLICY=passive $(BUILT)/remaster-bench trainer $(if $(PART),--part $(PART))
