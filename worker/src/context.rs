@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use remaster_domain::{ContentHash, IndexedSource, SourceIndex, SourceRef};
-use remaster_media::{ColourSpec, MediaError, THUMB_BYTES};
+use remaster_domain::{ContentHash, FrameRange, IndexedSource, SourceIndex, SourceRef};
+use remaster_media::{ColourSpec, FrameThumbs, MediaError, THUMB_BYTES};
 use remaster_store::{Key, Store};
 use tempfile::TempDir;
 
@@ -138,6 +138,19 @@ impl Context {
             )));
         }
         Ok(thumbs.into())
+    }
+
+    /// The thumbnails that prove a range of a source: a hundredth of what all of an episode are.
+    pub(crate) async fn thumbs_around(
+        &self,
+        indexed: &IndexedSource,
+        range: FrameRange,
+    ) -> Result<FrameThumbs, WorkError> {
+        let FrameRange { start, end } = FrameThumbs::around(range, indexed.frame_count);
+        let key = Key::thumbs(&indexed.source.sha256, &indexed.index);
+        let at = |frame: u32| u64::from(frame) * THUMB_BYTES as u64;
+        let bytes = self.store.get_range(&key, at(start)..at(end)).await?;
+        Ok(FrameThumbs::new(start, bytes.into())?)
     }
 
     /// A folder of its own for one attempt; gone when it is dropped.

@@ -1,4 +1,5 @@
-//! Reads exactly the frames of a range, each proven to be the one in the index by its timestamp and picture type.
+//! Reads exactly the frames of a range, each proven to be the one in the index: by its timestamp and kind of picture, and by its
+//! thumbnail where thumbnails are given.
 //!
 //! Seeking is an attempt, never trusted: containers land late, decoders drop or break the leading pictures of an open
 //! GOP, some demuxers count otherwise after a seek. So every frame from the key frame sought on must agree with the index,
@@ -15,6 +16,7 @@ use remaster_domain::{FieldFilter, FrameRange, PictType, SourceIndex};
 use crate::child::{Args, Program, Running};
 use crate::fields::{HANDLE_FRAMES, chain};
 use crate::frame::RawFormat;
+use crate::proof::FrameThumbs;
 use crate::showinfo::{FrameLine, PtsRepair, parse_line};
 use crate::{MediaError, YuvFrame};
 
@@ -32,6 +34,7 @@ pub struct FrameReader {
     index: SourceIndex,
     range: FrameRange,
     filter: FieldFilter,
+    thumbs: Option<FrameThumbs>,
     /// Next frame to hand out.
     next: u32,
     /// Attempts that are still to be made when this one fails, the last first.
@@ -80,12 +83,32 @@ impl FrameReader {
             index: index.clone(),
             range,
             filter,
+            thumbs: None,
             next: range.start,
             attempts: attempts(index, range.start, filter),
             current: None,
         };
         reader.begin()?;
         Ok(reader)
+    }
+
+    /// Hands out no frame that does not look like its thumbnail.
+    ///
+    /// # Errors
+    /// Thumbnails that lack a frame of the range.
+    pub fn proven_by(self, thumbs: FrameThumbs) -> Result<Self, MediaError> {
+        if !thumbs.covers(self.range) {
+            let detail = format!(
+                "none for some of the frames {}..{}",
+                self.range.start, self.range.end
+            );
+            return Err(MediaError::Usage {
+                what: "thumbnails",
+                detail,
+            });
+        }
+        let thumbs = Some(thumbs);
+        Ok(Self { thumbs, ..self })
     }
 
     /// Starts the next attempt; false when none is left.
@@ -113,7 +136,15 @@ impl FrameReader {
                 let detail = "decoding ended with an error before".to_owned();
                 return Err(self.mismatch(detail));
             };
-            match decoder.frame(&self.index, self.next) {
+            let decoded = decoder.frame(&self.index, self.next);
+            let proven = decoded.and_then(|frame| {
+                let objection = self
+                    .thumbs
+                    .as_ref()
+                    .and_then(|thumbs| thumbs.objection(&frame, self.filter));
+                objection.map_or(Ok(frame), |detail| Err(Stray(detail)))
+            });
+            match proven {
                 Ok(frame) => {
                     self.next += 1;
                     return Ok(frame);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use remaster_domain::{ContentHash, FrameRange, OutputList, SourceRef, UpscaleSettings, VideoInfo};
-use remaster_media::{ColourSpec, FrameReader, MediaError, Probe, THUMB_BYTES, copy_stretch};
+use remaster_media::{ColourSpec, FrameReader, FrameThumbs, MediaError, Probe, THUMB_BYTES, copy_stretch};
 use remaster_pairs::{Rgb, resize_lanczos};
 
 use super::estimate::{Spent, Timed, frames_within};
@@ -89,6 +89,7 @@ pub(super) fn look(
 #[derive(Debug)]
 struct Stretch {
     disc: Disc,
+    thumbs: FrameThumbs,
     outputs: OutputList,
     start_s: f64,
     /// The frame to show, by place in the list of those that go out.
@@ -145,6 +146,7 @@ impl Stretch {
         };
         Ok(Self {
             disc: Disc::new(file, source, Arc::new(index)),
+            thumbs: FrameThumbs::new(0, thumbs)?,
             outputs,
             start_s,
             chosen,
@@ -185,6 +187,7 @@ impl Stretch {
         let (first, last) = (sources[0].source, sources[sources.len() - 1].source);
         SegmentJob {
             disc: &self.disc,
+            thumbs: &self.thumbs,
             range: FrameRange {
                 start: first,
                 end: last + 1,

@@ -9,7 +9,7 @@ use remaster_domain::{
     Container, ContentHash, Encoder, FieldChoice, FrameRange, OutputList, OutputSize, PixelShape, Precision,
     Reuse, UpscaleSettings, UpscaleTable,
 };
-use remaster_media::try_encoder;
+use remaster_media::{FrameThumbs, try_encoder};
 use remaster_model::{encode_safetensors, read_state};
 use tokio_util::sync::CancellationToken;
 
@@ -135,7 +135,7 @@ fn upscale_file(args: &UpscaleArgs, stop: &CancellationToken, monitor: &Monitor)
     let folder = output_folder(&args.input, &args.output)?;
     // Before the minutes that an index takes.
     try_encoder(&settings)?;
-    let (disc, _) = open_disc(&args.input, &Monitor::on_stderr(stop.clone(), "index"))?;
+    let (disc, thumbs) = open_disc(&args.input, &Monitor::on_stderr(stop.clone(), "index"))?;
     check_output(&disc, &settings)?;
     let network = BoundedModel {
         model: &model,
@@ -159,6 +159,7 @@ fn upscale_file(args: &UpscaleArgs, stop: &CancellationToken, monitor: &Monitor)
     )?;
     let upscaled = Upscale {
         disc: &disc,
+        thumbs: &FrameThumbs::new(0, thumbs)?,
         network,
         settings: &settings,
         outputs: &outputs,
@@ -185,6 +186,7 @@ fn upscale_file(args: &UpscaleArgs, stop: &CancellationToken, monitor: &Monitor)
 /// One file to be made.
 struct Upscale<'a> {
     disc: &'a Disc,
+    thumbs: &'a FrameThumbs,
     network: BoundedModel<'a>,
     settings: &'a UpscaleSettings,
     outputs: &'a OutputList,
@@ -230,6 +232,7 @@ impl Upscale<'_> {
         let behind = outputs.within(FrameRange { start: 0, ..range }).len() - outputs.within(range).len();
         let job = SegmentJob {
             disc: self.disc,
+            thumbs: self.thumbs,
             range,
             network: self.network,
             settings: self.settings,

@@ -8,7 +8,7 @@ use remaster_domain::{
     FrameRange, Geometry, OutputFrame, OutputList, SegmentRef, TaskResult, UpscaleResult, UpscaleSettings,
     UpscaleSpec,
 };
-use remaster_media::{FrameReader, SegmentEncoder, SegmentFormat, YuvFrame};
+use remaster_media::{FrameReader, FrameThumbs, SegmentEncoder, SegmentFormat, YuvFrame};
 use remaster_proto::Completion;
 use remaster_store::{Key, hash_file};
 
@@ -28,6 +28,8 @@ const FRAMES_DRAWN_MAX: usize = 1;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SegmentJob<'a> {
     pub(crate) disc: &'a Disc,
+    /// What proves that the frames of the range were decoded.
+    pub(crate) thumbs: &'a FrameThumbs,
     pub(crate) range: FrameRange,
     pub(crate) network: BoundedModel<'a>,
     pub(crate) settings: &'a UpscaleSettings,
@@ -63,6 +65,7 @@ pub(crate) async fn run(
     monitor: &Monitor,
 ) -> Result<Completion, WorkError> {
     let disc = context.disc(&spec.sd, monitor).await?;
+    let thumbs = context.thumbs_around(&spec.sd, spec.range).await?;
     let models = &context.models;
     let model = models
         .chain(&context.store, &spec.model, &spec.settings, monitor)
@@ -81,6 +84,7 @@ pub(crate) async fn run(
             };
             let job = SegmentJob {
                 disc: &disc,
+                thumbs: &thumbs,
                 range,
                 network,
                 settings: &settings,
@@ -145,7 +149,9 @@ fn decode(job: &SegmentJob<'_>, sender: &SyncSender<Result<YuvFrame, WorkError>>
     let named = |error| job.disc.error(&error);
     let (path, index) = (job.disc.file.path(), &job.disc.index);
     let mut shown = job.shown().iter().map(|frame| frame.source).peekable();
-    match FrameReader::filtered(path, index, job.range, job.outputs.filter) {
+    let opened = FrameReader::filtered(path, index, job.range, job.outputs.filter)
+        .and_then(|frames| frames.proven_by(job.thumbs.clone()));
+    match opened {
         Ok(frames) => {
             for frame in frames {
                 // What hard telecine repeated does not go out.

@@ -339,3 +339,66 @@ fn unreadable_packets_cost_no_other_frame_and_no_sound() {
     );
     assert_eq!(super::audio_hash(&out), super::audio_hash(&bench.film));
 }
+
+/// An ffmpeg whose decodes, where their filters match a pattern, show every picture a frame late under its right time.
+const LATE_DECODER: &str = r#"#!/bin/bash
+arguments=()
+for argument; do
+    case $argument in PATTERN) argument="tpad=start=1:start_mode=clone,$argument"; touch "$FIRED";; esac
+    arguments+=("$argument")
+done
+PATH=${PATH#*:} exec ffmpeg "${arguments[@]}"
+"#;
+
+/// Runs with such an ffmpeg; it must have been late.
+fn run_late(bench: &Bench, out: &Path, pattern: &str) -> Output {
+    use std::os::unix::fs::PermissionsExt;
+    let (tools, fired) = (bench.file("tools"), bench.file("fired"));
+    std::fs::create_dir_all(&tools).unwrap();
+    let script = tools.join("ffmpeg");
+    std::fs::write(&script, LATE_DECODER.replace("PATTERN", pattern)).unwrap();
+    std::fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).unwrap();
+    let done = Command::new(env!("CARGO_BIN_EXE_remaster-worker"))
+        .args(bench.command(out, &bench.model))
+        .env(
+            "PATH",
+            format!("{}:{}", tools.display(), std::env::var("PATH").unwrap()),
+        )
+        .env("FIRED", &fired)
+        .output()
+        .unwrap();
+    std::fs::remove_file(fired).expect("no decode was late");
+    done
+}
+
+#[test]
+fn pictures_that_a_decoder_shows_late_are_known_by_their_looks() {
+    let mut bench = Bench::new("film.mkv");
+    // Pictures of one kind, so that neither times nor kinds tell one from the next, and without fine lines, which look like fields.
+    let intra = bench.file("intra.mkv");
+    let soft = ["-vf", "scale=iw/2:-2,scale=iw*2:-2"];
+    let encode = ["-c:v", "mpeg2video", "-g", "1", "-b:v", "4M", "-c:a", "copy"];
+    let input = ["-v", "error", "-i", path(&bench.film)];
+    tool("ffmpeg", &[&input[..], &soft, &encode, &[path(&intra)]].concat());
+    bench.film = intra;
+    let (expected, _) = bench.run(&bench.file("undisturbed.mkv"));
+    let out = bench.file("out.mkv");
+    // Late after a seek: decoded again from the start.
+    let done = run_late(&bench, &out, "*showinfo=checksum=0,select=*");
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    assert_eq!(hash(&out), expected);
+    // Late wherever it starts: named, and not shown.
+    let never = bench.file("never.mkv");
+    let done = run_late(
+        &bench,
+        &never,
+        "*showinfo=checksum=0,select=*|*showinfo=checksum=0",
+    );
+    let stderr = text(&done.stderr);
+    assert_eq!(done.status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.contains("is not the one in its index: it looks like frame"),
+        "{stderr}"
+    );
+    assert!(!never.exists());
+}

@@ -1,0 +1,172 @@
+//! Proves by its thumbnail that a decoded picture is the one in the index.
+//!
+//! Timestamps and kinds of pictures say where a decoder believes to be; one that starts a picture off, or shows what it has
+//! not got, says the same of other pictures. So every frame that is handed out must look like its thumbnail, and no more
+//! like another one nearby. Pictures that stand still look alike: there a wrong one is a right one.
+
+use std::sync::Arc;
+
+use remaster_domain::{FieldFilter, FrameRange};
+
+use crate::thumbnail::{THUMB_BYTES, thumbnail};
+use crate::{MediaError, YuvFrame};
+
+/// Frames on either side that a frame must not resemble more than itself: what starts wrong is off by a few.
+const NEIGHBOURS: u32 = 4;
+/// Frames on either side whose fields a frame made of fields may show.
+const FIELD_NEIGHBOURS: u32 = 1;
+/// Mean difference to its own thumbnail that a frame as it is coded may have, in levels: two scalers round
+/// differently, by up to 0.3 in all that was measured.
+const CODED_LEVELS_MAX: f32 = 1.0;
+/// The same for a frame made of fields, of which one may be invented: up to 3.7 was measured.
+const FIELDS_LEVELS_MAX: f32 = 8.0;
+/// By so many levels of mean difference another frame must be nearer to count. Of right frames none was ever nearer, in slow
+/// fades neither.
+const NEARER_LEVELS_MIN: f32 = 0.1;
+
+/// The thumbnails of consecutive frames, as the index's decode made them. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct FrameThumbs {
+    first: u32,
+    bytes: Arc<Vec<u8>>,
+}
+
+impl FrameThumbs {
+    /// Thumbnails of the frames from `first` on, one after the other.
+    ///
+    /// # Errors
+    /// [`MediaError::Usage`] where the bytes are no whole number of thumbnails.
+    pub fn new(first: u32, bytes: Vec<u8>) -> Result<Self, MediaError> {
+        if !bytes.len().is_multiple_of(THUMB_BYTES) {
+            let detail = format!("{} bytes, {THUMB_BYTES} each", bytes.len());
+            return Err(MediaError::Usage {
+                what: "thumbnails",
+                detail,
+            });
+        }
+        let bytes = Arc::new(bytes);
+        Ok(Self { first, bytes })
+    }
+
+    /// The frames whose thumbnails prove a range of a source of `frame_count` frames.
+    #[must_use]
+    pub fn around(range: FrameRange, frame_count: u32) -> FrameRange {
+        FrameRange {
+            start: range.start.saturating_sub(NEIGHBOURS),
+            end: range.end.saturating_add(NEIGHBOURS).min(frame_count),
+        }
+    }
+
+    /// Whether each frame of a range has its thumbnail here.
+    pub(crate) fn covers(&self, range: FrameRange) -> bool {
+        let end = self.first as usize + self.bytes.len() / THUMB_BYTES;
+        self.first <= range.start && range.end as usize <= end
+    }
+
+    fn of(&self, frame: u32) -> Option<&[u8]> {
+        let number = frame.checked_sub(self.first)? as usize;
+        self.bytes
+            .get(number * THUMB_BYTES..)
+            .and_then(|rest| rest.get(..THUMB_BYTES))
+    }
+
+    /// Why a frame that was decoded, and went through `filter`, is not the one of its number.
+    pub(crate) fn objection(&self, frame: &YuvFrame, filter: FieldFilter) -> Option<String> {
+        let (own_reach, levels_max) = match filter {
+            FieldFilter::None => (0, CODED_LEVELS_MAX),
+            FieldFilter::Match | FieldFilter::Deinterlace => (FIELD_NEIGHBOURS, FIELDS_LEVELS_MAX),
+        };
+        let found = thumbnail(frame);
+        let number = frame.index;
+        let off = |other: u32| Some((mean_difference(&found, self.of(other)?), other));
+        let nearest = |reach: u32| {
+            let around = number.saturating_sub(reach)..=number.saturating_add(reach);
+            around.filter_map(off).min_by(|a, b| a.0.total_cmp(&b.0))
+        };
+        let (own, _) = nearest(own_reach)?;
+        let (least, other) = nearest(NEIGHBOURS)?;
+        if own > least + NEARER_LEVELS_MIN {
+            Some(format!(
+                "it looks like frame {other}, from which it differs by {least:.1} levels and not by {own:.1}"
+            ))
+        } else if own > levels_max {
+            Some(format!("it differs from its thumbnail by {own:.1} levels"))
+        } else {
+            None
+        }
+    }
+}
+
+/// In levels of 255.
+fn mean_difference(a: &[u8], b: &[u8]) -> f32 {
+    let sum: u32 = a.iter().zip(b).map(|(&a, &b)| u32::from(a.abs_diff(b))).sum();
+    sum as f32 / a.len() as f32
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use remaster_domain::{THUMB_HEIGHT_PX, THUMB_WIDTH_PX};
+
+    use super::*;
+    use crate::Chroma;
+
+    /// A bar that stands `at` columns from the left, as frame `index`, at twice a thumbnail's size.
+    fn bar(at: usize, index: u32) -> YuvFrame {
+        let (width, height) = (2 * THUMB_WIDTH_PX, 2 * THUMB_HEIGHT_PX);
+        let level = |x: usize| if (at..at + 6).contains(&x) { 200 } else { 40 };
+        let luma = (0..width * height).map(|i| level(i % width)).collect();
+        let chroma = vec![128; width * height / 4];
+        YuvFrame {
+            width: width as u32,
+            height: height as u32,
+            depth: 8,
+            chroma: Chroma::C420,
+            planes: [luma, chroma.clone(), chroma],
+            pts: 0,
+            index,
+        }
+    }
+
+    /// Frames 10..18 of a bar that moves a column each.
+    fn thumbs() -> FrameThumbs {
+        let bytes = (10..18).flat_map(|frame| thumbnail(&bar(frame, 0)));
+        FrameThumbs::new(10, bytes.collect()).unwrap()
+    }
+
+    #[test]
+    fn a_frame_that_is_another_one_is_named_as_that() {
+        for frame in 10..18 {
+            assert_eq!(
+                thumbs().objection(&bar(frame, frame as u32), FieldFilter::None),
+                None
+            );
+        }
+        let off = thumbs().objection(&bar(13, 12), FieldFilter::None).unwrap();
+        assert!(off.contains("looks like frame 13"), "{off}");
+        let far = thumbs().objection(&bar(60, 12), FieldFilter::None).unwrap();
+        assert!(far.contains("differs from its thumbnail"), "{far}");
+    }
+
+    #[test]
+    fn a_frame_made_of_fields_may_show_its_neighbour_and_nothing_further() {
+        for filter in [FieldFilter::Match, FieldFilter::Deinterlace] {
+            assert_eq!(thumbs().objection(&bar(13, 12), filter), None);
+            assert!(thumbs().objection(&bar(14, 12), filter).is_some());
+        }
+    }
+
+    #[test]
+    fn thumbnails_of_a_range_reach_beyond_it_and_not_beyond_the_source() {
+        let range = |start, end| FrameRange { start, end };
+        assert_eq!(FrameThumbs::around(range(2, 20), 100), range(0, 24));
+        assert_eq!(FrameThumbs::around(range(90, 99), 100), range(86, 100));
+        assert!(
+            thumbs().covers(range(10, 18))
+                && !thumbs().covers(range(9, 12))
+                && !thumbs().covers(range(12, 19))
+        );
+        assert!(FrameThumbs::new(0, vec![0; THUMB_BYTES + 1]).is_err());
+    }
+}
