@@ -159,11 +159,21 @@ pub(crate) fn run_until(
     args: &Args,
     stop: &dyn Fn() -> bool,
 ) -> Result<Finished, MediaError> {
+    run_taking(program, args, stop, |_| false)
+}
+
+/// As [`run_until`], with every stderr line shown to `take` as [`Running::start`] does.
+pub(crate) fn run_taking(
+    program: Program,
+    args: &Args,
+    stop: &dyn Fn() -> bool,
+    take: impl FnMut(&str) -> bool + Send + 'static,
+) -> Result<Finished, MediaError> {
     let failed = |source: std::io::Error| MediaError::Failed {
         what: program.name().to_owned(),
         detail: source.to_string(),
     };
-    let mut running = Running::start(program, args, Stdio::null(), Stdio::piped(), |_| false)?;
+    let mut running = Running::start(program, args, Stdio::null(), Stdio::piped(), take)?;
     let mut pipe = running.child.stdout.take().expect("stdout was piped above");
     let reading = std::thread::spawn(move || {
         let mut stdout = Vec::new();

@@ -16,15 +16,18 @@ mod fields;
 mod frame;
 mod index;
 mod jpeg;
+mod landing;
 mod matroska;
 mod mux;
 mod probe;
 mod proof;
 mod reader;
 mod scattered;
+mod selection;
 mod showinfo;
 mod stretch;
 mod thumbnail;
+mod together;
 mod verify;
 mod yuv;
 

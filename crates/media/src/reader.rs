@@ -16,6 +16,7 @@ use remaster_domain::{FieldFilter, FrameRange, PictType, SourceIndex};
 use crate::child::{Args, Program, Running};
 use crate::fields::{HANDLE_FRAMES, chain};
 use crate::frame::RawFormat;
+use crate::landing::time_of_key;
 use crate::proof::FrameThumbs;
 use crate::showinfo::{FrameLine, PtsRepair, parse_line};
 use crate::{MediaError, YuvFrame};
@@ -85,7 +86,7 @@ impl FrameReader {
             filter,
             thumbs: None,
             next: range.start,
-            attempts: attempts(index, range.start, filter),
+            attempts: attempts(path, index, range.start, filter),
             current: None,
         };
         reader.begin()?;
@@ -201,7 +202,7 @@ fn first_needed(start: u32, filter: FieldFilter) -> u32 {
 }
 
 /// Attempts for a first frame, the last to be tried first in the list.
-fn attempts(index: &SourceIndex, start: u32, filter: FieldFilter) -> Vec<Attempt> {
+fn attempts(path: &Path, index: &SourceIndex, start: u32, filter: FieldFilter) -> Vec<Attempt> {
     let start = first_needed(start, filter);
     let tick_s = index.video.time_base.as_f64();
     let seek = |key: u32, margin_s: f64| Attempt::Seek {
@@ -217,6 +218,9 @@ fn attempts(index: &SourceIndex, start: u32, filter: FieldFilter) -> Vec<Attempt
         && let Some(key) = seek_key(index, start)
     {
         attempts.push(seek(key, 0.0));
+        if let Some(time_s) = time_of_key(path, index, key) {
+            attempts.push(Attempt::Seek { key, time_s });
+        }
     }
     attempts
 }
@@ -238,7 +242,7 @@ fn keys_before(index: &SourceIndex, start: u32) -> impl Iterator<Item = u32> {
 }
 
 /// Why a decoder's frames cannot be used.
-struct Stray(String);
+pub(crate) struct Stray(pub(crate) String);
 
 /// What is known of a decoded frame, and its bytes unless it only leads to the first wanted one.
 type Seen = (FrameLine, Option<Vec<u8>>);
@@ -336,18 +340,24 @@ impl Decoder {
                 }
             }
         };
-        let Some(frame) = index.frames.get(number as usize) else {
-            return Err(Stray("it has more frames than its index".to_owned()));
-        };
-        if (pts, line.pict_type) != (frame.pts, frame.pict_type) {
-            let (expected, found) = ((frame.pts, frame.pict_type), (pts, line.pict_type));
-            return Err(Stray(format!(
-                "frame {number} should be {expected:?} and is {found:?}"
-            )));
-        }
+        agree(index, number, (pts, line.pict_type))?;
         self.expected = Some(number + 1);
         Ok(Some(number))
     }
+}
+
+/// A decoded frame must be the one that the index has there.
+pub(crate) fn agree(index: &SourceIndex, number: u32, found: (i64, PictType)) -> Result<(), Stray> {
+    let Some(frame) = index.frames.get(number as usize) else {
+        return Err(Stray("it has more frames than its index".to_owned()));
+    };
+    let expected = (frame.pts, frame.pict_type);
+    if found != expected {
+        return Err(Stray(format!(
+            "frame {number} should be {expected:?} and is {found:?}"
+        )));
+    }
+    Ok(())
 }
 
 fn reader_args(path: &Path, attempt: Attempt, filters: &str) -> Args {

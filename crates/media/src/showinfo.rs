@@ -19,7 +19,7 @@ pub(crate) struct FrameLine {
 
 /// Takes a line apart; `None` when it does not describe a frame.
 pub(crate) fn parse_line(line: &str) -> Option<FrameLine> {
-    let line = &line[line.find("Parsed_showinfo")?..];
+    let line = &line[line.find("showinfo")?..];
     field(line, " n:")?;
     let pict_type = match field(line, " type:")? {
         "I" => PictType::I,
