@@ -18,6 +18,8 @@ mod layers;
 #[cfg(feature = "tch")]
 mod libtorch;
 mod lpips;
+#[cfg(feature = "tch")]
+mod native;
 mod onnx;
 mod precision;
 mod resample;

@@ -1,9 +1,7 @@
 //! The layers on libtorch, with its own gradients: burn's generic weight gradient is a
 //! convolution with a kernel as large as the picture, and a leaky ReLU of burn's own operations goes over memory ten times.
 //!
-//! tch does not have libtorch's convolution gradient as a function, only behind its autograd. So the forward pass records
-//! that one operation on aliases of its inputs, and the backward pass asks the record alone. burn keeps its inputs
-//! unchanged until then, since the record holds them, too.
+//! burn keeps the inputs of a convolution unchanged until its backward pass, since somebody holds them.
 #![expect(
     deprecated,
     reason = "burn marks libtorch deprecated; it is still the fastest backend on both CPU and CUDA"
@@ -19,6 +17,7 @@ use burn::backend::{Autodiff, LibTorch};
 use tch::Tensor;
 
 use crate::layers::Layers;
+use crate::native::convolution_backward;
 
 /// Both sides of every convolution here are padded by one pixel.
 const PADDING_PX: i64 = 1;
@@ -50,13 +49,11 @@ impl<C: CheckpointStrategy> Layers for Autodiff<LibTorch, C> {
     fn convolve(x: FloatTensor<Self>, weight: FloatTensor<Self>, stride_px: usize) -> FloatTensor<Self> {
         let (x, x_node) = x.into_parts();
         let (weight, weight_node) = weight.into_parts();
+        let output = LibTorch::convolve(x.clone(), weight.clone(), stride_px);
         let prepared = Convolution.prepare::<C>([x_node, weight_node]);
         match prepared.compute_bound().stateful() {
-            OpsKind::Tracked(prepared) => {
-                let (record, output) = Record::of(vec![x, weight], stride_px);
-                prepared.finish(record, output)
-            }
-            OpsKind::UnTracked(prepared) => prepared.finish(LibTorch::convolve(x, weight, stride_px)),
+            OpsKind::Tracked(prepared) => prepared.finish(Inputs { x, weight, stride_px }, output),
+            OpsKind::UnTracked(prepared) => prepared.finish(output),
         }
     }
 
@@ -69,15 +66,11 @@ impl<C: CheckpointStrategy> Layers for Autodiff<LibTorch, C> {
         let (x, x_node) = x.into_parts();
         let (weight, weight_node) = weight.into_parts();
         let (bias, bias_node) = bias.into_parts();
+        let output = LibTorch::convolve_biased(x.clone(), weight.clone(), bias, stride_px);
         let prepared = Convolution.prepare::<C>([x_node, weight_node, bias_node]);
         match prepared.compute_bound().stateful() {
-            OpsKind::Tracked(prepared) => {
-                let (record, output) = Record::of(vec![x, weight, bias], stride_px);
-                prepared.finish(record, output)
-            }
-            OpsKind::UnTracked(prepared) => {
-                prepared.finish(LibTorch::convolve_biased(x, weight, bias, stride_px))
-            }
+            OpsKind::Tracked(prepared) => prepared.finish(Inputs { x, weight, stride_px }, output),
+            OpsKind::UnTracked(prepared) => prepared.finish(output),
         }
     }
 
@@ -103,7 +96,7 @@ impl<C: CheckpointStrategy> Layers for Autodiff<LibTorch, C> {
 }
 
 fn convolution(x: &Tensor, weight: &Tensor, bias: Option<Tensor>, stride_px: usize) -> Tensor {
-    let stride = i64::try_from(stride_px).expect("strides are 1 or 2");
+    let stride = stride_of(stride_px);
     x.conv2d(
         weight,
         bias,
@@ -114,73 +107,52 @@ fn convolution(x: &Tensor, weight: &Tensor, bias: Option<Tensor>, stride_px: usi
     )
 }
 
+fn stride_of(stride_px: usize) -> i64 {
+    i64::try_from(stride_px).expect("strides are 1 or 2")
+}
+
 /// tch's own leaky ReLU has no slope to set.
 fn leaky(x: &Tensor, slope: f64) -> Tensor {
     let slope = Tensor::full([1], slope, (x.kind(), x.device()));
     x.prelu(&slope)
 }
 
-/// A convolution as libtorch's autograd saw it.
+/// What a convolution's gradients are made of.
 #[derive(Debug, Clone)]
-struct Record {
-    /// Input, weight and perhaps bias: aliases that ask for gradients.
-    leaves: Vec<TchTensor>,
-    /// What came out, with its way back.
-    output: TchTensor,
-    /// While somebody holds them, burn reuses none of the buffers that the aliases see.
-    _inputs: Vec<TchTensor>,
-}
-
-impl Record {
-    fn of(inputs: Vec<TchTensor>, stride_px: usize) -> (Self, TchTensor) {
-        let leaf = |input: &TchTensor| input.tensor.data().set_requires_grad(true);
-        let leaves: Vec<Tensor> = inputs.iter().map(leaf).collect();
-        let bias = leaves.get(2).map(Tensor::shallow_clone);
-        let output = convolution(&leaves[0], &leaves[1], bias, stride_px);
-        let plain = TchTensor::new(output.detach());
-        let record = Self {
-            leaves: leaves.into_iter().map(TchTensor::new).collect(),
-            output: TchTensor::new(output),
-            _inputs: inputs,
-        };
-        (record, plain)
-    }
+struct Inputs {
+    x: TchTensor,
+    weight: TchTensor,
+    stride_px: usize,
 }
 
 #[derive(Debug)]
 struct Convolution;
 
-impl Backward<LibTorch, 2> for Convolution {
-    type State = Record;
+/// Of input and weight, and of the bias where there is one.
+impl<const N: usize> Backward<LibTorch, N> for Convolution {
+    type State = Inputs;
 
-    fn backward(self, ops: Ops<Record, 2>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
-        convolution_backward(ops, grads);
-    }
-}
-
-impl Backward<LibTorch, 3> for Convolution {
-    type State = Record;
-
-    fn backward(self, ops: Ops<Record, 3>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
-        convolution_backward(ops, grads);
-    }
-}
-
-fn convolution_backward<const N: usize>(ops: Ops<Record, N>, grads: &mut Gradients) {
-    let gradient = grads.consume::<LibTorch>(&ops.node);
-    let record = ops.state;
-    let wanted = ops.parents.into_iter().zip(&record.leaves);
-    let wanted: Vec<_> = wanted.filter_map(|(node, leaf)| Some((node?, leaf))).collect();
-    let leaves: Vec<&Tensor> = wanted.iter().map(|(_, leaf)| &leaf.tensor).collect();
-    // Autograd starts from a number; this one's gradient for the output is the gradient that came in.
-    let start = record
-        .output
-        .tensor
-        .flatten(0, -1)
-        .dot(&gradient.tensor.flatten(0, -1));
-    let found = Tensor::run_backward(&[start], &leaves, false, false);
-    for ((node, _), found) in wanted.into_iter().zip(found) {
-        grads.register::<LibTorch>(node.id, TchTensor::new(found));
+    fn backward(self, ops: Ops<Inputs, N>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+        let gradient = grads.consume::<LibTorch>(&ops.node);
+        let Inputs { x, weight, stride_px } = ops.state;
+        let mut wanted = [false; 3];
+        for (wanted, node) in wanted.iter_mut().zip(&ops.parents) {
+            *wanted = node.is_some();
+        }
+        let inputs = [&x.tensor, &weight.tensor];
+        let found = convolution_backward(
+            &gradient.tensor,
+            inputs,
+            [stride_of(stride_px), PADDING_PX],
+            wanted,
+        );
+        // burn's gradients cannot fail, so it is told as tch tells whatever fails in libtorch.
+        let found = found.unwrap_or_else(|message| panic!("{message}"));
+        for (node, found) in ops.parents.into_iter().zip(found) {
+            if let (Some(node), Some(found)) = (node, found) {
+                grads.register::<LibTorch>(node.id, TchTensor::new(found));
+            }
+        }
     }
 }
 
