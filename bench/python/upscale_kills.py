@@ -12,14 +12,14 @@ import time
 from pathlib import Path
 
 KILLS, SEED = 20, 11
-FRAMES, SIZE = 144, (176, 144)
-SUBTITLES = "1\n00:00:00,500 --> 00:00:02,000\nHello\n\n2\n00:00:03,000 --> 00:00:05,000\nAgain\n"
+FRAMES, SIZE, SEGMENT_FRAMES = 72, (96, 80), 6
+SUBTITLES = "1\n00:00:00,500 --> 00:00:01,000\nHello\n\n2\n00:00:02,000 --> 00:00:02,500\nAgain\n"
 
 
 def compare(bench):
     """Kills and compares; says what was seen."""
     clip = with_sound(bench)
-    options = ["--segment-frames", "12"]
+    options = ["--segment-frames", SEGMENT_FRAMES]
     undisturbed = bench.command(clip, "alone.mkv", *options)
     started = time.monotonic()
     subprocess.run([str(part) for part in undisturbed], check=True, stderr=subprocess.DEVNULL)
@@ -37,7 +37,7 @@ def with_sound(bench):
     silent, subtitles = bench.clip("kills-silent.mkv", SIZE, FRAMES), bench.file("kills.srt")
     Path(subtitles).write_text(SUBTITLES)
     clip = bench.file("kills.mkv")
-    tone = ["-itsoffset", "0.4", "-f", "lavfi", "-i", "sine=d=5"]
+    tone = ["-itsoffset", "0.4", "-f", "lavfi", "-i", "sine=d=2.5"]
     command = ["ffmpeg", "-v", "error", "-i", silent, *tone, "-i", subtitles, "-map", "0", "-map", "1", "-map", "2"]
     subprocess.run([*command, "-c:v", "copy", "-c:a", "ac3", "-c:s", "srt", clip], check=True)
     return clip
@@ -53,8 +53,8 @@ def kill_often(command, out, whole_s):
                 raise SystemExit("the worker failed after the kills")
             return files
         try:
-            # Longer than a segment takes, or it would never come to an end between two kills.
-            child.wait(chance.uniform(0.05, 0.5) * whole_s)
+            # Longer than it takes to come to a segment and through it, or no run would ever end.
+            child.wait(chance.uniform(0.15, 0.45) * whole_s)
         except subprocess.TimeoutExpired:
             os.killpg(child.pid, signal.SIGKILL)
             child.wait()

@@ -7,6 +7,7 @@ mod commands;
 mod control;
 mod kill;
 mod season;
+mod upscaling;
 mod video;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -73,7 +73,7 @@ pub(crate) fn video_field(file: &Path, field: &str) -> String {
     .to_owned()
 }
 
-fn run(program: &str, arguments: &[&str]) -> String {
+pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output().unwrap();
     assert!(
         output.status.success(),
