@@ -1,6 +1,6 @@
 //! What the fields of a source need: nothing, to be put together again (telecine, shifted film), or deinterlacing.
 //!
-//! Flags lie on discs, so the pictures decide. The linear decode of the index says of every frame whether it looks combed
+//! Flags lie on discs, so the pictures decide. The linear decode of the index says of a few frames a second whether they look combed
 //! (ffmpeg's `idet`). Only where enough do, a second decode matches fields and sees what that leaves: combs that stay
 //! are true interlace; a repeat in every cycle of five is telecined film, and the repeat is dropped. All that is decided
 //! lies in the index, so every worker treats every frame alike.
@@ -23,8 +23,13 @@ use crate::showinfo::parse_line;
 pub(crate) const HANDLE_FRAMES: u32 = 8;
 /// Fewer combed frames than this share are mistakes of the detector: drawn lines can look like combs.
 const COMBED_SHARE_MIN: f64 = 0.05;
-/// Fewer combed frames than this are one scene change at most.
-const COMBED_FRAMES_MIN: usize = 8;
+/// Fewer combed frames than this, of those judged, are one scene change at most.
+const COMBED_FRAMES_MIN: usize = 4;
+/// Every so many frames a few in a row are judged: all would cost a third of the decode. A number that shares no factor with
+/// cycles of telecine and GOPs.
+const RUN_EVERY_FRAMES: usize = 23;
+/// Frames of a run. The first and the last are held against frames that do not lie beside them, and are not judged.
+const RUN_FRAMES: usize = 6;
 /// Where matching leaves more combs than this share, the fields are pictures of their own.
 const COMBED_LEFT_SHARE_MAX: f64 = 0.1;
 /// Rates between which hard telecine is looked for: 30000/1001, and less where parts of it are film already.
@@ -50,7 +55,7 @@ pub(crate) enum Combing {
     Unknown,
 }
 
-/// Reads a line that [`DETECT`] printed.
+/// Reads a line that [`detect`]'s filters printed.
 pub(crate) fn parse_combing(line: &str) -> Option<Combing> {
     match line.split_once("lavfi.idet.single.current_frame=")?.1.trim() {
         "progressive" => Some(Combing::Progressive),
@@ -59,8 +64,29 @@ pub(crate) fn parse_combing(line: &str) -> Option<Combing> {
     }
 }
 
-/// The filters that print one line for [`parse_combing`] per frame.
-pub(crate) const DETECT: &str = "idet,metadata=mode=print:key=lavfi.idet.single.current_frame";
+/// The filters that print one line for [`parse_combing`] for each frame of the runs. The middle half of each line shows combs as
+/// well, at half the cost: only columns may be cut, or fields would swap.
+pub(crate) fn detect() -> String {
+    format!(
+        "select=lt(mod(n\\,{RUN_EVERY_FRAMES})\\,{RUN_FRAMES}),crop=iw/2:ih,\
+         idet,metadata=mode=print:key=lavfi.idet.single.current_frame"
+    )
+}
+
+/// How many frames of a source lie in runs.
+pub(crate) const fn frames_in_runs(frames: usize) -> usize {
+    let rest = frames % RUN_EVERY_FRAMES;
+    let of_last = if rest < RUN_FRAMES { rest } else { RUN_FRAMES };
+    frames / RUN_EVERY_FRAMES * RUN_FRAMES + of_last
+}
+
+/// Of all frames in runs, those that were held against their own neighbours.
+pub(crate) fn judged(in_runs: &[Combing]) -> Vec<Combing> {
+    let runs = in_runs.chunks(RUN_FRAMES);
+    runs.flat_map(|run| &run[1..run.len().clamp(1, RUN_FRAMES - 1)])
+        .copied()
+        .collect()
+}
 
 /// The filter chain of a plan, one frame out for each in, timestamps in the given time base. Starts with a comma.
 pub(crate) fn chain(filter: FieldFilter, time_base: Rational) -> String {
@@ -83,11 +109,11 @@ pub(crate) fn looks_combed(found: &[Combing]) -> bool {
     combed >= COMBED_FRAMES_MIN && combed as f64 >= COMBED_SHARE_MIN * (combed + whole) as f64
 }
 
-/// Decodes once more, with fields matched, and decides. `found` is what the first decode saw.
+/// Decodes once more, with fields matched, and decides. `found` is what the first decode saw of its `frames` frames.
 pub(crate) fn plan(
     path: &Path,
     video: &VideoInfo,
-    found: &[Combing],
+    (frames, found): (usize, &[Combing]),
     progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
 ) -> Result<FieldPlan, MediaError> {
     let raw = RawFormat::of(video);
@@ -100,8 +126,8 @@ pub(crate) fn plan(
         return Ok(deinterlace);
     }
     let matched = match_fields(path, &raw, progress)?;
-    if matched.changes.len() != found.len() {
-        let detail = format!("{} frames, then {}", found.len(), matched.changes.len());
+    if matched.changes.len() != frames {
+        let detail = format!("{frames} frames, then {}", matched.changes.len());
         return Err(MediaError::Failed {
             what: "decoding a second time".to_owned(),
             detail,
@@ -117,7 +143,8 @@ pub(crate) fn plan(
         .iter()
         .filter(|&&combing| combing == Combing::Combed)
         .count();
-    let left = matched.combed as f64 / combed.max(1) as f64;
+    let combed_of_all = combed as f64 * frames as f64 / found.len().max(1) as f64;
+    let left = matched.combed as f64 / combed_of_all.max(1.0);
     tracing::info!(
         path = %path.display(), combed, left = matched.combed, repeats = dropped.len(), "fields were looked at"
     );
@@ -291,11 +318,21 @@ mod tests {
     }
 
     #[test]
+    fn only_frames_beside_their_neighbours_are_judged() {
+        let (whole, combed) = (Combing::Progressive, Combing::Combed);
+        let run = [combed, whole, whole, whole, whole, combed];
+        let in_runs = [run.as_slice(), &run, &[combed, whole]].concat();
+        assert_eq!(frames_in_runs(2 * RUN_EVERY_FRAMES + 2), in_runs.len());
+        assert_eq!(judged(&in_runs), [whole; 9]);
+        assert_eq!(judged(&[combed]), []);
+    }
+
+    #[test]
     fn a_few_combed_frames_are_a_mistake_of_the_detector() {
         let of = |combed: usize, whole: usize| {
             looks_combed(&[vec![Combing::Combed; combed], vec![Combing::Progressive; whole]].concat())
         };
-        assert!(!of(7, 0) && !of(20, 980) && of(80, 920));
+        assert!(!of(3, 0) && !of(20, 980) && of(80, 920));
         let line = "[Parsed_metadata_3 @ 0x1] lavfi.idet.single.current_frame=tff";
         assert_eq!(parse_combing(line), Some(Combing::Combed));
         assert_eq!(parse_combing("[Parsed_metadata_3 @ 0x1] frame:0    pts:6"), None);

@@ -14,7 +14,7 @@ use remaster_domain::{ContentHash, FieldPlan, FrameInfo, SourceIndex, THUMB_HEIG
 
 use crate::child::{Args, Program, Running, run};
 use crate::cuts::find_cuts;
-use crate::fields::{self, Combing, DETECT, parse_combing};
+use crate::fields::{self, Combing, parse_combing};
 use crate::frame::RawFormat;
 use crate::showinfo::{FrameLine, PtsRepair, parse_line};
 use crate::thumbnail::THUMB_BYTES;
@@ -49,8 +49,9 @@ pub fn index(
     let frames = number_frames(path, &probed, &lines)?;
     refuse_truncated(path, &probed, &frames)?;
     let cuts = find_cuts(&thumbs);
+    let combing = fields::judged(&combing);
     let fields = if fields::looks_combed(&combing) {
-        fields::plan(path, &probed.video, &combing, progress)?
+        fields::plan(path, &probed.video, (frames.len(), &combing), progress)?
     } else {
         FieldPlan::default()
     };
@@ -69,7 +70,7 @@ pub fn index(
 struct Decoded {
     /// One per frame.
     lines: Vec<FrameLine>,
-    /// One per frame where fields are looked at, and none elsewhere.
+    /// One per frame of the runs in which fields are looked at, and none where they never are.
     combing: Vec<Combing>,
     /// One per frame.
     thumbs: Vec<u8>,
@@ -140,10 +141,10 @@ fn check_decoded(
             "{announced} frames were announced and {came} came"
         )));
     }
-    if !decoded.combing.is_empty() && decoded.combing.len() != announced {
-        let judged = decoded.combing.len();
+    let (looked_at, expected) = (decoded.combing.len(), fields::frames_in_runs(announced));
+    if looked_at != 0 && looked_at != expected {
         return Err(failed(format!(
-            "the fields of {judged} of {announced} frames were judged"
+            "the fields of {looked_at} frames were looked at where {expected} were to be"
         )));
     }
     Ok(())
@@ -152,9 +153,11 @@ fn check_decoded(
 fn index_args(path: &Path, probed: &Probe) -> Args {
     let raw = RawFormat::of(&probed.video);
     let has_fields = probed.video.height <= SD_LINES_MAX || probed.is_flagged_interlaced;
-    // The middle half of each line shows combs as well, at half the cost: only columns may be cut, or fields would swap.
     let detect = if has_fields {
-        format!(",split[thumb][fields];[fields]crop=iw/2:ih,{DETECT},nullsink;[thumb]")
+        format!(
+            ",split[thumb][fields];[fields]{},nullsink;[thumb]",
+            fields::detect()
+        )
     } else {
         ",".to_owned()
     };

@@ -6,6 +6,7 @@
 //! and when one does not, the reader tries from a whole GOP earlier, from further back and at last from the very start.
 //! Leading pictures lie before their key frame in time and are never taken from a decode that starts at it.
 
+use std::collections::VecDeque;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Stdio};
@@ -18,6 +19,7 @@ use crate::fields::{HANDLE_FRAMES, chain};
 use crate::frame::RawFormat;
 use crate::landing::time_of_key;
 use crate::proof::FrameThumbs;
+use crate::selection::{Selection, stretches_of};
 use crate::showinfo::{FrameLine, PtsRepair, parse_line};
 use crate::{MediaError, YuvFrame};
 
@@ -29,15 +31,14 @@ const LINES_WAITING_MAX: usize = 4096;
 /// transport streams are searched by bytes and land late.
 const SEEK_MARGINS_S: [f64; 2] = [0.0, 3.0];
 
-/// An iterator over the frames of a range.
+/// An iterator over the frames of a range, or over some of them.
 pub struct FrameReader {
     path: PathBuf,
     index: SourceIndex,
-    range: FrameRange,
     filter: FieldFilter,
     thumbs: Option<FrameThumbs>,
-    /// Next frame to hand out.
-    next: u32,
+    /// Frames still to be handed out, as stretches none of which is empty.
+    wanted: VecDeque<FrameRange>,
     /// Attempts that are still to be made when this one fails, the last first.
     attempts: Vec<Attempt>,
     current: Option<Decoder>,
@@ -79,14 +80,27 @@ impl FrameReader {
                 detail,
             });
         }
+        Self::start(path, index, VecDeque::from([range]), filter)
+    }
+
+    /// Starts decoding for ascending frames of the index, at least one; those in between are never handed over.
+    pub(crate) fn chosen(path: &Path, index: &SourceIndex, frames: &[u32]) -> Result<Self, MediaError> {
+        Self::start(path, index, stretches_of(frames).into(), FieldFilter::None)
+    }
+
+    fn start(
+        path: &Path,
+        index: &SourceIndex,
+        wanted: VecDeque<FrameRange>,
+        filter: FieldFilter,
+    ) -> Result<Self, MediaError> {
         let mut reader = Self {
             path: path.to_owned(),
             index: index.clone(),
-            range,
             filter,
             thumbs: None,
-            next: range.start,
-            attempts: attempts(path, index, range.start, filter),
+            attempts: attempts(path, index, wanted[0].start, filter),
+            wanted,
             current: None,
         };
         reader.begin()?;
@@ -98,11 +112,8 @@ impl FrameReader {
     /// # Errors
     /// Thumbnails that lack a frame of the range.
     pub fn proven_by(self, thumbs: FrameThumbs) -> Result<Self, MediaError> {
-        if !thumbs.covers(self.range) {
-            let detail = format!(
-                "none for some of the frames {}..{}",
-                self.range.start, self.range.end
-            );
+        if let Some(bare) = self.wanted.iter().find(|&&stretch| !thumbs.covers(stretch)) {
+            let detail = format!("none for some of the frames {}..{}", bare.start, bare.end);
             return Err(MediaError::Usage {
                 what: "thumbnails",
                 detail,
@@ -118,26 +129,27 @@ impl FrameReader {
         let Some(attempt) = self.attempts.pop() else {
             return Ok(false);
         };
-        let first = match attempt {
+        let selection = match attempt {
+            // From the start timestamps may want repair, and ffmpeg knows them only as they are.
             Attempt::Linear => None,
-            Attempt::Seek { .. } => Some(self.index.frames[self.next as usize].pts),
+            Attempt::Seek { .. } => Some(Selection::of(&self.index, self.wanted.iter().copied())),
         };
         self.current = Some(Decoder::start(
             &self.path,
             &self.index,
-            (attempt, first),
+            (attempt, selection),
             self.filter,
         )?);
         Ok(true)
     }
 
-    fn next_frame(&mut self) -> Result<YuvFrame, MediaError> {
+    fn frame(&mut self, wanted: u32) -> Result<YuvFrame, MediaError> {
         loop {
             let Some(decoder) = self.current.as_mut() else {
                 let detail = "decoding ended with an error before".to_owned();
-                return Err(self.mismatch(detail));
+                return Err(self.mismatch(wanted, detail));
             };
-            let decoded = decoder.frame(&self.index, self.next);
+            let decoded = decoder.frame(&self.index, wanted);
             let proven = decoded.and_then(|frame| {
                 let objection = self
                     .thumbs
@@ -146,30 +158,27 @@ impl FrameReader {
                 objection.map_or(Ok(frame), |detail| Err(Stray(detail)))
             });
             match proven {
-                Ok(frame) => {
-                    self.next += 1;
-                    return Ok(frame);
-                }
+                Ok(frame) => return Ok(frame),
                 Err(Stray(detail)) => {
                     let messages = decoder.running.stop();
-                    tracing::debug!(path = %self.path.display(), frame = self.next, detail, "decoding again");
+                    tracing::debug!(path = %self.path.display(), frame = wanted, detail, "decoding again");
                     if !self.begin()? {
                         let ending = if messages.is_empty() {
                             String::new()
                         } else {
                             format!("; {messages}")
                         };
-                        return Err(self.mismatch(format!("{detail}{ending}")));
+                        return Err(self.mismatch(wanted, format!("{detail}{ending}")));
                     }
                 }
             }
         }
     }
 
-    fn mismatch(&self, detail: String) -> MediaError {
+    fn mismatch(&self, frame: u32, detail: String) -> MediaError {
         MediaError::Mismatch {
             path: self.path.clone(),
-            frame: self.next,
+            frame,
             detail,
         }
     }
@@ -179,14 +188,16 @@ impl Iterator for FrameReader {
     type Item = Result<YuvFrame, MediaError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.next >= self.range.end {
-            return None;
-        }
-        let result = self.next_frame();
+        let stretch = *self.wanted.front()?;
+        let result = self.frame(stretch.start);
         if result.is_err() {
-            self.next = self.range.end;
+            self.wanted.clear();
+        } else if stretch.len() == 1 {
+            self.wanted.pop_front();
+        } else {
+            self.wanted[0].start += 1;
         }
-        if self.next == self.range.end {
+        if self.wanted.is_empty() {
             self.current = None;
         }
         Some(result)
@@ -259,12 +270,12 @@ struct Decoder {
 }
 
 impl Decoder {
-    /// Frames with timestamps before `first` are decoded and checked, but their pixels stay in ffmpeg: most of what a seek
-    /// decodes is only on the way to what is wanted.
+    /// Frames outside the selection are decoded and checked, but their pixels stay in ffmpeg: most of what a seek decodes is
+    /// only on the way to what is wanted.
     fn start(
         path: &Path,
         index: &SourceIndex,
-        (attempt, first): (Attempt, Option<i64>),
+        (attempt, selection): (Attempt, Option<Selection>),
         filter: FieldFilter,
     ) -> Result<Self, MediaError> {
         let format = RawFormat::of(&index.video);
@@ -281,14 +292,16 @@ impl Decoder {
             "format={}{},showinfo=checksum=0{}",
             format.pix_fmt,
             chain(filter, index.video.time_base),
-            first.map_or_else(String::new, |first| format!(",select=gte(pts\\,{first})"))
+            selection
+                .as_ref()
+                .map_or_else(String::new, |selection| format!(",{}", selection.filter()))
         );
         let args = reader_args(path, attempt, &filters);
         let mut running = Running::start(Program::Ffmpeg, &args, Stdio::null(), Stdio::piped(), take)?;
         let pipe = running.child.stdout.take().expect("stdout was piped above");
         let (frame_sender, frames) = sync_channel(FRAMES_WAITING_MAX);
         let frame_bytes = format.frame_bytes();
-        std::thread::spawn(move || forward(pipe, frame_bytes, first, &lines, &frame_sender));
+        std::thread::spawn(move || forward(pipe, frame_bytes, selection.as_ref(), &lines, &frame_sender));
         let expected = (attempt == Attempt::Linear).then_some(0);
         let repair = PtsRepair::new(index.video.time_base.as_f64());
         Ok(Self {
@@ -378,17 +391,16 @@ fn reader_args(path: &Path, attempt: Attempt, filters: &str) -> Args {
     args
 }
 
-/// Pairs lines with their raw frames, which come from timestamp `first` on, until either side ends.
+/// Pairs lines with their raw frames, which come where the selection takes them, until either side ends.
 fn forward(
     mut pipe: ChildStdout,
     frame_bytes: usize,
-    first: Option<i64>,
+    selection: Option<&Selection>,
     lines: &Receiver<FrameLine>,
     frames: &SyncSender<Seen>,
 ) {
     for line in lines {
-        // As the filter `select` has it, which drops frames without a timestamp.
-        let is_sent = first.is_none_or(|first| line.pts.is_some_and(|pts| pts >= first));
+        let is_sent = selection.is_none_or(|selection| selection.takes(line.pts));
         let mut bytes = is_sent.then(|| vec![0; frame_bytes]);
         if let Some(bytes) = &mut bytes
             && pipe.read_exact(bytes).is_err()

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use remaster_domain::{FrameRange, SourceIndex};
+use remaster_domain::SourceIndex;
 
 use crate::frame::RawFormat;
 use crate::reader::seek_key;
@@ -16,6 +16,9 @@ use crate::{FrameReader, MediaError, YuvFrame};
 /// Luma pixels that a seek must save: opening a file once more costs about as much as decoding these. Seven frames of H.264
 /// at 720p, a GOP of MPEG-2 at 576 lines.
 const SEEK_SAVES_PIXELS_MIN: u64 = 6 << 20;
+/// Frames that one ffmpeg reads from one place on, most of them apart: each is a term of its filter, which must stay short
+/// enough for an argument.
+const FRAMES_ALONE_MAX: usize = 1024;
 /// Places that one ffmpeg reads: each holds a decoder with its frames until all are done.
 const PLACES_TOGETHER_MAX: usize = 8;
 /// Raw frames that one ffmpeg reads in several places, in bytes: they wait in memory, and twice as many while the next read is
@@ -30,7 +33,7 @@ pub struct ScatteredFrames {
     /// The read after the one at hand: it decodes while that is consumed.
     ahead: Option<Begun>,
     together: Option<Together>,
-    alone: Option<Box<Sieve>>,
+    alone: Option<Box<FrameReader>>,
 }
 
 /// The file; its flag ends what is read ahead.
@@ -51,7 +54,7 @@ enum Read {
 
 /// A read under way.
 enum Begun {
-    Alone(Box<Sieve>),
+    Alone(Box<FrameReader>),
     Together(JoinHandle<Result<Together, MediaError>>),
 }
 
@@ -114,7 +117,9 @@ fn group(index: &SourceIndex, sorted: &[u32]) -> Vec<Vec<u32>> {
         let last = groups.last().and_then(|group| group.last().copied());
         let decode_from = seek_key(index, frame).unwrap_or(0);
         match (last, groups.last_mut()) {
-            (Some(last), Some(group)) if decode_from < last.saturating_add(saves_min) => {
+            (Some(last), Some(group))
+                if decode_from < last.saturating_add(saves_min) && group.len() < FRAMES_ALONE_MAX =>
+            {
                 group.push(frame);
             }
             _ => groups.push(vec![frame]),
@@ -171,33 +176,9 @@ impl ScatteredFrames {
     }
 }
 
-/// Frames of a range, some of them.
-struct Sieve {
-    reader: FrameReader,
-    wanted: std::vec::IntoIter<u32>,
-}
-
-impl Iterator for Sieve {
-    type Item = Result<YuvFrame, MediaError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let frame = self.wanted.next()?;
-        self.reader
-            .find(|result| !matches!(result, Ok(found) if found.index != frame))
-    }
-}
-
 impl Source {
-    fn alone(&self, frames: &[u32]) -> Result<Box<Sieve>, MediaError> {
-        let range = FrameRange {
-            start: frames[0],
-            end: frames[frames.len() - 1] + 1,
-        };
-        let reader = FrameReader::open(&self.path, &self.index, range)?;
-        Ok(Box::new(Sieve {
-            reader,
-            wanted: Vec::from(frames).into_iter(),
-        }))
+    fn alone(&self, frames: &[u32]) -> Result<Box<FrameReader>, MediaError> {
+        FrameReader::chosen(&self.path, &self.index, frames).map(Box::new)
     }
 
     fn together(&self, places: &[Place]) -> Result<Together, MediaError> {
