@@ -70,6 +70,8 @@ impl Look {
             ("bicubic/flicker", plain.flicker),
             ("lpips", model.lpips),
             ("bicubic/lpips", plain.lpips),
+            ("dists", model.dists),
+            ("bicubic/dists", plain.dists),
         ];
         let sometimes = sometimes
             .into_iter()
@@ -143,7 +145,7 @@ fn page(identity: &RunIdentity, record: &RunRecord) -> Markup {
         h2 { "Validation" }
         table {
             tr { th { "step" } th { "stage" } th { "PSNR" } th { "SSIM" } th { "Y-PSNR" } th { "Y-SSIM" } th { "bicubic Y-PSNR" }
-                th { "colour drift" } th { "halo" } th { "flicker" } th { "LPIPS" } }
+                th { "colour drift" } th { "halo" } th { "flicker" } th { "LPIPS" } th { "DISTS" } }
             @for point in &record.validations { tr {
                 td { (point.step) } td { (point.stage) }
                 td { (format!("{:.2}", point.scores.psnr)) } td { (format!("{:.4}", point.scores.ssim)) }
@@ -151,11 +153,13 @@ fn page(identity: &RunIdentity, record: &RunRecord) -> Markup {
                 td { (format!("{:.2}", point.bicubic_psnr_y)) }
                 td { (format!("{:.2}", point.scores.colour_drift)) } td { (format!("{:.2}", point.scores.halo)) }
                 td { (figure(point.scores.flicker, 2)) } td { (figure(point.scores.lpips, 4)) }
+                td { (figure(point.scores.dists, 4)) }
             } }
         }
         p { "Colour drift: mean difference of the colours from HD, in levels. Halo: overshoot beside edges, in levels. "
             "Flicker: changes from frame to frame that HD does not make, in levels; none where no two frames that follow each \
-            other are held out. LPIPS: none without path.lpips_weights in the recipe." }
+            other are held out. LPIPS, DISTS: how far it looks from HD; none without path.lpips_weights, path.dists_weights in the \
+            recipe." }
         h2 { "Losses" }
         @for name in names { h3 { (name) } (curve(&record.history, name)) }
         h2 { "SD, bicubic, model, HD" }

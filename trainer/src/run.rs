@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 use remaster_domain::{Checkpoint, OutputObject, StageMetrics, TrainResult};
-use remaster_model::{Lpips, StateDict, Vgg19, read_state, write_state};
+use remaster_model::{StateDict, Vgg19, read_state, write_state};
 use remaster_store::Store;
 use tokio::runtime::Handle;
 use tracing::{info, warn};
@@ -24,7 +24,7 @@ use crate::pretrained::Pretrained;
 use crate::recipe::{Recipe, Stage};
 use crate::start::{batches_from, first_snapshot, load_vgg, log_differences};
 use crate::step::Objective;
-use crate::validate::{Scores, has_stalled, load_lpips, validate};
+use crate::validate::{Likeness, Scores, has_stalled, validate};
 
 pub use crate::observer::{Observer, Wish};
 
@@ -37,10 +37,11 @@ const NO_FLICKER: &str = "no flicker figure: no two frames that follow each othe
 /// A metric's name and what it is of all scores.
 type Metric = (&'static str, fn(&Scores) -> Option<f64>);
 /// Metrics whose best weights are kept; more is better.
-const METRICS: [Metric; 3] = [
+const METRICS: [Metric; 4] = [
     ("psnr_y", |scores| Some(scores.psnr_y)),
     ("ssim_y", |scores| Some(scores.ssim_y)),
     ("lpips", |scores| scores.lpips.map(|distance| -distance)),
+    ("dists", |scores| scores.dists.map(|distance| -distance)),
 ];
 
 /// Everything a run is made from.
@@ -121,7 +122,7 @@ struct Run<'a> {
     snapshot: Snapshot,
     batches: BatchStream,
     vgg: Option<Vgg19>,
-    lpips: Option<Lpips>,
+    likeness: Likeness,
     meter: Meter,
     curve: Meter,
     line: String,
@@ -136,7 +137,7 @@ impl<'a> Run<'a> {
         runtime.block_on(plan.dataset.check_first(&plan.pairs, lq_size_px))?;
         log_differences(&plan.identity.recipe);
         let (vgg, note) = load_vgg(&plan)?;
-        let lpips = load_lpips(&plan.recipe.path.lpips_weights, &plan.device)?;
+        let likeness = Likeness::load(&plan.recipe.path, &plan.device)?;
         if let Some(budget_mib) = plan.memory_mib {
             let batch_size = plan.recipe.datasets.train.batch_size;
             let wanted = Wanted {
@@ -171,7 +172,7 @@ impl<'a> Run<'a> {
             snapshot,
             batches,
             vgg,
-            lpips,
+            likeness,
             meter: Meter::start(now),
             curve: Meter::start(now),
             line: String::new(),
@@ -329,7 +330,7 @@ impl<'a> Run<'a> {
     fn judge(&mut self, name: &str, weights: &StateDict) -> Result<Option<f64>, TrainError> {
         let (plan, snapshot) = (&self.plan, &mut self.snapshot);
         let judged = write_state(snapshot.networks.ema.clone(), weights)?;
-        let judging = validate(&judged, &plan.pairs, &plan.dataset, self.lpips.as_ref());
+        let judging = validate(&judged, &plan.pairs, &plan.dataset, &self.likeness);
         let Some(validation) = self.runtime.block_on(judging)? else {
             info!(stage = name, "nothing is held out to judge by");
             return Ok(None);
@@ -351,6 +352,8 @@ impl<'a> Run<'a> {
             bicubic_flicker = bicubic.flicker,
             lpips = scores.lpips,
             bicubic_lpips = bicubic.lpips,
+            dists = scores.dists,
+            bicubic_dists = bicubic.dists,
             "judged"
         );
         if scores.flicker.is_none() && !record.notes.iter().any(|note| note == NO_FLICKER) {

@@ -4,11 +4,13 @@
 //! Weights are the user's: torchvision's trunk (`features.N.weight`) with the published heads (`lin0.model.1.weight`), or
 //! the state of a whole `lpips.LPIPS` (`net.sliceK.N.weight`). AlexNet with the published heads is what people quote.
 
-use burn::tensor::activation::relu;
-use burn::tensor::module::{conv2d, max_pool2d};
-use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::module::max_pool2d;
+use burn::tensor::ops::MaxPoolOptions;
+use burn::tensor::{Device, Tensor};
 
+use crate::trunk::{
+    ALEX, Trunk, VGG16, figures, find, missing, normalise, others_and_last, pictures, tensor, wrong_shape,
+};
 use crate::{HostTensor, ModelError, RgbBatch, StateDict};
 
 /// Mean and deviation of the channels, of pictures in -1..1.
@@ -16,105 +18,35 @@ const SHIFT: [f32; 3] = [-0.030, -0.088, -0.188];
 const SCALE: [f32; 3] = [0.458, 0.448, 0.450];
 /// Keeps features that are all zero from dividing by zero.
 const NORM_FLOOR: f64 = 1e-10;
-/// Layers whose features are compared.
-const TAPS: usize = 5;
-
-/// One convolution of a trunk, by torchvision's number.
-#[derive(Debug, Clone, Copy)]
-struct Layer {
-    number: usize,
-    stride_px: usize,
-    padding_px: usize,
-    /// Side of the pooling before it, with stride 2; 0 for none.
-    pool_px: usize,
-    is_tap: bool,
-}
-
-const fn layer(number: usize, pool_px: usize, is_tap: bool) -> Layer {
-    Layer {
-        number,
-        stride_px: 1,
-        padding_px: 1,
-        pool_px,
-        is_tap,
-    }
-}
-
-const ALEX: [Layer; 5] = [
-    Layer {
-        stride_px: 4,
-        padding_px: 2,
-        ..layer(0, 0, true)
-    },
-    Layer {
-        padding_px: 2,
-        ..layer(3, 3, true)
-    },
-    layer(6, 3, true),
-    layer(8, 0, true),
-    layer(10, 0, true),
-];
-const VGG16: [Layer; 13] = [
-    layer(0, 0, false),
-    layer(2, 0, true),
-    layer(5, 2, false),
-    layer(7, 0, true),
-    layer(10, 2, false),
-    layer(12, 0, false),
-    layer(14, 0, true),
-    layer(17, 2, false),
-    layer(19, 0, false),
-    layer(21, 0, true),
-    layer(24, 2, false),
-    layer(26, 0, false),
-    layer(28, 0, true),
-];
 /// Side of AlexNet's first kernel, by which it is known.
 const ALEX_KERNEL_PX: usize = 11;
+/// What a whole LPIPS calls the trunk's stages.
+const STAGE: &str = "net.slice";
 
 /// A trunk with its heads, on one device, without gradients.
 #[derive(Debug, Clone)]
 pub struct Lpips {
-    layers: Vec<(Layer, Tensor<4>, Tensor<1>)>,
+    trunk: Trunk,
+    /// Side of the max pooling, with stride 2.
+    pool_px: usize,
     /// `[1, c, 1, 1]` for each tap.
     heads: Vec<Tensor<4>>,
 }
 
 impl Lpips {
-    /// Of smaller pictures the last features are empty.
-    pub const SIDE_MIN_PX: usize = 32;
-
     /// Takes trunk and heads from what was read of one or several files; other keys are ignored.
     ///
     /// # Errors
     /// [`ModelError::Mismatch`] names what is missing or has another shape.
     pub fn from_state(state: &StateDict, device: &Device) -> Result<Self, ModelError> {
-        let first = trunk(state, 0, "weight")?;
-        let layers: &[Layer] = if first.shape.last() == Some(&ALEX_KERNEL_PX) {
-            &ALEX
+        let first = find(state, 0, "weight", STAGE)?;
+        let (layers, pool_px) = if first.shape.last() == Some(&ALEX_KERNEL_PX) {
+            (ALEX, 3)
         } else {
-            &VGG16
+            (VGG16, 2)
         };
-        let mut found = Vec::with_capacity(layers.len());
-        let (mut channels, mut taps) = (3, Vec::new());
-        for layer in layers {
-            let (weight, bias) = (
-                trunk(state, layer.number, "weight")?,
-                trunk(state, layer.number, "bias")?,
-            );
-            let fits =
-                weight.shape.len() == 4 && weight.shape[1] == channels && bias.shape == weight.shape[..1];
-            if !fits {
-                let text = format!("features.{}.weight {:?}", layer.number, weight.shape);
-                return Err(wrong_shape(text));
-            }
-            channels = weight.shape[0];
-            if layer.is_tap {
-                taps.push(channels);
-            }
-            found.push((*layer, tensor(weight, device), tensor(bias, device)));
-        }
-        let heads = taps.into_iter().enumerate().map(|(tap, channels)| {
+        let trunk = Trunk::from_state(state, layers, STAGE, device)?;
+        let heads = trunk.channels().into_iter().enumerate().map(|(tap, channels)| {
             let head = head(state, tap)?;
             if head.shape != [1, channels, 1, 1] {
                 return Err(wrong_shape(format!("lin{tap}.model.1.weight {:?}", head.shape)));
@@ -123,7 +55,8 @@ impl Lpips {
         });
         Ok(Self {
             heads: heads.collect::<Result<_, _>>()?,
-            layers: found,
+            trunk,
+            pool_px,
         })
     }
 
@@ -131,61 +64,22 @@ impl Lpips {
     ///
     /// # Errors
     /// [`ModelError::Picture`] for pictures that are too small or not what their sizes say.
-    pub fn distances_from_last(&self, pictures: RgbBatch) -> Result<Vec<f64>, ModelError> {
-        let (count, height, width) = (pictures.count, pictures.height_px, pictures.width_px);
-        if height.min(width) < Self::SIDE_MIN_PX
-            || count < 2
-            || pictures.samples.len() != count * 3 * height * width
-        {
-            let text = format!(
-                "{count} of {width}x{height} px; LPIPS compares two or more of {} px and more",
-                Self::SIDE_MIN_PX
-            );
-            return Err(ModelError::Picture(text));
-        }
-        let data = TensorData::new(pictures.samples, [count, 3, height, width]);
-        let taps = self.features(normalise(Tensor::from_data(data, &self.heads[0].device())));
-        let mut sums = vec![0.0; count - 1];
-        for (features, head) in taps.into_iter().zip(&self.heads) {
-            let [_, c, h, w] = features.dims();
-            let features = unit(features);
-            let last = features.clone().slice([count - 1..count, 0..c, 0..h, 0..w]);
-            let others = features.slice([0..count - 1, 0..c, 0..h, 0..w]);
-            let weighted = (others - last).square() * head.clone();
-            let means = weighted.sum_dim(1).reshape([count - 1, h * w]).mean_dim(1);
-            let means = means
-                .try_into_vec_as::<f32>()
-                .map_err(|error| ModelError::Picture(format!("unreadable distance: {error}")))?;
-            sums.iter_mut()
-                .zip(means)
-                .for_each(|(sum, mean)| *sum += f64::from(mean));
-        }
-        Ok(sums)
+    pub fn distances_from_last(&self, batch: RgbBatch) -> Result<Vec<f64>, ModelError> {
+        let x = pictures(batch, "LPIPS", &self.heads[0].device())?;
+        let pool = |x| {
+            let side = [self.pool_px, self.pool_px];
+            max_pool2d(x, MaxPoolOptions::new(side).with_stride([2, 2]))
+        };
+        let taps = self.trunk.features(normalise(x * 2.0 - 1.0, SHIFT, SCALE), pool);
+        let distances = taps.into_iter().zip(&self.heads).map(|(features, head)| {
+            let (others, last) = others_and_last(unit(features));
+            let weighted = ((others - last).square() * head.clone()).sum_dim(1);
+            let [count, _, h, w] = weighted.dims();
+            weighted.reshape([count, h * w]).mean_dim(1).reshape([count])
+        });
+        let sum = distances.reduce(|sum, one| sum + one);
+        figures(sum.expect("a trunk has stages"))
     }
-
-    fn features(&self, mut x: Tensor<4>) -> Vec<Tensor<4>> {
-        let mut taps = Vec::with_capacity(TAPS);
-        for (layer, weight, bias) in &self.layers {
-            if layer.pool_px > 0 {
-                let side = [layer.pool_px, layer.pool_px];
-                x = max_pool2d(x, MaxPoolOptions::new(side).with_stride([2, 2]));
-            }
-            let (stride, padding) = ([layer.stride_px; 2], [layer.padding_px; 2]);
-            let options = ConvOptions::new(stride, padding, [1, 1], 1);
-            x = relu(conv2d(x, weight.clone(), Some(bias.clone()), options));
-            if layer.is_tap {
-                taps.push(x.clone());
-            }
-        }
-        taps
-    }
-}
-
-/// From 0..1 to what the trunks saw.
-fn normalise(x: Tensor<4>) -> Tensor<4> {
-    let channel = |values: [f32; 3]| Tensor::<1>::from_floats(values, &x.device()).reshape([1, 3, 1, 1]);
-    let (shift, scale) = (channel(SHIFT), channel(SCALE));
-    (x * 2.0 - 1.0 - shift) / scale
 }
 
 /// Every pixel's features with length 1.
@@ -194,40 +88,12 @@ fn unit(features: Tensor<4>) -> Tensor<4> {
     features / (length + NORM_FLOOR)
 }
 
-/// By torchvision's key, or by that of a whole LPIPS, which cuts the trunk into slices.
-fn trunk<'a>(state: &'a StateDict, number: usize, part: &str) -> Result<&'a HostTensor, ModelError> {
-    let plain = format!("features.{number}.{part}");
-    let sliced = (1..=TAPS).map(|slice| format!("net.slice{slice}.{number}.{part}"));
-    let mut keys = std::iter::once(plain.clone()).chain(sliced);
-    keys.find_map(|key| state.get(&key)).ok_or_else(|| missing(plain))
-}
-
 fn head(state: &StateDict, tap: usize) -> Result<&HostTensor, ModelError> {
     let plain = format!("lin{tap}.model.1.weight");
     let found = state
         .get(&plain)
         .or_else(|| state.get(&format!("lins.{tap}.model.1.weight")));
     found.ok_or_else(|| missing(plain))
-}
-
-fn missing(key: String) -> ModelError {
-    ModelError::Mismatch {
-        missing: vec![key],
-        unexpected: vec![],
-        wrong_shape: vec![],
-    }
-}
-
-fn wrong_shape(text: String) -> ModelError {
-    ModelError::Mismatch {
-        missing: vec![],
-        unexpected: vec![],
-        wrong_shape: vec![text],
-    }
-}
-
-fn tensor<const D: usize>(host: &HostTensor, device: &Device) -> Tensor<D> {
-    Tensor::from_data(TensorData::new(host.values.clone(), host.shape.clone()), device)
 }
 
 #[cfg(test)]

@@ -135,6 +135,9 @@ pub struct Paths {
     /// then say how far pictures look from HD, and the nearest weights are kept.
     #[serde(default)]
     pub lpips_weights: Vec<PathBuf>,
+    /// The same for DISTS: torchvision's VGG16 and the published `alpha` and `beta`.
+    #[serde(default)]
+    pub dists_weights: Vec<PathBuf>,
 }
 
 /// `[dataset]`, for `train RECIPE.toml`.

@@ -31,6 +31,7 @@ pub(super) fn score(found: &[f32], wanted: &[f32], width: usize, counts: &[bool]
         halo: halo(&found[3], &wanted[3], width, counts),
         flicker: None,
         lpips: None,
+        dists: None,
     }
 }
 

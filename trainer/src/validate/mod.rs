@@ -1,14 +1,12 @@
-//! What a generator is worth on held-out pairs: PSNR and SSIM in RGB and of luma, colour drift, halo, flicker and LPIPS, beside
-//! what bicubic would have given, and pictures to look at. Pixels under a pair's mask do not count.
+//! What a generator is worth on held-out pairs: PSNR and SSIM in RGB and of luma, colour drift, halo, flicker, LPIPS and DISTS,
+//! beside what bicubic would have given, and pictures to look at. Pixels under a pair's mask do not count.
 
 mod flicker;
+mod likeness;
 mod metrics;
 mod pictures;
 
-use std::path::PathBuf;
-
-use burn::tensor::Device;
-use remaster_model::{Generator, Lpips, RgbBatch, StateDict, read_tensors, upscale_rgb};
+use remaster_model::{Generator, RgbBatch, upscale_rgb};
 use remaster_store::Store;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
@@ -16,6 +14,7 @@ use tracing::warn;
 use crate::TrainError;
 use crate::data::Dataset;
 use crate::data::picture::Pair;
+pub use likeness::Likeness;
 use metrics::score;
 pub use pictures::Grid;
 use pictures::{bicubic, planar};
@@ -51,6 +50,9 @@ pub struct Scores {
     /// LPIPS; 0 looks alike. Only where its weights are there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lpips: Option<f64>,
+    /// DISTS; 0 looks alike. Only where its weights are there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dists: Option<f64>,
 }
 
 /// One validation.
@@ -64,28 +66,6 @@ pub struct Validation {
     pub grid: Grid,
 }
 
-/// LPIPS with the weights of `path.lpips_weights`, if any.
-///
-/// # Errors
-/// [`TrainError::Recipe`] names the files and what is wrong with them.
-pub fn load_lpips(files: &[PathBuf], device: &Device) -> Result<Option<Lpips>, TrainError> {
-    if files.is_empty() {
-        return Ok(None);
-    }
-    let mut state = StateDict::new();
-    for file in files {
-        let read = read_tensors(file);
-        state.extend(read.map_err(|error| TrainError::Recipe(format!("path.lpips_weights: {error}")))?);
-    }
-    let lpips = Lpips::from_state(&state, device).map_err(|error| {
-        TrainError::Recipe(format!(
-            "path.lpips_weights: {error}; name torchvision's alexnet-owt-7be5be79.pth or vgg16-397923af.pth and the head \
-             of the same network (alex.pth or vgg.pth of lpips 0.1.4)"
-        ))
-    })?;
-    Ok(Some(lpips))
-}
-
 /// Judges a generator; `None` where nothing is held out or nothing of it can be read.
 ///
 /// # Errors
@@ -94,7 +74,7 @@ pub async fn validate(
     generator: &Generator,
     store: &Store,
     dataset: &Dataset,
-    lpips: Option<&Lpips>,
+    likeness: &Likeness,
 ) -> Result<Option<Validation>, TrainError> {
     let stride = dataset.held_out.len().div_ceil(PAIRS_MAX).max(1);
     let scale = dataset.manifest.scale;
@@ -113,9 +93,7 @@ pub async fn validate(
                 let model = part.upscaled(generator)?;
                 let plain = bicubic(&part.lr, part.width_px, part.scale);
                 let mut scores = [part.score(&model), part.score(&plain)];
-                if let Some(lpips) = lpips {
-                    part.add_lpips(lpips, [&model, &plain], &mut scores)?;
-                }
+                part.add_likeness(likeness, [&model, &plain], &mut scores)?;
                 judged.push(scores);
                 if judged.len() <= SHOWN_MAX {
                     grid.push(&part.lr, [&plain, &model, &part.hr], part.width_px, part.scale);
@@ -128,6 +106,7 @@ pub async fn validate(
     let mean = |which: usize| Scores {
         flicker: flickers.map(|both| both[which]),
         lpips: mean_of(judged.iter().filter_map(|both| both[which].lpips)),
+        dists: mean_of(judged.iter().filter_map(|both| both[which].dists)),
         ..Scores::mean(judged.iter().map(|both| both[which]))
     };
     Ok((!judged.is_empty()).then(|| Validation {
@@ -158,7 +137,7 @@ pub fn has_stalled(scores: &[f64], patience: u64) -> bool {
 }
 
 impl Scores {
-    /// Of all but flicker and LPIPS, which not every pair has.
+    /// Of all but flicker, LPIPS and DISTS, which not every pair has.
     fn mean(all: impl ExactSizeIterator<Item = Self>) -> Self {
         let count = all.len().max(1) as f64;
         all.fold(Self::default(), |sum, one| Self {
@@ -170,6 +149,7 @@ impl Scores {
             halo: sum.halo + one.halo / count,
             flicker: None,
             lpips: None,
+            dists: None,
         })
     }
 }
@@ -229,15 +209,15 @@ impl Part {
         Ok(upscale_rgb(generator, batch)?.samples)
     }
 
-    /// What does not count looks alike. Pictures too small for LPIPS stay without.
-    fn add_lpips(
+    /// What does not count looks alike. Pictures too small for it stay without.
+    fn add_likeness(
         &self,
-        lpips: &Lpips,
+        likeness: &Likeness,
         found: [&[f32]; 2],
         scores: &mut [Scores; 2],
     ) -> Result<(), TrainError> {
         let (height_px, width_px) = (self.height_px * self.scale, self.width_px * self.scale);
-        if height_px.min(width_px) < Lpips::SIDE_MIN_PX {
+        if !likeness.is_wanted_of(width_px, height_px) {
             return Ok(());
         }
         let mut samples = Vec::with_capacity(3 * self.hr.len());
@@ -256,11 +236,7 @@ impl Part {
             width_px,
             samples,
         };
-        let distances = lpips.distances_from_last(pictures)?;
-        for (scores, distance) in scores.iter_mut().zip(distances) {
-            scores.lpips = Some(distance);
-        }
-        Ok(())
+        likeness.add_to(scores, pictures)
     }
 
     fn score(&self, found: &[f32]) -> Scores {

@@ -220,22 +220,30 @@ async fn without_frames_that_follow_each_other_there_is_no_flicker_figure_and_th
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn lpips_is_judged_where_its_weights_are_and_half_of_them_are_refused_before_the_first_step() {
+async fn likeness_is_judged_where_its_weights_are_and_others_are_refused_before_the_first_step() {
     let season = Season::new(24).await;
     let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/model/tests/fixtures");
-    let with = |file: &str| {
-        let paths = format!("[path]\nlpips_weights = [\"{fixtures}/{file}\"]\n[network_g]");
+    let with = |lpips: &str, dists: &str| {
+        let paths = format!(
+            "[path]\nlpips_weights = [\"{fixtures}/{lpips}\"]\ndists_weights = [\"{fixtures}/{dists}\"]\n[network_g]"
+        );
         recipe(TINY_COMPACT, 2, 0).replacen("[network_g]", &paths, 1)
     };
-    let (finished, _) = run(&season, &with("lpips-alex.safetensors"), None, None).await;
+    let good = ("lpips-alex.safetensors", "dists.safetensors");
+    let (finished, _) = run(&season, &with(good.0, good.1), None, None).await;
     let scores = finished.unwrap().record.validations.last().unwrap().scores;
-    assert!(scores.lpips.is_some_and(|distance| distance > 0.0), "{scores:?}");
+    for distance in [scores.lpips, scores.dists] {
+        assert!(distance.is_some_and(|distance| distance > 0.0), "{scores:?}");
+    }
 
-    let (refused, watcher) = run(&season, &with("vgg19-narrow.safetensors"), None, None).await;
-    let error = refused.unwrap_err().to_string();
-    assert!(
-        error.contains("path.lpips_weights") && error.contains("alexnet-owt"),
-        "{error}"
-    );
-    assert!(watcher.recorded.lock().unwrap().is_empty());
+    let wrong = "vgg19-narrow.safetensors";
+    for (recipe, key, meant) in [
+        (with(wrong, good.1), "path.lpips_weights", "alexnet-owt"),
+        (with(good.0, wrong), "path.dists_weights", "weights.pt of DISTS"),
+    ] {
+        let (refused, watcher) = run(&season, &recipe, None, None).await;
+        let error = refused.unwrap_err().to_string();
+        assert!(error.contains(key) && error.contains(meant), "{error}");
+        assert!(watcher.recorded.lock().unwrap().is_empty());
+    }
 }
