@@ -1,9 +1,9 @@
-//! Builds the one function of libtorch that tch does not pass on, against the libtorch that tch is built against.
+//! Builds what tch does not pass on of libtorch, against the libtorch that tch is built against.
 
 use std::env;
 use std::path::PathBuf;
 
-const SOURCE: &str = "native/convolution_backward.cpp";
+const SOURCE: &str = "native/operations.cpp";
 
 fn main() {
     println!("cargo:rerun-if-changed={SOURCE}");
@@ -19,7 +19,7 @@ fn main() {
             // libtorch's headers are not ours to mend.
             .warnings(false)
             .file(SOURCE)
-            .compile("remaster_convolution_backward");
+            .compile("remaster_operations");
     }
 }
 

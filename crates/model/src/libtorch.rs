@@ -17,7 +17,7 @@ use burn::backend::{Autodiff, LibTorch};
 use tch::Tensor;
 
 use crate::layers::Layers;
-use crate::native::convolution_backward;
+use crate::native::{convolution_backward, leaky_relu_in_place};
 
 /// Both sides of every convolution here are padded by one pixel.
 const PADDING_PX: i64 = 1;
@@ -37,7 +37,7 @@ impl Layers for LibTorch {
     }
 
     fn leaky_relu(x: TchTensor, slope: f64) -> TchTensor {
-        TchTensor::new(leaky(&x.tensor, slope))
+        x.unary_ops(|x| leaky(x, slope), |x| leaky(x.copy(), slope))
     }
 
     fn prelu_each(x: TchTensor, slopes: TchTensor) -> TchTensor {
@@ -111,10 +111,14 @@ fn stride_of(stride_px: usize) -> i64 {
     i64::try_from(stride_px).expect("strides are 1 or 2")
 }
 
-/// tch's own leaky ReLU has no slope to set.
-fn leaky(x: &Tensor, slope: f64) -> Tensor {
-    let slope = Tensor::full([1], slope, (x.kind(), x.device()));
-    x.prelu(&slope)
+/// In place.
+fn leaky(x: Tensor, slope: f64) -> Tensor {
+    leaky_relu_in_place(x, slope).unwrap_or_else(|message| fail(&message))
+}
+
+/// burn's operations cannot fail, so it is told as tch tells whatever fails in libtorch.
+fn fail(message: &str) -> ! {
+    panic!("{message}")
 }
 
 /// What a convolution's gradients are made of.
@@ -146,8 +150,7 @@ impl<const N: usize> Backward<LibTorch, N> for Convolution {
             [stride_of(stride_px), PADDING_PX],
             wanted,
         );
-        // burn's gradients cannot fail, so it is told as tch tells whatever fails in libtorch.
-        let found = found.unwrap_or_else(|message| panic!("{message}"));
+        let found = found.unwrap_or_else(|message| fail(&message));
         for (node, found) in ops.parents.into_iter().zip(found) {
             if let (Some(node), Some(found)) = (node, found) {
                 grads.register::<LibTorch>(node.id, TchTensor::new(found));

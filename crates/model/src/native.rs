@@ -13,6 +13,12 @@ use tch::Tensor;
 const MESSAGE_BYTES: usize = 1024;
 
 unsafe extern "C" {
+    fn remaster_leaky_relu_in_place(
+        tensor: *mut c_void,
+        slope: f64,
+        message: *mut c_char,
+        message_bytes: usize,
+    ) -> bool;
     fn remaster_convolution_backward(
         gradient: *const c_void,
         input: *const c_void,
@@ -24,6 +30,24 @@ unsafe extern "C" {
         message: *mut c_char,
         message_bytes: usize,
     ) -> bool;
+}
+
+/// A ReLU with a slope below 0, in place.
+///
+/// # Errors
+/// libtorch's words: a tensor of whole numbers.
+pub(crate) fn leaky_relu_in_place(mut tensor: Tensor, slope: f64) -> Result<Tensor, String> {
+    let mut message = [0; MESSAGE_BYTES];
+    // SAFETY: the tensor outlives the call, and the message is as long as it says.
+    let done = unsafe {
+        remaster_leaky_relu_in_place(
+            tensor.as_mut_ptr().cast(),
+            slope,
+            message.as_mut_ptr(),
+            MESSAGE_BYTES,
+        )
+    };
+    if done { Ok(tensor) } else { Err(text_of(&message)) }
 }
 
 /// Gradients for input, weight and bias of a convolution with square stride and padding, as far as they are `wanted`.
@@ -38,8 +62,7 @@ pub(crate) fn convolution_backward(
 ) -> Result<[Option<Tensor>; 3], String> {
     let mut found = [std::ptr::null_mut::<c_void>(); 3];
     let mut message = [0; MESSAGE_BYTES];
-    // SAFETY: the three tensors outlive the call, the arrays are as long as the other side writes them, and the message
-    // ends with a zero since the other side leaves room for it.
+    // SAFETY: the three tensors outlive the call, and the arrays are as long as the other side takes them to be.
     let done = unsafe {
         remaster_convolution_backward(
             gradient.as_ptr().cast(),
@@ -54,12 +77,16 @@ pub(crate) fn convolution_backward(
         )
     };
     if !done {
-        // SAFETY: see above.
-        let text = unsafe { CStr::from_ptr(message.as_ptr()) };
-        return Err(text.to_string_lossy().into_owned());
+        return Err(text_of(&message));
     }
     // SAFETY: what is not null was made for us alone by the call.
     Ok(found.map(|tensor| (!tensor.is_null()).then(|| unsafe { Tensor::from_ptr(tensor.cast()) })))
+}
+
+fn text_of(message: &[c_char; MESSAGE_BYTES]) -> String {
+    let bytes = message.map(|byte| byte.cast_unsigned());
+    let text = CStr::from_bytes_until_nul(&bytes).unwrap_or_default();
+    text.to_string_lossy().into_owned()
 }
 
 #[cfg(test)]
@@ -83,6 +110,18 @@ mod tests {
         assert_eq!(of_weight.double_value(&[2, 1, 1, 1]), 16.0);
         assert_eq!(of_weight.double_value(&[0, 0, 0, 2]), 9.0);
         assert_eq!(of_bias.expect("was wanted").double_value(&[1]), 16.0);
+    }
+
+    #[test]
+    fn a_leaky_relu_is_made_in_place() {
+        let tensor = Tensor::from_slice(&[-2.0_f32, 0.0, 3.0]);
+        let same = tensor.shallow_clone();
+        let leaky = leaky_relu_in_place(tensor, 0.25).expect("a tensor of numbers");
+        assert_eq!(
+            Vec::<f32>::try_from(&leaky).expect("three numbers"),
+            [-0.5, 0.0, 3.0]
+        );
+        assert_eq!(leaky.data_ptr(), same.data_ptr());
     }
 
     #[test]
