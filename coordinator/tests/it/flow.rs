@@ -1,8 +1,8 @@
 //! From a submitted season to its outputs, and what stops whom.
 
 use remaster_domain::{
-    AlignResult, ContentHash, EpisodeId, FailureClass, ModelRef, SeasonId, Stage, TaskKind, TaskResult,
-    TaskSpec,
+    AlignResult, ContentHash, EpisodeId, FailureClass, ModelRef, RunManifest, SeasonId, Stage, TaskKind,
+    TaskResult, TaskSpec,
 };
 use remaster_proto::{from_json, pb};
 use remaster_store::Key;
@@ -149,6 +149,38 @@ async fn a_model_made_elsewhere_is_noted_once_its_files_are_there_and_can_be_nam
     let [model] = listed.into_inner().models.try_into().unwrap();
     assert_eq!((model.id, model.stage.as_str()), (id.to_string(), "imported"));
     assert_eq!(model.channels, ["best"]);
+}
+
+#[tokio::test]
+async fn training_starts_from_a_model_that_is_known_or_is_refused_at_once() {
+    let cluster = Cluster::start(DATABASE).await;
+    let id = ContentHash::of(b"weights");
+    let mut season = small_season(Stage::All);
+    season.season.pretrained = Some(id.clone());
+    let refused = cluster.submit(&season).await.unwrap_err();
+    assert!(
+        refused.message().contains("is not published here"),
+        "{}",
+        refused.message()
+    );
+
+    for key in [Key::model_weights(&id), Key::model_card(&id)] {
+        cluster.store.put_bytes(&key, "weights".into()).await.unwrap();
+    }
+    let request = pb::RegisterModelRequest {
+        model_id: id.to_string(),
+        season: String::new(),
+        stage: "imported".to_owned(),
+    };
+    cluster.catalog().register_model(request).await.unwrap();
+    let worker = cluster.worker(&ALL).await;
+    let job = cluster.submit(&season).await.unwrap();
+    worker.run(MANY).await;
+    assert_eq!(cluster.settle(&job).await, "succeeded");
+    let runs = cluster.store.list("runs").await.unwrap();
+    let (key, _) = runs.last().unwrap();
+    let manifest: RunManifest = cluster.store.get_json(&key.parse().unwrap()).await.unwrap();
+    assert_eq!(manifest.pretrained, Some(id));
 }
 
 #[tokio::test]
