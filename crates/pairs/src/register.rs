@@ -96,6 +96,27 @@ pub(crate) fn refit(
     active: ActiveArea,
     start: &Transform,
 ) -> Result<Transform, Refusal> {
+    refit_from(frames, active, start, REFIT_STAGE)
+}
+
+/// The transform of frames that lie within a fraction of a pixel of `start`: the same as [`refit`]'s, at a third of the work.
+///
+/// # Errors
+/// As [`refit`], and where the frames lie elsewhere.
+pub(crate) fn refine(
+    frames: &[(Plane, Plane)],
+    active: ActiveArea,
+    start: &Transform,
+) -> Result<Transform, Refusal> {
+    refit_from(frames, active, start, STEPS_PX.len() - 1)
+}
+
+fn refit_from(
+    frames: &[(Plane, Plane)],
+    active: ActiveArea,
+    start: &Transform,
+    stage: usize,
+) -> Result<Transform, Refusal> {
     if frames.is_empty() {
         return Err(refuse("at least one frame is needed"));
     }
@@ -103,7 +124,7 @@ pub(crate) fn refit(
         active,
         frames: frames.iter().collect(),
     };
-    let (geometry, _) = fit.solve(fit.scaled(start), REFIT_STAGE)?;
+    let (geometry, _) = fit.solve(fit.scaled(start), stage)?;
     Ok(fit.transform(&geometry))
 }
 
@@ -130,9 +151,9 @@ impl Fit<'_> {
                 .collect();
             let mut grades: Option<Vec<Grade>> = None;
             for _ in 0..ITERATIONS_MAX {
+                let view = self.view(&columns, &lines, stage, &geometry);
                 let work = |(frame, sd): (usize, &Vec<f32>)| {
-                    let grade = grades.as_ref().map(|g| g[frame]);
-                    self.frame_equations(frame, sd, &columns, &lines, stage, &geometry, grade)
+                    view.frame_equations(&self.frames[frame].1, sd, grades.as_ref().map(|g| g[frame]))
                 };
                 let parts: Vec<(FrameEquations, Grade, f64)> = sd.par_iter().enumerate().map(work).collect();
                 zncc = parts.iter().map(|p| p.2).sum::<f64>() / parts.len() as f64;
@@ -159,42 +180,19 @@ impl Fit<'_> {
         Ok((geometry, zncc))
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the state of one step, named one by one"
-    )]
-    fn frame_equations(
-        &self,
-        frame: usize,
-        sd: &[f32],
-        columns: &Grid,
-        lines: &Grid,
-        stage: usize,
-        geometry: &Geometry,
-        grade: Option<Grade>,
-    ) -> (FrameEquations, Grade, f64) {
-        let hd = &self.frames[frame].1;
+    /// How all frames look at HD under a geometry.
+    fn view(&self, columns: &Grid, lines: &Grid, stage: usize, geometry: &Geometry) -> View {
+        let hd = &self.frames[0].1;
         let transform = self.transform(geometry);
         let blur_px = BLURS_PX[stage].hypot(SD_PIXEL_BLUR_PX);
         let across = HdAxis::new(hd.width, columns, transform.sx, transform.tx, blur_px);
         let down = HdAxis::new(hd.height, lines, transform.sy, transform.ty, blur_px);
-        let width = columns.centres.len();
-        let smooth_columns = apply_columns(&hd.data, hd.width, &across.smooth);
-        let samples = Samples {
-            sd,
-            hd: &apply_lines(&smooth_columns, width, &down.smooth),
-            slope_y: &apply_lines(&smooth_columns, width, &down.slope),
-            slope_x: &apply_lines(
-                &apply_columns(&hd.data, hd.width, &across.slope),
-                width,
-                &down.smooth,
-            ),
-            u: &columns.scaled(self.active.x, self.active.width, &across.inside),
-            v: &lines.scaled(self.active.y, self.active.height, &down.inside),
-        };
-        let (plain, zncc) = samples.first_grade();
-        let grade = grade.unwrap_or(plain);
-        (samples.equations(grade), grade, zncc)
+        View {
+            u: columns.scaled(self.active.x, self.active.width, &across.inside),
+            v: lines.scaled(self.active.y, self.active.height, &down.inside),
+            across,
+            down,
+        }
     }
 
     /// Tries the ways in which pictures lie in coded frames and takes the one that correlates best at the coarsest stage.
@@ -227,10 +225,10 @@ impl Fit<'_> {
             }
         }
         let score = |start: &Geometry| {
-            let zncc = |(frame, sd): (usize, &Vec<f32>)| {
-                few.frame_equations(frame, sd, &columns, &lines, 0, start, None).2
-            };
-            sd.iter().enumerate().map(zncc).sum::<f64>()
+            let view = few.view(&columns, &lines, 0, start);
+            let zncc =
+                |(frame, sd): (&&(Plane, Plane), &Vec<f32>)| view.frame_equations(&frame.1, sd, None).2;
+            few.frames.iter().zip(&sd).map(zncc).sum::<f64>()
         };
         let scores: Vec<f64> = starts.par_iter().map(score).collect();
         let best = (0..starts.len()).fold(0, |best, i| if scores[i] > scores[best] { i } else { best });
@@ -296,6 +294,39 @@ impl Grid {
         let centre = f64::from(first) + f64::from(count) / 2.0;
         let scaled = self.centres.iter().map(|x| (x - centre) / f64::from(count));
         scaled.zip(inside.iter().copied()).collect()
+    }
+}
+
+/// Filters and places that are the same for all frames at one step of a fit.
+struct View {
+    across: HdAxis,
+    down: HdAxis,
+    /// As [`Samples`] has them.
+    u: Vec<(f64, bool)>,
+    v: Vec<(f64, bool)>,
+}
+
+impl View {
+    /// What a frame says of the geometry; its grade, the one given or its first; its correlation.
+    fn frame_equations(&self, hd: &Plane, sd: &[f32], grade: Option<Grade>) -> (FrameEquations, Grade, f64) {
+        let (across, down) = (&self.across, &self.down);
+        let width = self.u.len();
+        let smooth_columns = apply_columns(&hd.data, hd.width, &across.smooth);
+        let samples = Samples {
+            sd,
+            hd: &apply_lines(&smooth_columns, width, &down.smooth),
+            slope_y: &apply_lines(&smooth_columns, width, &down.slope),
+            slope_x: &apply_lines(
+                &apply_columns(&hd.data, hd.width, &across.slope),
+                width,
+                &down.smooth,
+            ),
+            u: &self.u,
+            v: &self.v,
+        };
+        let (plain, zncc) = samples.first_grade();
+        let grade = grade.unwrap_or(plain);
+        (samples.equations(grade), grade, zncc)
     }
 }
 

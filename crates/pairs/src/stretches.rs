@@ -9,7 +9,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 use remaster_domain::{ActiveArea, Transform};
 
-use crate::register::{Registration, refit, solve_transform};
+use crate::register::{Registration, refine, refit, solve_transform};
 use crate::{Plane, Refusal};
 
 /// Parts of the episode that are fitted apart.
@@ -89,8 +89,15 @@ fn parts_of(frames: usize) -> Vec<Range<usize>> {
 fn drift_px(frames: &[(Plane, Plane)], parts: &[Range<usize>], whole: &Registration) -> Result<f64, Refusal> {
     let mut drift = 0.0f64;
     for part in parts {
-        let place = refit(&frames[part.clone()], whole.active, &whole.transform)?;
-        drift = drift.max(distance_px(&place, &whole.transform, whole.active));
+        let (part, start) = (&frames[part.clone()], &whole.transform);
+        let off_px = |place: &Transform| distance_px(place, start, whole.active);
+        // Most parts lie where the whole does, and then the last stage of the fit says so.
+        let near_px = refine(part, whole.active, start).map(|place| off_px(&place));
+        let part_px = match near_px {
+            Ok(near_px) if near_px <= STABLE_PX => near_px,
+            _ => off_px(&refit(part, whole.active, start)?),
+        };
+        drift = drift.max(part_px);
     }
     Ok(drift)
 }
