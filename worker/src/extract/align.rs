@@ -3,6 +3,7 @@
 //! The judgement is that of pairs; this reads the frames it asks for. The shards are fixed here, before anything is
 //! extracted, so they have the same bytes however many workers make them.
 
+use rayon::prelude::*;
 use remaster_domain::{
     ActiveArea, AlignResult, AlignSpec, Alignment, CodingFound, ColourCurves, ColourTransform, EpisodeId,
     Lattice, PairChoice, TaskResult, YuvCoding, YuvMatrix, YuvRange,
@@ -142,16 +143,17 @@ fn colour_between(
     places: &Places,
 ) -> (ColourTransform, Option<ColourCurves>, CodingFound) {
     let active = places.main().active;
-    let samples: Vec<_> = frames
-        .iter()
+    let samples: Vec<Vec<_>> = frames
+        .par_iter()
         .enumerate()
-        .flat_map(|(number, pair)| {
+        .map(|(number, pair)| {
             let sd_picture = active_part(&rgb_of(pair.sd_frame(), sd.colour), active);
             let hd_picture = rgb_of(pair.hd_frame(), hd.colour);
             let warped = warp_hd_to_sd_lattice(&hd_picture, &places.transform(number), active, 1);
             colour_samples(&warped, &sd_picture)
         })
         .collect();
+    let samples = samples.concat();
     let coding = find_coding(&samples, coding_of(sd.colour), coding_of(hd.colour));
     if (coding.sd, coding.hd) != (coding.sd_tagged, coding.hd_tagged) {
         tracing::warn!(

@@ -174,14 +174,34 @@ fn prepare(
     stop: &CancellationToken,
     monitor: &Monitor,
 ) -> Result<(Disc, Disc, AlignResult), WorkError> {
-    let index = |path: &Path, what| open_disc(path, &Monitor::on_stderr(stop.clone(), what));
-    let (sd, sd_thumbs) = index(&args.sd, "index sd")?;
-    let (hd, hd_thumbs) = index(&args.hd, "index hd")?;
+    let [(sd, sd_thumbs), (hd, hd_thumbs)] = open_discs(args, stop)?;
     let mut aligned = align(&sd, &hd, &[sd_thumbs, hd_thumbs], settings, monitor)?;
     if args.all {
         aligned.shards = every_frame(&aligned.alignment, sd.index.frames.len() as u32, &sd.index.cuts);
     }
     Ok((sd, hd, aligned))
+}
+
+/// Indexes both discs side by side: one alone leaves a core waiting for its filters. Whichever fails ends the other.
+fn open_discs(args: &ExtractArgs, stop: &CancellationToken) -> Result<[(Disc, Vec<u8>); 2], WorkError> {
+    let stop = stop.child_token();
+    let open = |path: &Path, what| {
+        let opened = open_disc(path, &Monitor::on_stderr(stop.clone(), what));
+        if opened.is_err() {
+            stop.cancel();
+        }
+        opened
+    };
+    let (sd, hd) = std::thread::scope(|scope| {
+        let sd = scope.spawn(|| open(&args.sd, "index sd"));
+        let hd = open(&args.hd, "index hd");
+        let ended = |_| WorkError::Retryable("the indexing thread ended abruptly".to_owned());
+        (sd.join().map_err(ended).flatten(), hd)
+    });
+    match (sd, hd) {
+        (Ok(sd), Ok(hd)) => Ok([sd, hd]),
+        (Err(WorkError::Stopped), Err(error)) | (Err(error), _) | (_, Err(error)) => Err(error),
+    }
 }
 
 /// All frames whose partner is beyond doubt, whether they add anything or not.

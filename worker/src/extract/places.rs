@@ -4,6 +4,7 @@
 
 use std::ops::Range;
 
+use rayon::prelude::*;
 use remaster_domain::{FrameRange, MovedStretch, PairChoice, PathSegment, Transform};
 use remaster_pairs::{Refusal, Registration, Stretch, solve_stretches};
 
@@ -27,7 +28,7 @@ impl Places {
                 rgb_of(pair.hd_frame(), hd.colour).luma(),
             )
         };
-        let planes: Vec<_> = frames.iter().map(luma).collect();
+        let planes: Vec<_> = frames.par_iter().map(luma).collect();
         let stretches = solve_stretches(&planes)?;
         let spread_px = |stretch: &Stretch| stretch.registration.corner_spread_px;
         if let Some(stretch) = stretches.iter().find(|s| spread_px(s) > CORNER_SPREAD_MAX_PX) {
