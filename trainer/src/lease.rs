@@ -1,11 +1,15 @@
 //! Leased tasks: `train` and `publish` under the lease protocol. Heartbeats are the session's own task, so a step
 //! that takes minutes loses no lease.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use remaster_domain::{Checkpoint, FailureClass, OutputObject, PublishSpec, TaskResult, TaskSpec, TrainSpec};
+use remaster_domain::{
+    Capabilities, Checkpoint, FailureClass, OutputObject, PublishSpec, TaskKind, TaskResult, TaskSpec,
+    TrainSpec,
+};
 use remaster_proto::{Attempt, AttemptError, Completion, TaskRunner};
 use remaster_store::Store;
 use tokio::runtime::Handle;
@@ -18,6 +22,20 @@ use crate::pretrained::Pretrained;
 use crate::publish::{Publication, publish, seen_in_pairs};
 use crate::recipe::Recipe;
 use crate::run::{FinishedRun, Observer, RunPlan, Wish, train};
+
+/// What a trainer says when it registers: its kinds of task and what its machine has, of which it may hold only as much memory
+/// as it is told.
+#[must_use]
+pub fn capabilities(machine: BTreeMap<String, String>, memory_mib: Option<u64>) -> Capabilities {
+    let mut labels = machine;
+    if let Some(mib) = memory_mib {
+        labels.insert("mem_mib".to_owned(), mib.to_string());
+    }
+    Capabilities {
+        kinds: vec![TaskKind::Train, TaskKind::Publish],
+        labels,
+    }
+}
 
 /// What a runner works with.
 #[derive(Debug, Clone)]
@@ -168,5 +186,28 @@ impl Observer for Leased {
     fn record(&self, checkpoint: &Checkpoint, objects: &[OutputObject]) -> Result<(), TrainError> {
         let recording = self.attempt.record(checkpoint.clone(), objects.to_vec());
         self.runtime.block_on(recording).map_err(|_| TrainError::Stopped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use remaster_domain::needs_are_met;
+    use remaster_service::machine_labels;
+
+    use super::*;
+
+    #[test]
+    fn training_may_ask_for_memory_and_for_cards() {
+        let here = capabilities(machine_labels(false), None).labels;
+        assert!(needs_are_met("mem_mib>=64", &here), "{here:?}");
+        assert!(!needs_are_met("gpu.vram_mib>=1", &here), "{here:?}");
+
+        let told = capabilities(machine_labels(false), Some(2_000)).labels;
+        assert!(needs_are_met("mem_mib>=2000", &told) && !needs_are_met("mem_mib>=2001", &told));
+
+        let card = BTreeMap::from([("gpu.vram_mib".to_owned(), "12282".to_owned())]);
+        let card = capabilities(card, None);
+        assert!(needs_are_met("gpu.vram_mib>=12000", &card.labels));
+        assert_eq!(card.kinds, [TaskKind::Train, TaskKind::Publish]);
     }
 }

@@ -10,14 +10,16 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
-use remaster_domain::{Capabilities, SessionId, TaskKind, WorkerId};
+use remaster_domain::{Capabilities, SessionId, WorkerId};
 use remaster_model::{DeviceKind, device, set_threads};
 use remaster_proto::{LeaseClient, SessionConfig, connect, run_session};
-use remaster_service::{CliError, TelemetryArgs, cache_dir, exit_with_stdin, finish, on_signals};
+use remaster_service::{
+    CliError, TelemetryArgs, cache_dir, exit_with_stdin, finish, machine_labels, on_signals,
+};
 use remaster_store::Store;
 use remaster_trainer::TrainError;
 use remaster_trainer::data::CacheWish;
-use remaster_trainer::lease::{Runner, RunnerConfig};
+use remaster_trainer::lease::{Runner, RunnerConfig, capabilities};
 use remaster_trainer::local::{LocalRun, train_locally};
 use remaster_trainer::memory::machine_mib;
 use tokio_util::sync::CancellationToken;
@@ -193,10 +195,7 @@ async fn serve(args: RunArgs, shutdown: CancellationToken) -> anyhow::Result<()>
     let config = SessionConfig {
         worker: WorkerId::from_uuid(Uuid::now_v7()),
         name: args.name,
-        capabilities: Capabilities {
-            kinds: vec![TaskKind::Train, TaskKind::Publish],
-            ..Default::default()
-        },
+        capabilities: args.compute.capabilities(),
         slots: 1,
         drain_grace: DRAIN_GRACE,
     };
@@ -255,6 +254,11 @@ impl ComputeArgs {
             set_threads(threads);
         }
         Ok(device(self.device)?)
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        let uses_card = self.device != DeviceKind::LibtorchCpu;
+        capabilities(machine_labels(uses_card), self.memory.filter(|_| !uses_card))
     }
 
     /// What the system counts is not a GPU's memory.

@@ -1,25 +1,21 @@
 //! What a worker says of its machine when it registers: memory, the card, the encoders that work, the sources it has.
 //!
-//! Tasks ask for it (`codec.x265`, `mem_mib>=4000`, `gpu.vram_mib>=8000`) or would rather find it (`source.<sha256>`). What
-//! cannot be found out is left unsaid. Left to the coordinator: comparing.
+//! Tasks ask for it (`codec.x265`, `mem_mib>=4000`) or would rather find it (`source.<sha256>`). Left to others: what every
+//! process says of its machine (service), comparing (coordinator).
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
 
 use remaster_domain::{ContentHash, Encoder, TaskKind, UpscaleSettings};
 use remaster_media::try_encoder;
+use remaster_service::machine_labels;
 
 /// Sources that are named at most: a registration is a small message.
 const SOURCES_MAX: usize = 256;
 
 /// All labels of this machine for a worker of some kinds that keeps its downloads in a folder.
 pub(crate) fn labels(kinds: &[TaskKind], cache_folder: &Path, uses_card: bool) -> BTreeMap<String, String> {
-    let mut labels = BTreeMap::new();
-    labels.extend(memory_mib().map(|mib| ("mem_mib".to_owned(), mib.to_string())));
-    if uses_card {
-        labels.extend(card_memory_mib().map(|mib| ("gpu.vram_mib".to_owned(), mib.to_string())));
-    }
+    let mut labels = machine_labels(uses_card);
     let encodes = |kind: &TaskKind| matches!(kind, TaskKind::Plan | TaskKind::Upscale);
     if kinds.iter().any(encodes) {
         labels.extend(codecs());
@@ -45,27 +41,6 @@ fn codecs() -> Vec<(String, String)> {
         });
         works.collect()
     })
-}
-
-/// Memory of this machine, where the system says so.
-fn memory_mib() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kib: u64 = total.split_whitespace().next()?.parse().ok()?;
-    Some(kib / 1024)
-}
-
-/// Memory of the smallest card: a need that it meets is met whichever of them is used.
-fn card_memory_mib() -> Option<u64> {
-    let told = Command::new("nvidia-smi")
-        .args(["--query-gpu=memory.total", "--format=csv,noheader,nounits"])
-        .output()
-        .ok()?;
-    smallest_card(&String::from_utf8_lossy(&told.stdout))
-}
-
-fn smallest_card(text: &str) -> Option<u64> {
-    text.lines().filter_map(|line| line.trim().parse().ok()).min()
 }
 
 /// Sources in the folder of downloads, whose files are named by their hash and appear whole.
@@ -101,11 +76,5 @@ mod tests {
             .filter(|label| label.starts_with("source."))
             .collect();
         assert_eq!(named, [&format!("source.{disc}")]);
-    }
-
-    #[test]
-    fn of_several_cards_the_smallest_counts() {
-        assert_eq!(smallest_card("24564\n 12288\n"), Some(12_288));
-        assert_eq!(smallest_card("No devices were found\n"), None);
     }
 }

@@ -1,4 +1,4 @@
-//! What every process of Remaster shares: logs, signals, health, addresses, folders, errors as people see them.
+//! What every process of Remaster shares: logs, signals, health, addresses, folders, what its machine has, errors as people see them.
 //!
 //! extract -> store -> train -> publish -> upscale: no stage lives here, each one's process starts with this.
 //!
@@ -10,6 +10,7 @@ mod dirs;
 mod failure;
 mod health;
 mod listen;
+mod machine;
 mod shutdown;
 mod telemetry;
 
@@ -18,5 +19,6 @@ pub use dirs::cache_dir;
 pub use failure::{CliError, Exit, finish};
 pub use health::health;
 pub use listen::{bind, write_address_file};
+pub use machine::machine_labels;
 pub use shutdown::{exit_with_stdin, on_signals};
 pub use telemetry::{LogFormat, TelemetryArgs};
