@@ -11,7 +11,7 @@ use remaster_store::{Key, Store};
 
 use crate::TrainError;
 use crate::checkpoint::{self, ended_weights};
-use crate::data::dataset::{Dataset, read_record};
+use crate::data::dataset::{Dataset, readable_records};
 
 /// Records read for the median colour: it is one transform an episode, so this sees every episode of a season.
 const RECORDS_MAX: usize = 64;
@@ -109,15 +109,10 @@ pub async fn publish(
 pub async fn seen_in_pairs(store: &Store, dataset: &Dataset) -> Result<SeenInPairs, TrainError> {
     let stride = dataset.pairs.len().div_ceil(RECORDS_MAX).max(1);
     let (mut inverses, mut aspects) = (Vec::new(), Vec::new());
-    for pair in dataset.pairs.iter().step_by(stride) {
-        match read_record(store, pair).await {
-            Ok(record) => {
-                inverses.extend(record.colour.inverse());
-                aspects.push(record.sar);
-            }
-            Err(error) if error.is_retryable() => return Err(error.into()),
-            Err(_) => {}
-        }
+    let looked_at = dataset.pairs.iter().step_by(stride).cloned().collect();
+    for record in readable_records(store, looked_at).await?.into_iter().flatten() {
+        inverses.extend(record.colour.inverse());
+        aspects.push(record.sar);
     }
     let sar = aspects
         .first()

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use crate::TrainError;
 use crate::checkpoint::{self, LossPoint, RunIdentity, RunRecord, Snapshot, ValidationPoint};
-use crate::data::{BatchStream, Dataset, DiskCacheConfig};
+use crate::data::{BatchStream, Dataset, DiskCacheConfig, PairSource};
 use crate::ema::interpolate;
 use crate::guard::{ROLLBACKS_MAX, rate_share};
 use crate::look::Look;
@@ -22,9 +22,9 @@ use crate::memory::{self, Wanted};
 use crate::meter::{Meter, peak_rss_mib};
 use crate::pretrained::Pretrained;
 use crate::recipe::{Recipe, Stage};
-use crate::start::{batches_from, first_snapshot, load_vgg, log_differences};
+use crate::start::{batches_from, first_snapshot, load_vgg, log_differences, pair_source};
 use crate::step::Objective;
-use crate::validate::{Likeness, Scores, has_stalled, validate};
+use crate::validate::{Judge, Likeness, Scores, has_stalled};
 
 pub use crate::observer::{Observer, Wish};
 
@@ -122,7 +122,8 @@ struct Run<'a> {
     snapshot: Snapshot,
     batches: BatchStream,
     vgg: Option<Vgg19>,
-    likeness: Likeness,
+    judge: Judge,
+    source: PairSource,
     meter: Meter,
     curve: Meter,
     line: String,
@@ -155,7 +156,9 @@ impl<'a> Run<'a> {
             }
         }
         let _inside = runtime.enter();
-        let batches = batches_from(&plan, lq_size_px, snapshot.record.step);
+        let source = pair_source(&plan);
+        let judge = Judge::new(source.clone(), Arc::clone(&plan.dataset), likeness);
+        let batches = batches_from(&plan, source.clone(), lq_size_px, snapshot.record.step);
         let look = Look::into_folder(plan.look.clone());
         let now = Instant::now();
         info!(
@@ -172,7 +175,8 @@ impl<'a> Run<'a> {
             snapshot,
             batches,
             vgg,
-            likeness,
+            judge,
+            source,
             meter: Meter::start(now),
             curve: Meter::start(now),
             line: String::new(),
@@ -255,7 +259,7 @@ impl<'a> Run<'a> {
         snapshot.record.rollbacks = rollbacks;
         self.snapshot = snapshot;
         let _inside = self.runtime.enter();
-        self.batches = batches_from(&self.plan, self.lq_size_px, step);
+        self.batches = batches_from(&self.plan, self.source.clone(), self.lq_size_px, step);
         self.meter = Meter::start(Instant::now());
         self.curve = Meter::start(Instant::now());
         Ok(())
@@ -328,10 +332,9 @@ impl<'a> Run<'a> {
 
     /// Judges weights, keeps what was found, and gives the Y-PSNR back.
     fn judge(&mut self, name: &str, weights: &StateDict) -> Result<Option<f64>, TrainError> {
-        let (plan, snapshot) = (&self.plan, &mut self.snapshot);
+        let snapshot = &mut self.snapshot;
         let judged = write_state(snapshot.networks.ema.clone(), weights)?;
-        let judging = validate(&judged, &plan.pairs, &plan.dataset, &self.likeness);
-        let Some(validation) = self.runtime.block_on(judging)? else {
+        let Some(validation) = self.runtime.block_on(self.judge.judge(&judged))? else {
             info!(stage = name, "nothing is held out to judge by");
             return Ok(None);
         };

@@ -52,8 +52,15 @@ pub(crate) fn log_differences(recipe: &str) {
     info!("recipe: {} differences to the ready recipe `{name}`", lines.len());
 }
 
+/// Where the run's pairs come from, those to train on and those to judge by.
+pub(crate) fn pair_source(plan: &RunPlan) -> PairSource {
+    let disk = plan.pair_cache.clone();
+    let disk = disk.map(|config| Arc::new(DiskCache::open(config, &plan.dataset)));
+    PairSource::from(plan.pairs.clone()).kept_on(disk)
+}
+
 /// Batches from a step on; call it inside the runtime.
-pub(crate) fn batches_from(plan: &RunPlan, lq_size_px: u32, step: u64) -> BatchStream {
+pub(crate) fn batches_from(plan: &RunPlan, source: PairSource, lq_size_px: u32, step: u64) -> BatchStream {
     let train = &plan.recipe.datasets.train;
     let crop = CropConfig {
         lq_size_px,
@@ -70,9 +77,6 @@ pub(crate) fn batches_from(plan: &RunPlan, lq_size_px: u32, step: u64) -> BatchS
         synthetic: train.synthetic(),
     };
     let first = step * train.accum_iter as u64;
-    let disk = plan.pair_cache.clone();
-    let disk = disk.map(|config| Arc::new(DiskCache::open(config, &plan.dataset)));
-    let source = PairSource::from(plan.pairs.clone()).kept_on(disk);
     BatchStream::start(source, Arc::clone(&plan.dataset), config, first)
 }
 

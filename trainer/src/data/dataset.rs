@@ -1,6 +1,9 @@
 //! A manifest with its sidecars: every pair that counts and where it lies, split into what is trained on and what
 //! is held out. Whole shots are held out, so that no frame is judged whose neighbours were learnt.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
 use futures::{StreamExt, TryStreamExt};
 use remaster_domain::{ContentHash, DatasetManifest, PairRecord, ShardRef};
 use remaster_store::{Key, ShardEntry, Store, StoreError};
@@ -8,7 +11,7 @@ use remaster_store::{Key, ShardEntry, Store, StoreError};
 use super::picture::Pair;
 use crate::TrainError;
 
-/// Sidecars read at once: enough to hide an object store's latency.
+/// Sidecars or records read at once: enough to hide an object store's latency.
 const READS_IN_FLIGHT: usize = 16;
 /// Held-out pairs aimed at, as a share of all.
 const HELD_OUT_SHARE: f64 = 1.0 / 20.0;
@@ -154,13 +157,18 @@ async fn locate_in(store: Store, shard: ShardRef) -> Result<Vec<PairRef>, TrainE
 async fn hold_out(store: &Store, pairs: &[PairRef]) -> Result<Vec<usize>, TrainError> {
     let share = |share: f64| (pairs.len() as f64 * share) as usize;
     let (aim, most) = (share(HELD_OUT_SHARE).max(1), share(HELD_OUT_SHARE_MAX));
-    let mut held = std::collections::BTreeSet::new();
+    let mut shots = Shots {
+        store,
+        pairs,
+        known: BTreeMap::new(),
+    };
+    let mut held = BTreeSet::new();
     for number in 0..PIVOTS_MAX {
         if held.len() >= aim {
             break;
         }
         let pivot = ((number as f64 + 0.5) * PIVOT_STRIDE).fract() * pairs.len() as f64;
-        let shot = shot_around(store, pairs, pivot as usize, most).await?;
+        let shot = shots.around(pivot as usize, most).await?;
         if held.len() + shot.len() <= most {
             held.extend(shot);
         }
@@ -168,48 +176,84 @@ async fn hold_out(store: &Store, pairs: &[PairRef]) -> Result<Vec<usize>, TrainE
     Ok(held.into_iter().collect())
 }
 
-/// The pairs of a pivot's shot; stops early once they are more than `most`.
-async fn shot_around(
-    store: &Store,
-    pairs: &[PairRef],
-    pivot: usize,
-    most: usize,
-) -> Result<std::ops::Range<usize>, TrainError> {
-    let Some(shot) = shot_of(store, &pairs[pivot]).await? else {
-        return Ok(pivot..pivot);
-    };
-    let mut run = pivot..pivot + 1;
-    while run.start > 0
-        && run.len() <= most
-        && shot_of(store, &pairs[run.start - 1])
-            .await?
-            .is_none_or(|s| s == shot)
-    {
-        run.start -= 1;
-    }
-    while run.end < pairs.len()
-        && run.len() <= most
-        && shot_of(store, &pairs[run.end]).await?.is_none_or(|s| s == shot)
-    {
-        run.end += 1;
-    }
-    Ok(run)
+/// Which shot a pair is of, read as far as it is asked for and a window at a time.
+struct Shots<'a> {
+    store: &'a Store,
+    pairs: &'a [PairRef],
+    /// Episode and shot by position; `None` for a pair whose record cannot be read.
+    known: BTreeMap<usize, Option<(String, u32)>>,
 }
 
-/// Episode and shot; `None` for a pair whose record cannot be read.
-async fn shot_of(store: &Store, pair: &PairRef) -> Result<Option<(String, u32)>, TrainError> {
-    match read_record(store, pair).await {
-        Ok(record) => Ok(Some((record.episode.to_string(), record.shot))),
-        Err(error) if error.is_retryable() => Err(error.into()),
-        Err(_) => Ok(None),
+impl Shots<'_> {
+    /// The pairs of a pivot's shot; stops early once they are more than `most`.
+    async fn around(&mut self, pivot: usize, most: usize) -> Result<Range<usize>, TrainError> {
+        let first = pivot.saturating_sub(READS_IN_FLIGHT / 2);
+        let Some(shot) = self.at(pivot, first..first + READS_IN_FLIGHT).await? else {
+            return Ok(pivot..pivot);
+        };
+        let belongs = |other: Option<(String, u32)>| other.is_none_or(|other| other == shot);
+        let mut run = pivot..pivot + 1;
+        while run.start > 0 && run.len() <= most {
+            let window = run.start.saturating_sub(READS_IN_FLIGHT)..run.start;
+            if !belongs(self.at(run.start - 1, window).await?) {
+                break;
+            }
+            run.start -= 1;
+        }
+        while run.end < self.pairs.len() && run.len() <= most {
+            let window = run.end..run.end + READS_IN_FLIGHT;
+            if !belongs(self.at(run.end, window).await?) {
+                break;
+            }
+            run.end += 1;
+        }
+        Ok(run)
+    }
+
+    /// The shot of a pair; where it is not known yet it is read with all others of the window.
+    async fn at(&mut self, at: usize, window: Range<usize>) -> Result<Option<(String, u32)>, TrainError> {
+        if let Some(known) = self.known.get(&at) {
+            return Ok(known.clone());
+        }
+        let (store, pairs) = (self.store, self.pairs);
+        let wanted = window.filter(|at| *at < pairs.len() && !self.known.contains_key(at));
+        let places: Vec<usize> = wanted.collect();
+        let wanted = places.iter().map(|at| pairs[*at].clone()).collect();
+        let records = readable_records(store, wanted).await?;
+        let shots = records
+            .into_iter()
+            .map(|record| record.map(|record| (record.episode.to_string(), record.shot)));
+        self.known.extend(places.into_iter().zip(shots));
+        Ok(self.known.get(&at).cloned().flatten())
     }
 }
 
-/// Reads the record of a pair without its pictures.
+/// The records of some pairs in their order, several at once; `None` for one that cannot be read and never will.
 ///
 /// # Errors
-/// As [`Store::get_range`], and [`StoreError::Damaged`].
-pub async fn read_record(store: &Store, pair: &PairRef) -> Result<PairRecord, StoreError> {
+/// [`TrainError::Store`] when the store is away.
+pub(crate) async fn readable_records(
+    store: &Store,
+    pairs: Vec<PairRef>,
+) -> Result<Vec<Option<PairRecord>>, TrainError> {
+    let reads = pairs.into_iter().map(|pair| {
+        let store = store.clone();
+        async move {
+            match read_record(&store, &pair).await {
+                Ok(record) => Ok(Some(record)),
+                Err(error) if error.is_retryable() => Err(error.into()),
+                Err(_) => Ok(None),
+            }
+        }
+    });
+    futures::stream::iter(reads)
+        .buffered(READS_IN_FLIGHT)
+        .try_collect()
+        .await
+}
+
+/// A pair's record without its pictures.
+async fn read_record(store: &Store, pair: &PairRef) -> Result<PairRecord, StoreError> {
     let key = Key::shard(&pair.shard);
     let member = &pair.entry.json;
     let bytes = store

@@ -27,6 +27,12 @@ impl PairSource {
         Self { disk, ..self }
     }
 
+    /// The store itself, for what is not kept on disk.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// Reads the files of a pair, checked by their hashes.
     ///
     /// # Errors

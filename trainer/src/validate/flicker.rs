@@ -3,16 +3,12 @@
 
 use remaster_domain::PairRecord;
 use remaster_model::Generator;
-use remaster_store::Store;
-use tracing::warn;
 
-use super::Part;
+use super::Judge;
 use super::metrics::jump;
 use super::pictures::bicubic;
 use crate::TrainError;
-use crate::data::Dataset;
-use crate::data::dataset::read_record;
-use crate::data::picture::Pair;
+use crate::data::dataset::readable_records;
 
 /// Records read in search of neighbours: some milliseconds each from a far store.
 const LOOKED_AT_MAX: usize = 64;
@@ -24,17 +20,12 @@ const JUDGED_MAX: usize = 4;
 ///
 /// # Errors
 /// [`TrainError::Store`] when the store is away.
-pub(super) async fn flicker(
-    generator: &Generator,
-    store: &Store,
-    dataset: &Dataset,
-) -> Result<Option<[f64; 2]>, TrainError> {
+pub(super) async fn flicker(judge: &Judge, generator: &Generator) -> Result<Option<[f64; 2]>, TrainError> {
     let mut found = Vec::new();
-    for at in neighbours(store, dataset).await? {
-        let (Some(first), Some(second)) = (
-            part(store, dataset, at).await?,
-            part(store, dataset, at + 1).await?,
-        ) else {
+    let neighbours = judge.neighbours.get_or_try_init(|| neighbours(judge)).await?;
+    for at in neighbours {
+        let (first, second) = futures::try_join!(judge.part(*at), judge.part(at + 1))?;
+        let Some((first, second)) = first.zip(second) else {
             continue;
         };
         if (first.width_px, first.height_px) != (second.width_px, second.height_px) {
@@ -56,27 +47,19 @@ pub(super) async fn flicker(
 }
 
 /// Positions of held-out pairs whose next pair is held out and is the next frame of both discs.
-async fn neighbours(store: &Store, dataset: &Dataset) -> Result<Vec<usize>, TrainError> {
+async fn neighbours(judge: &Judge) -> Result<Vec<usize>, TrainError> {
+    let dataset = &judge.dataset;
     let adjacent = dataset.held_out.windows(2).filter(|two| two[1] == two[0] + 1);
     let candidates: Vec<usize> = adjacent.map(|two| two[0]).collect();
     let stride = candidates.len().div_ceil(LOOKED_AT_MAX / 2).max(1);
-    let mut found = Vec::new();
-    for at in candidates.into_iter().step_by(stride) {
-        let (first, second) = (
-            record(store, dataset, at).await?,
-            record(store, dataset, at + 1).await?,
-        );
-        if first
-            .zip(second)
-            .is_some_and(|(first, second)| follows(&first, &second))
-        {
-            found.push(at);
-        }
-        if found.len() == JUDGED_MAX {
-            break;
-        }
-    }
-    Ok(found)
+    let candidates = || candidates.iter().copied().step_by(stride);
+    let looked_at = candidates().flat_map(|at| dataset.pairs[at..at + 2].to_vec());
+    let records = readable_records(judge.source.store(), looked_at.collect()).await?;
+    let follow = candidates().zip(records.chunks_exact(2)).filter(|(_, two)| {
+        let both = two[0].as_ref().zip(two[1].as_ref());
+        both.is_some_and(|(first, second)| follows(first, second))
+    });
+    Ok(follow.map(|(at, _)| at).take(JUDGED_MAX).collect())
 }
 
 fn follows(first: &PairRecord, second: &PairRecord) -> bool {
@@ -84,28 +67,4 @@ fn follows(first: &PairRecord, second: &PairRecord) -> bool {
     place(first) == place(second)
         && second.sd_index == first.sd_index + 1
         && second.hd_index == first.hd_index + 1
-}
-
-async fn record(store: &Store, dataset: &Dataset, at: usize) -> Result<Option<PairRecord>, TrainError> {
-    match read_record(store, &dataset.pairs[at]).await {
-        Ok(record) => Ok(Some(record)),
-        Err(error) if error.is_retryable() => Err(error.into()),
-        Err(_) => Ok(None),
-    }
-}
-
-async fn part(store: &Store, dataset: &Dataset, at: usize) -> Result<Option<Part>, TrainError> {
-    let pair = &dataset.pairs[at];
-    let decoded = match store.read_pair(&pair.shard, &pair.entry).await {
-        Ok(files) => Pair::decode(&files, dataset.manifest.scale),
-        Err(error) if error.is_retryable() => return Err(error.into()),
-        Err(error) => Err(error.to_string()),
-    };
-    match decoded {
-        Ok(pair) => Ok(Some(Part::of(&pair, dataset.manifest.scale as usize))),
-        Err(reason) => {
-            warn!(key = %pair.entry.key, %reason, "held-out pair skipped");
-            Ok(None)
-        }
-    }
 }

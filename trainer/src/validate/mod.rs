@@ -6,14 +6,17 @@ mod likeness;
 mod metrics;
 mod pictures;
 
+use std::sync::Arc;
+
+use futures::StreamExt;
 use remaster_model::{Generator, RgbBatch, upscale_rgb};
-use remaster_store::Store;
 use serde::{Deserialize, Serialize};
+use tokio::sync::OnceCell;
 use tracing::warn;
 
 use crate::TrainError;
-use crate::data::Dataset;
 use crate::data::picture::Pair;
+use crate::data::{Dataset, PairSource};
 pub use likeness::Likeness;
 use metrics::score;
 pub use pictures::Grid;
@@ -23,6 +26,8 @@ use pictures::{bicubic, planar};
 const PAIRS_MAX: usize = 12;
 /// Side of the middle part that is judged.
 const SIDE_MAX_PX: usize = 256;
+/// Of these so many are read and decoded at once: hides a store's latency, and their pictures stay small beside training's.
+const PARTS_AHEAD: usize = 4;
 /// Pairs shown.
 const SHOWN_MAX: usize = 4;
 
@@ -66,54 +71,79 @@ pub struct Validation {
     pub grid: Grid,
 }
 
-/// Judges a generator; `None` where nothing is held out or nothing of it can be read.
-///
-/// # Errors
-/// [`TrainError::Store`] when the store is away.
-pub async fn validate(
-    generator: &Generator,
-    store: &Store,
-    dataset: &Dataset,
-    likeness: &Likeness,
-) -> Result<Option<Validation>, TrainError> {
-    let stride = dataset.held_out.len().div_ceil(PAIRS_MAX).max(1);
-    let scale = dataset.manifest.scale;
-    let mut judged = Vec::new();
-    let mut grid = Grid::default();
-    for at in dataset.held_out.iter().step_by(stride) {
-        let pair = &dataset.pairs[*at];
-        let decoded = match store.read_pair(&pair.shard, &pair.entry).await {
+/// What a run's generators are judged with and by.
+#[derive(Debug)]
+pub struct Judge {
+    source: PairSource,
+    dataset: Arc<Dataset>,
+    likeness: Likeness,
+    /// Held-out pairs whose next pair is the next frame; looked for once.
+    neighbours: OnceCell<Vec<usize>>,
+}
+
+impl Judge {
+    /// By the pairs that a dataset holds out, read from where training reads its own.
+    #[must_use]
+    pub fn new(source: PairSource, dataset: Arc<Dataset>, likeness: Likeness) -> Self {
+        Self {
+            source,
+            dataset,
+            likeness,
+            neighbours: OnceCell::new(),
+        }
+    }
+
+    /// Judges a generator; `None` where nothing is held out or nothing of it can be read.
+    ///
+    /// # Errors
+    /// [`TrainError::Store`] when the store is away.
+    pub async fn judge(&self, generator: &Generator) -> Result<Option<Validation>, TrainError> {
+        let stride = self.dataset.held_out.len().div_ceil(PAIRS_MAX).max(1);
+        let mut judged = Vec::new();
+        let mut grid = Grid::default();
+        let places = self.dataset.held_out.iter().step_by(stride);
+        let mut parts = futures::stream::iter(places.map(|at| self.part(*at))).buffered(PARTS_AHEAD);
+        while let Some(part) = parts.next().await {
+            let Some(part) = part? else { continue };
+            let model = part.upscaled(generator)?;
+            let plain = bicubic(&part.lr, part.width_px, part.scale);
+            let mut scores = [part.score(&model), part.score(&plain)];
+            part.add_likeness(&self.likeness, [&model, &plain], &mut scores)?;
+            judged.push(scores);
+            if judged.len() <= SHOWN_MAX {
+                grid.push(&part.lr, [&plain, &model, &part.hr], part.width_px, part.scale);
+            }
+        }
+        let flickers = flicker::flicker(self, generator).await?;
+        let mean = |which: usize| Scores {
+            flicker: flickers.map(|both| both[which]),
+            lpips: mean_of(judged.iter().filter_map(|both| both[which].lpips)),
+            dists: mean_of(judged.iter().filter_map(|both| both[which].dists)),
+            ..Scores::mean(judged.iter().map(|both| both[which]))
+        };
+        Ok((!judged.is_empty()).then(|| Validation {
+            scores: mean(0),
+            bicubic: mean(1),
+            grid,
+        }))
+    }
+
+    /// The part of a pair that is judged; `None`, and said, for one that is damaged.
+    async fn part(&self, at: usize) -> Result<Option<Part>, TrainError> {
+        let (pair, scale) = (&self.dataset.pairs[at], self.dataset.manifest.scale);
+        let decoded = match self.source.read(pair).await {
             Ok(files) => Pair::decode(&files, scale),
             Err(error) if error.is_retryable() => return Err(error.into()),
             Err(error) => Err(error.to_string()),
         };
         match decoded {
-            Ok(pair) => {
-                let part = Part::of(&pair, scale as usize);
-                let model = part.upscaled(generator)?;
-                let plain = bicubic(&part.lr, part.width_px, part.scale);
-                let mut scores = [part.score(&model), part.score(&plain)];
-                part.add_likeness(likeness, [&model, &plain], &mut scores)?;
-                judged.push(scores);
-                if judged.len() <= SHOWN_MAX {
-                    grid.push(&part.lr, [&plain, &model, &part.hr], part.width_px, part.scale);
-                }
+            Ok(pair) => Ok(Some(Part::of(&pair, scale as usize))),
+            Err(reason) => {
+                warn!(key = %pair.entry.key, %reason, "held-out pair skipped");
+                Ok(None)
             }
-            Err(reason) => warn!(key = %pair.entry.key, %reason, "held-out pair skipped"),
         }
     }
-    let flickers = flicker::flicker(generator, store, dataset).await?;
-    let mean = |which: usize| Scores {
-        flicker: flickers.map(|both| both[which]),
-        lpips: mean_of(judged.iter().filter_map(|both| both[which].lpips)),
-        dists: mean_of(judged.iter().filter_map(|both| both[which].dists)),
-        ..Scores::mean(judged.iter().map(|both| both[which]))
-    };
-    Ok((!judged.is_empty()).then(|| Validation {
-        scores: mean(0),
-        bicubic: mean(1),
-        grid,
-    }))
 }
 
 fn mean_of(values: impl Iterator<Item = f64>) -> Option<f64> {

@@ -1,10 +1,14 @@
-//! Pairs kept on disk: a later reader needs no store, what is spoilt is fetched again, and the bound holds.
+//! Pairs kept on disk: a later reader needs no store, whether it trains or judges; what is spoilt is fetched again, and the
+//! bound holds.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use remaster_domain::ModelArch;
+use remaster_model::{DeviceKind, Generator, device};
 use remaster_trainer::TrainError;
 use remaster_trainer::data::{Batch, BatchStream, Dataset, DiskCache, DiskCacheConfig, PairSource};
+use remaster_trainer::validate::{Judge, Likeness};
 
 use super::stream_config;
 use crate::season::Season;
@@ -108,4 +112,40 @@ async fn the_bound_holds_and_what_other_datasets_left_makes_room() {
     std::fs::write(&file, b"in the way").unwrap();
     let (made, _) = batches(&season, &dataset, &file, u64::MAX).await;
     assert_eq!(made.unwrap().len(), BATCHES);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_judge_reads_held_out_pairs_from_disk_and_damaged_ones_count_for_nothing() {
+    let season = Season::of_every(3, 48).await;
+    let kept = tempfile::tempdir().unwrap();
+    let dataset = Dataset::open(&season.store, &season.key, &season.hash, 2).await;
+    let dataset = Arc::new(dataset.unwrap());
+    let config = DiskCacheConfig {
+        folder: kept.path().to_owned(),
+        bytes_max: u64::MAX,
+    };
+    let disk = Arc::new(DiskCache::open(config, &dataset));
+    let source = PairSource::from(season.store.clone()).kept_on(Some(disk));
+    let device = device(DeviceKind::default()).unwrap();
+    let arch = ModelArch::Compact {
+        num_feat: 4,
+        num_conv: 1,
+    };
+    let generator = Generator::new(&arch, 2, 1, &device).unwrap();
+    let judge = || Judge::new(source.clone(), Arc::clone(&dataset), Likeness::default());
+
+    let by_store = judge().judge(&generator).await.unwrap().unwrap();
+    wait_for_files(kept.path(), dataset.held_out.len()).await;
+    std::fs::remove_dir_all(season.folder.path().join("shards")).unwrap();
+    let by_disk = judge();
+    let found = by_disk.judge(&generator).await.unwrap().unwrap();
+    assert_eq!(found.scores, by_store.scores);
+
+    let (path, _) = &files(kept.path())[0];
+    std::fs::write(path, b"spoilt").unwrap();
+    let found = by_disk.judge(&generator).await.unwrap();
+    assert!(
+        found.unwrap().scores != by_store.scores,
+        "one of several is gone for good"
+    );
 }
