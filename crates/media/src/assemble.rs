@@ -11,8 +11,8 @@ use remaster_domain::{Container, FrameRange, OutputList, Rational, SourceIndex};
 
 use crate::matroska::{Packet, PacketFile, Track, TrackWriter};
 use crate::mux::{ClockShift, Mux, plan_streams};
-use crate::verify::verify;
-use crate::{MediaError, probe};
+use crate::verify::{verify, verify_whole};
+use crate::{FrameThumbs, MediaError, probe};
 
 /// Longest difference, in milliseconds, of a timestamp from an even grid that still counts as constant frame rate:
 /// what Matroska's rounding makes of it.
@@ -36,6 +36,8 @@ pub struct Assembly<'a> {
     pub source: &'a Path,
     /// Its index.
     pub index: &'a SourceIndex,
+    /// The thumbnails of all its frames.
+    pub thumbs: &'a FrameThumbs,
     /// The frames that the segments show, and when.
     pub outputs: &'a OutputList,
     /// Sample aspect ratio of the segments.
@@ -76,6 +78,7 @@ pub fn assemble(
     };
     mux.write(&whole.0, stop)?;
     verify(&whole.0, assembly.source, &plan, &pts_ms, stop)?;
+    verify_whole(&whole.0, assembly.outputs, assembly.thumbs, stop)?;
     publish(&whole.0, out)?;
     for warning in &plan.warnings {
         tracing::warn!(source = %assembly.source.display(), warning, "part of the source was left out");

@@ -9,13 +9,13 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Stdio};
 
-use remaster_domain::{Encoder, Rational, UpscaleSettings};
+use remaster_domain::{Encoder, FieldFilter, Rational, UpscaleSettings};
 
 use crate::child::{Args, Program, Running, run};
 use crate::matroska::PacketFile;
 use crate::thumbnail::{THUMB_BYTES, thumbnail};
 use crate::verify::verify_pictures;
-use crate::{Chroma, MediaError, YuvFrame};
+use crate::{Chroma, FrameThumbs, MediaError, YuvFrame};
 
 /// libx264's output depends on its thread count, so all machines use this one.
 const X264_THREADS: u32 = 4;
@@ -48,6 +48,8 @@ pub struct SegmentEncoder {
     pipe: Option<ChildStdin>,
     /// Thumbnails of the frames pushed, one after the other.
     thumbs: Vec<u8>,
+    /// What the frames are made of.
+    source: Option<(FrameThumbs, FieldFilter)>,
     finished: bool,
     bytes: Vec<u8>,
 }
@@ -74,15 +76,23 @@ impl SegmentEncoder {
             running,
             pipe,
             thumbs: Vec::new(),
+            source: None,
             finished: false,
             bytes: Vec::new(),
         })
     }
 
+    /// Takes no frame that does not look like the frame of the source that it is made of, through that filter.
+    #[must_use]
+    pub fn made_of(mut self, source: FrameThumbs, filter: FieldFilter) -> Self {
+        self.source = Some((source, filter));
+        self
+    }
+
     /// Hands over the next frame.
     ///
     /// # Errors
-    /// A frame of another shape, or an encoder that has ended.
+    /// A frame of another shape, one that shows something else than its source, or an encoder that has ended.
     pub fn push(&mut self, frame: &YuvFrame) -> Result<(), MediaError> {
         let shape = (frame.width, frame.height, frame.depth, frame.chroma);
         if shape != (self.format.width, self.format.height, 10, Chroma::C420) {
@@ -91,11 +101,18 @@ impl SegmentEncoder {
                 detail: format!("{shape:?} in this segment"),
             });
         }
+        let thumb = thumbnail(frame);
+        if let Some((source, filter)) = &self.source
+            && let Some(detail) = source.unlike(frame.index, *filter, &thumb)
+        {
+            let path = self.out.clone();
+            return Err(MediaError::Verify { path, detail });
+        }
         self.bytes.clear();
         frame.write_raw(&mut self.bytes);
         let written = self.pipe.as_mut().map(|pipe| pipe.write_all(&self.bytes));
         if matches!(written, Some(Ok(()))) {
-            self.thumbs.extend(thumbnail(frame));
+            self.thumbs.extend(thumb);
             return Ok(());
         }
         self.pipe = None;

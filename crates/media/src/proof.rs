@@ -3,6 +3,8 @@
 //! Timestamps and kinds of pictures say where a decoder believes to be; one that starts a picture off, or shows what it has
 //! not got, says the same of other pictures. So every frame that is handed out must look like its thumbnail, and no more
 //! like another one nearby. Pictures that stand still look alike: there a wrong one is a right one.
+//!
+//! What was made of a frame is compared with the same thumbnail, less strictly: colours may have changed, what is seen not.
 
 use std::sync::Arc;
 
@@ -23,6 +25,12 @@ const FIELDS_LEVELS_MAX: f32 = 8.0;
 /// By so many levels of mean difference another frame must be nearer to count. In fades no right frame has a nearer one; of
 /// held drawings with grain one was nearer by 0.1, which is rounding.
 const NEARER_LEVELS_MIN: f32 = 0.3;
+
+/// Correlation with its source's thumbnail below which a made picture shows something else, turned round or not: a colour table may
+/// make a negative.
+const LIKENESS_MIN: f64 = 0.5;
+/// A thumbnail whose levels deviate less shows nothing to compare.
+const DETAIL_LEVELS_MIN: f64 = 2.0;
 
 /// The thumbnails of consecutive frames, as the index's decode made them. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -95,6 +103,40 @@ impl FrameThumbs {
             None
         }
     }
+
+    /// Why what was made of a frame, after `filter` and whatever came then, does not show what the frame shows; `made` is
+    /// its thumbnail.
+    pub(crate) fn unlike(&self, frame: u32, filter: FieldFilter, made: &[u8]) -> Option<String> {
+        let reach = match filter {
+            FieldFilter::None => 0,
+            FieldFilter::Match | FieldFilter::Deinterlace => FIELD_NEIGHBOURS,
+        };
+        let around = frame.saturating_sub(reach)..=frame.saturating_add(reach);
+        let likeness: Option<Vec<f64>> = around
+            .filter_map(|other| self.of(other))
+            .map(|source| correlation(source, made).map(f64::abs))
+            .collect();
+        let best = likeness?.into_iter().reduce(f64::max)?;
+        (best < LIKENESS_MIN).then(|| {
+            format!("what was made of frame {frame} does not look like it: scaled down, they correlate by {best:.2}")
+        })
+    }
+}
+
+/// None where one of them is flat.
+fn correlation(a: &[u8], b: &[u8]) -> Option<f64> {
+    let count = a.len() as f64;
+    let mean = |levels: &[u8]| levels.iter().map(|&level| f64::from(level)).sum::<f64>() / count;
+    let (mean_a, mean_b) = (mean(a), mean(b));
+    let (mut aa, mut bb, mut ab) = (0.0, 0.0, 0.0);
+    for (&a, &b) in a.iter().zip(b) {
+        let (a, b) = (f64::from(a) - mean_a, f64::from(b) - mean_b);
+        aa += a * a;
+        bb += b * b;
+        ab += a * b;
+    }
+    let flat = count * DETAIL_LEVELS_MIN * DETAIL_LEVELS_MIN;
+    (aa >= flat && bb >= flat).then(|| ab / (aa * bb).sqrt())
 }
 
 /// In levels of 255.
@@ -155,6 +197,24 @@ mod tests {
             assert_eq!(thumbs().objection(&bar(13, 12), filter), None);
             assert!(thumbs().objection(&bar(14, 12), filter).is_some());
         }
+    }
+
+    #[test]
+    fn what_was_made_of_a_frame_must_show_it_in_whatever_colours() {
+        let unlike = |frame: u32, made: &[u8]| thumbs().unlike(frame, FieldFilter::None, made);
+        let negative: Vec<u8> = thumbnail(&bar(12, 0)).iter().map(|level| 255 - level).collect();
+        assert_eq!(unlike(12, &negative), None);
+        let brighter: Vec<u8> = thumbnail(&bar(12, 0))
+            .iter()
+            .map(|level| level / 2 + 90)
+            .collect();
+        assert_eq!(unlike(12, &brighter), None);
+        assert!(unlike(12, &thumbnail(&bar(60, 0))).unwrap().contains("frame 12"));
+        assert_eq!(
+            unlike(12, &[77; THUMB_BYTES]),
+            None,
+            "a flat picture says nothing"
+        );
     }
 
     #[test]

@@ -4,11 +4,12 @@
 
 use std::path::Path;
 
-use remaster_domain::{THUMB_HEIGHT_PX, THUMB_WIDTH_PX};
+use remaster_domain::{OutputList, THUMB_HEIGHT_PX, THUMB_WIDTH_PX};
 use serde::Deserialize;
 
-use crate::child::{Args, Program, run, run_until};
+use crate::child::{Args, Program, run_until};
 use crate::mux::StreamPlan;
+use crate::proof::FrameThumbs;
 use crate::thumbnail::THUMB_BYTES;
 use crate::{MediaError, StreamKind};
 
@@ -20,20 +21,18 @@ const PICTURE_LEVELS_MAX: f64 = 12.0;
 /// Sound packets that a muxer may drop at the ends (one that is cut in half, one before time zero).
 const AUDIO_PACKETS_SLACK: u64 = 2;
 
-/// Decodes a segment and compares it, scaled down, with what was given to the encoder: thumbnails one after the other.
-pub(crate) fn verify_pictures(segment: &Path, thumbs: &[u8]) -> Result<(), MediaError> {
-    let fail = |detail: String| MediaError::Verify {
-        path: segment.to_owned(),
-        detail,
-    };
+/// Decodes the picture of a file whole: thumbnails one after the other. What is damaged is an error.
+fn decoded_thumbs(file: &Path, stop: &dyn Fn() -> bool) -> Result<Vec<u8>, MediaError> {
     let filters = format!(
         "format=yuv420p,extractplanes=y,\
          scale={THUMB_WIDTH_PX}:{THUMB_HEIGHT_PX}:flags=area:in_range=full:out_range=full,format=gray"
     );
     let mut args = Args::new(Program::Ffmpeg, "error");
     // A damaged packet ends the decoding instead of being painted over, or at least is complained about.
-    args.add(&["-xerror", "-err_detect", "explode"]).input(segment);
+    args.add(&["-xerror", "-err_detect", "explode"]).input(file);
     args.add(&[
+        "-map",
+        "0:v:0",
         "-fps_mode",
         "passthrough",
         "-vf",
@@ -42,15 +41,28 @@ pub(crate) fn verify_pictures(segment: &Path, thumbs: &[u8]) -> Result<(), Media
         "rawvideo",
         "pipe:1",
     ]);
-    let decoded = run(Program::Ffmpeg, &args)?;
-    if !decoded.success || !decoded.messages.is_empty() {
-        return Err(fail(format!("it cannot be decoded: {}", decoded.messages)));
+    let decoded = run_until(Program::Ffmpeg, &args, stop)?;
+    if decoded.success && decoded.messages.is_empty() {
+        return Ok(decoded.stdout);
     }
-    let (found, pushed) = (decoded.stdout.len() / THUMB_BYTES, thumbs.len() / THUMB_BYTES);
-    if decoded.stdout.len() != thumbs.len() {
+    Err(MediaError::Verify {
+        path: file.to_owned(),
+        detail: format!("it cannot be decoded: {}", decoded.messages),
+    })
+}
+
+/// Compares a segment, scaled down, with what was given to the encoder: thumbnails one after the other.
+pub(crate) fn verify_pictures(segment: &Path, thumbs: &[u8]) -> Result<(), MediaError> {
+    let fail = |detail: String| MediaError::Verify {
+        path: segment.to_owned(),
+        detail,
+    };
+    let decoded = decoded_thumbs(segment, &|| false)?;
+    let (found, pushed) = (decoded.len() / THUMB_BYTES, thumbs.len() / THUMB_BYTES);
+    if decoded.len() != thumbs.len() {
         return Err(fail(format!("{found} of {pushed} frames can be decoded")));
     }
-    let pairs = decoded.stdout.chunks(THUMB_BYTES).zip(thumbs.chunks(THUMB_BYTES));
+    let pairs = decoded.chunks(THUMB_BYTES).zip(thumbs.chunks(THUMB_BYTES));
     for (number, (found, pushed)) in pairs.enumerate() {
         let sum: u32 = found
             .iter()
@@ -65,6 +77,27 @@ pub(crate) fn verify_pictures(segment: &Path, thumbs: &[u8]) -> Result<(), Media
         }
     }
     Ok(())
+}
+
+/// Compares an assembled file, scaled down, with the source: each of its pictures with the frame that the output list has there.
+pub(crate) fn verify_whole(
+    out: &Path,
+    outputs: &OutputList,
+    thumbs: &FrameThumbs,
+    stop: &dyn Fn() -> bool,
+) -> Result<(), MediaError> {
+    let fail = |detail: String| MediaError::Verify {
+        path: out.to_owned(),
+        detail,
+    };
+    let decoded = decoded_thumbs(out, stop)?;
+    let (found, expected) = (decoded.len() / THUMB_BYTES, outputs.frames.len());
+    if found != expected {
+        return Err(fail(format!("{found} of {expected} frames can be decoded")));
+    }
+    let mut pairs = decoded.chunks(THUMB_BYTES).zip(&outputs.frames);
+    let unlike = pairs.find_map(|(made, frame)| thumbs.unlike(frame.source, outputs.filter, made));
+    unlike.map_or(Ok(()), |detail| Err(fail(detail)))
 }
 
 /// Checks the file against the output list's timestamps and the streams that were to go along.
@@ -223,6 +256,7 @@ fn ask(args: &Args, path: &Path, stop: &dyn Fn() -> bool) -> Result<Vec<u8>, Med
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::child::run;
 
     #[test]
     fn a_lost_or_moved_frame_is_seen_and_rounding_is_not() {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use remaster_domain::{AssembleResult, AssembleSpec, FrameRange, OutputList, TaskResult, UpscaleSettings};
-use remaster_media::{Assembled, Assembly, assemble};
+use remaster_media::{Assembled, Assembly, FrameThumbs, assemble};
 use remaster_proto::Completion;
 use remaster_store::{Key, hash_file};
 
@@ -18,6 +18,7 @@ pub(crate) async fn run(
     monitor: &Monitor,
 ) -> Result<Completion, WorkError> {
     let disc = context.disc(&spec.sd, monitor).await?;
+    let thumbs = FrameThumbs::new(0, context.thumbs(&spec.sd).await?)?;
     let scratch = context.scratch()?;
     let mut segments: Vec<(PathBuf, FrameRange)> = Vec::with_capacity(spec.segments.len());
     for segment in &spec.segments {
@@ -35,7 +36,7 @@ pub(crate) async fn run(
     let (file, own, settings) = (out.clone(), monitor.clone(), spec.settings);
     let (frame_count, sha256) = monitor
         .blocking(move || {
-            let made = join(&disc, &settings, &segments, &file, &own)?;
+            let made = join((&disc, &thumbs), &settings, &segments, &file, &own)?;
             let sha256 = hash_file(&file, |_| {}).map_err(|error| WorkError::of_file(&file, &error))?;
             Ok((made.frame_count, sha256))
         })
@@ -52,9 +53,9 @@ pub(crate) async fn run(
     })
 }
 
-/// Makes the episode of segments that show all of a disc.
+/// Makes the episode of segments that show all of a disc, whose thumbnails come with it.
 pub(super) fn join(
-    disc: &Disc,
+    (disc, thumbs): (&Disc, &FrameThumbs),
     settings: &UpscaleSettings,
     segments: &[(PathBuf, FrameRange)],
     out: &Path,
@@ -64,6 +65,7 @@ pub(super) fn join(
         segments,
         source: disc.file.path(),
         index: &disc.index,
+        thumbs,
         outputs: &OutputList::of(&disc.index, settings.fields),
         sar: settings.pixels.sar(&disc.index.video),
         container: settings.container,

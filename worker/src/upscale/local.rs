@@ -220,7 +220,8 @@ impl Upscale<'_> {
             .iter()
             .map(|(range, work)| (kept.file(work), *range))
             .collect();
-        let made = join(self.disc, self.settings, &segments, output, self.monitor)?;
+        let source = (self.disc, self.thumbs);
+        let made = join(source, self.settings, &segments, output, self.monitor)?;
         for warning in &made.warnings {
             eprintln!("warning: {warning}");
         }

@@ -28,7 +28,7 @@ const FRAMES_DRAWN_MAX: usize = 1;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SegmentJob<'a> {
     pub(crate) disc: &'a Disc,
-    /// What proves that the frames of the range were decoded.
+    /// What proves that the frames of the range were decoded, and that what was made shows them.
     pub(crate) thumbs: &'a FrameThumbs,
     pub(crate) range: FrameRange,
     pub(crate) network: BoundedModel<'a>,
@@ -250,7 +250,8 @@ fn encode(
         sar: geometry.sar,
         frame_rate: job.outputs.frame_rate,
     };
-    let mut encoder = SegmentEncoder::open(&out, format, job.settings)?;
+    let mut encoder =
+        SegmentEncoder::open(&out, format, job.settings)?.made_of(job.thumbs.clone(), job.outputs.filter);
     let finish = Finish {
         model: job.network.model,
         settings: job.settings,

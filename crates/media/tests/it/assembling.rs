@@ -7,8 +7,8 @@ use remaster_domain::{
     Container, Encoder, FieldChoice, FrameRange, OutputList, Rational, SourceIndex, UpscaleSettings,
 };
 use remaster_media::{
-    Assembled, Assembly, ColourSpec, FrameReader, MediaError, SegmentEncoder, SegmentFormat, StreamKind,
-    assemble, check_streams, probe, rgb_to_yuv420p10, yuv_to_rgb,
+    Assembled, Assembly, ColourSpec, FrameReader, FrameThumbs, MediaError, SegmentEncoder, SegmentFormat,
+    StreamKind, assemble, check_streams, probe, rgb_to_yuv420p10, yuv_to_rgb,
 };
 
 use crate::fixture::{Clip, DVD, clip, ffmpeg, index_of};
@@ -77,6 +77,7 @@ fn join(
         segments: made,
         source,
         index,
+        thumbs: &FrameThumbs::new(0, index_of(source).1).unwrap(),
         outputs: &OutputList::of(index, FieldChoice::Auto),
         sar: index.video.sar,
         container: match out.extension() {
@@ -310,6 +311,36 @@ fn gaps_and_foreign_segments_are_refused_and_leave_the_old_output() {
 }
 
 #[test]
+fn segments_that_show_something_else_are_refused_though_their_frames_are_as_many() {
+    // Two halves that look different, of the same length.
+    let encode = DVD.replace(
+        "-vf ",
+        "-vf drawbox=w=iw/2:color=white:t=fill:enable=lt(t\\,1.5),",
+    );
+    let dvd = clip("dvd.mkv", &encode);
+    let (index, _) = index_of(&dvd.path);
+    let count = index.frames.len() as u32;
+    let half = count / 2;
+    let mut made = segments(
+        &dvd.path,
+        &index,
+        Encoder::X264,
+        &[half, 2 * half, count],
+        dvd.folder.path(),
+    );
+    let out = dvd.folder.path().join("out.mkv");
+    join(&made, &dvd.path, &index, &out).unwrap();
+    std::fs::remove_file(&out).unwrap();
+    let first = made[0].0.clone();
+    made[0].0 = std::mem::replace(&mut made[1].0, first);
+    let error = join(&made, &dvd.path, &index, &out).unwrap_err().to_string();
+    assert!(
+        error.contains("does not look like it") && !out.exists(),
+        "{error}"
+    );
+}
+
+#[test]
 fn mp4_holds_the_same_frames_and_sound() {
     let dvd = clip("dvd.mkv", DVD);
     let out = assemble_as(&dvd, Encoder::X265, 2, "out.mp4");
@@ -369,7 +400,7 @@ fn telecined_film_is_assembled_at_film_rate_in_any_pieces() {
 #[test]
 fn a_stopped_assembly_leaves_nothing_and_the_next_removes_what_a_killed_one_left() {
     let dvd = clip("dvd.mkv", DVD);
-    let (index, _) = index_of(&dvd.path);
+    let (index, thumbs) = index_of(&dvd.path);
     let count = index.frames.len() as u32;
     let made = segments(&dvd.path, &index, Encoder::X264, &[count], dvd.folder.path());
     let out = dvd.folder.path().join("out.mkv");
@@ -377,6 +408,7 @@ fn a_stopped_assembly_leaves_nothing_and_the_next_removes_what_a_killed_one_left
         segments: &made,
         source: &dvd.path,
         index: &index,
+        thumbs: &FrameThumbs::new(0, thumbs).unwrap(),
         outputs: &OutputList::of(&index, FieldChoice::Auto),
         sar: index.video.sar,
         container: Container::Mkv,
