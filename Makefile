@@ -5,6 +5,8 @@
 #   make test    every test
 #   make check   format, lints, layering, unused dependencies
 #   make bench   the figures, side by side with peers
+#   make bench-load   lease + commit per second of the coordinator under 1,000 simulated workers, CPU time of each side, built
+#                optimised  (PART=sqlite|postgres TASKS=100000)
 #   make bench-pairs   wrong pairs, lost shots, misplaced corners on discs whose truth is known: half an hour on two cores
 #   make bench-upscale   upscaling held against its demands, and beside a PyTorch loop and ncnn, which are fetched
 #                      (PART=reuse|alone|workers|peers|kills|memory)
@@ -18,7 +20,7 @@ NETWORK ?= compact
 # Run as built: `cargo run -p` would build burn once more, with the features of one package alone.
 BUILT = $(or $(CARGO_TARGET_DIR),target)/debug
 
-.PHONY: setup build demo test check chaos bench bench-pairs bench-upscale bench-models bench-trainer
+.PHONY: setup build demo test check chaos bench bench-load bench-pairs bench-upscale bench-models bench-trainer
 
 setup:
 	@bash deploy/setup.sh
@@ -40,8 +42,12 @@ check: setup
 chaos: build
 	$(BUILT)/remaster-chaos run $(GROUPS)
 
-bench: build
+bench: build bench-load
 	$(BUILT)/remaster-bench
+
+bench-load: setup
+	cargo build --release -p remaster-coordinator -p remaster-testkit --bin remaster-coordinator --bin remaster-load
+	$(or $(CARGO_TARGET_DIR),target)/release/remaster-load $(PART) $(if $(TASKS),--tasks $(TASKS))
 
 bench-pairs: build
 	$(BUILT)/remaster-bench pairs

@@ -1,6 +1,5 @@
 //! Side by side against peers, one command: `make bench`. Every figure is printed with what it was measured on.
 
-mod coordinator;
 mod extract;
 mod infer;
 mod pairs;
@@ -33,10 +32,6 @@ enum Part {
     Train,
     /// Upscaled frames per second, one worker and two.
     Upscale,
-    /// Lease + commit per second of one coordinator on SQLite.
-    Coordinator,
-    /// The same of three coordinators on PostgreSQL.
-    Postgres,
     /// Wrong pairs, lost shots, misplaced corners, on discs whose truth is known.
     Pairs,
     /// Losses and steps per second of the trainer beside PyTorch's.
@@ -59,8 +54,6 @@ fn main() -> anyhow::Result<()> {
             Part::Extract => extract::run()?,
             Part::Train => train::run()?,
             Part::Upscale => upscale::run()?,
-            Part::Coordinator => coordinator::run_sqlite()?,
-            Part::Postgres => coordinator::run_postgres()?,
             Part::Pairs => pairs::run(&arguments.case)?,
             Part::Trainer => trainer::run(&arguments.part)?,
             Part::Infer => infer::run(&arguments.infer)?,

@@ -5,6 +5,7 @@
 pub mod chaos;
 mod cluster;
 mod discs;
+pub mod load;
 mod postgres;
 mod process;
 mod s3;

@@ -133,6 +133,16 @@ impl PostgresServer {
         Ok(format!("postgres://remaster@127.0.0.1:{}/{name}", self.port))
     }
 
+    /// The number of its first process; those that serve connections are its children.
+    ///
+    /// # Errors
+    /// When the server has not written it down.
+    pub(crate) fn process(&self) -> anyhow::Result<u32> {
+        let text = std::fs::read_to_string(self.folder.join("data/postmaster.pid"))?;
+        let line = text.lines().next().context("postmaster.pid is empty")?;
+        Ok(line.trim().parse()?)
+    }
+
     /// Stops the server and starts it again on the same port.
     ///
     /// # Errors

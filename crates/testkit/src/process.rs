@@ -100,6 +100,17 @@ impl Process {
         Ok(())
     }
 
+    /// Its number, while it runs.
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub(crate) fn id(&self) -> anyhow::Result<u32> {
+        let child = self.child.as_ref();
+        Ok(child
+            .with_context(|| format!("{} is not running", self.name))?
+            .id())
+    }
+
     /// Sends a signal.
     ///
     /// # Errors

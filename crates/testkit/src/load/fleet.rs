@@ -1,8 +1,7 @@
-//! Lease + commit per second through real coordinator processes: loopback gRPC, fsync at every transaction; one coordinator
-//! on SQLite, three on PostgreSQL.
+//! The simulated workers of the load figure and the jobs that they work on.
 //!
-//! The workers are simulated: they lease `index` tasks, one at a time each, and commit an answer whose objects were put into
-//! the store before, so what is measured is the protocol, the database and the coordinator's look at the store.
+//! They lease `index` tasks, one at a time each, and commit an answer whose objects were put into the store before, so what
+//! is measured is the protocol, the database and the coordinator's look at the store. Left to others: the processes measured.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -13,71 +12,39 @@ use remaster_domain::{
     SessionId, SourceRef, Stage, TaskKind, TaskResult, UpscaleSettings, WorkerId,
 };
 use remaster_proto::{LeaseClient, MESSAGE_BYTES_MAX, PROTOCOL_VERSION, connect, pb, to_json};
-use remaster_testkit::{CoordinatorOnly, PostgresServer};
 use tonic::transport::Channel;
 use uuid::Uuid;
 
 /// Simulated workers.
-const WORKERS: usize = 1_000;
+pub(crate) const WORKERS: usize = 1_000;
 /// Workers that share a connection: what is measured is not the making of a thousand sockets.
 const WORKERS_PER_CONNECTION: usize = 20;
-/// Coordinators on one PostgreSQL.
-const COORDINATORS: usize = 3;
 const EPISODES_PER_JOB: usize = 1000;
 /// An episode has two discs to index.
-const TASKS: usize = 2 * EPISODES_PER_JOB * JOBS;
-/// Queued jobs.
-const JOBS: usize = 50;
-/// How long is measured.
-const MEASURED: Duration = Duration::from_secs(10);
-
-/// One coordinator on SQLite.
-pub(crate) fn run_sqlite() -> anyhow::Result<String> {
-    measure_on("SQLite", CoordinatorOnly::start(30_000, 10_000)?)
-}
-
-/// Several equal coordinators on a PostgreSQL of their own.
-pub(crate) fn run_postgres() -> anyhow::Result<String> {
-    let server = PostgresServer::start()?;
-    let three = CoordinatorOnly::start_on(&server.database()?, COORDINATORS, 30_000, 10_000)?;
-    measure_on("PostgreSQL, 3 coordinators", three)
-}
-
-fn measure_on(database: &str, coordinator: CoordinatorOnly) -> anyhow::Result<String> {
-    put_indexes(&coordinator.dir().join("store/indexes"))?;
-    let others = coordinator.others.iter().map(|(url, _)| url.clone());
-    let urls: Vec<String> = std::iter::once(coordinator.url.clone()).chain(others).collect();
-    let runtime = tokio::runtime::Runtime::new()?;
-    let measured = runtime.block_on(measure(&urls))?;
-    Ok(format!(
-        "coordinator on {database}: {:.0} lease+commit/s ({} in {:.1} s; lease p50 {} ms, p99 {} ms; {WORKERS} simulated \
-         workers, one task a lease and a commit, at most 512 requests a transaction, {TASKS} tasks queued, fsync on, loopback gRPC)",
-        measured.waits_ms.len() as f64 / measured.seconds,
-        measured.waits_ms.len(),
-        measured.seconds,
-        measured.percentile_ms(50),
-        measured.percentile_ms(99),
-    ))
-}
+pub(crate) const TASKS_PER_JOB: usize = 2 * EPISODES_PER_JOB;
 
 /// What the workers saw.
-struct Measured {
+pub(crate) struct Seen {
     /// How long each lease that brought a task took, sorted.
-    waits_ms: Vec<u128>,
-    seconds: f64,
+    pub(crate) waits_ms: Vec<u128>,
+    pub(crate) seconds: f64,
 }
 
-impl Measured {
-    fn percentile_ms(&self, percent: usize) -> u128 {
+impl Seen {
+    pub(crate) fn per_second(&self) -> f64 {
+        self.waits_ms.len() as f64 / self.seconds
+    }
+
+    pub(crate) fn percentile_ms(&self, percent: usize) -> u128 {
         let last = self.waits_ms.len().saturating_sub(1);
         self.waits_ms.get(last * percent / 100).copied().unwrap_or(0)
     }
 }
 
 /// The objects that the commits speak of, written straight into the folder that the store is.
-fn put_indexes(indexes: &Path) -> anyhow::Result<()> {
+pub(crate) fn put_indexes(indexes: &Path, jobs: usize) -> anyhow::Result<()> {
     let index = index();
-    for (job, disc) in (0..JOBS).flat_map(|job| (0..2 * EPISODES_PER_JOB).map(move |disc| (job, disc))) {
+    for (job, disc) in (0..jobs).flat_map(|job| (0..TASKS_PER_JOB).map(move |disc| (job, disc))) {
         let folder = indexes.join(source(job, disc).sha256.as_str()).join("v1");
         std::fs::create_dir_all(&folder)?;
         std::fs::write(folder.join(format!("{index}.json")), "{}")?;
@@ -90,10 +57,16 @@ fn index() -> ContentHash {
     ContentHash::of(b"index")
 }
 
-async fn measure(urls: &[String]) -> anyhow::Result<Measured> {
-    for job in 0..JOBS {
+/// Queues jobs of [`TASKS_PER_JOB`] tasks each.
+pub(crate) async fn submit_all(urls: &[String], jobs: usize) -> anyhow::Result<()> {
+    for job in 0..jobs {
         submit(connect(&urls[job % urls.len()])?, job).await?;
     }
+    Ok(())
+}
+
+/// Makes the workers known.
+pub(crate) async fn register_all(urls: &[String]) -> anyhow::Result<Vec<LeaseClient>> {
     let mut channels = vec![];
     for number in 0..WORKERS.div_ceil(WORKERS_PER_CONNECTION) {
         channels.push(connect(&urls[number % urls.len()])?);
@@ -102,17 +75,29 @@ async fn measure(urls: &[String]) -> anyhow::Result<Measured> {
     for number in 0..WORKERS {
         clients.push(register(channels[number % channels.len()].clone(), number).await?);
     }
+    Ok(clients)
+}
+
+/// Has all work for a while: as fast as they can, or each once in `every`, spread evenly.
+pub(crate) async fn work_all(
+    clients: &[LeaseClient],
+    lasts: Duration,
+    every: Option<Duration>,
+) -> anyhow::Result<Seen> {
     let start = Instant::now();
-    let workers: Vec<_> = clients
-        .into_iter()
-        .map(|client| tokio::spawn(work(client, start)))
+    let workers: Vec<_> = (0_u32..)
+        .zip(clients.iter().cloned())
+        .map(|(number, client)| {
+            let first = every.unwrap_or_default() * number / u32::try_from(WORKERS).expect("a few");
+            tokio::spawn(work(client, start + lasts, start + first, every))
+        })
         .collect();
     let mut waits_ms = vec![];
     for worker in workers {
         waits_ms.extend(worker.await??);
     }
     waits_ms.sort_unstable();
-    Ok(Measured {
+    Ok(Seen {
         waits_ms,
         seconds: start.elapsed().as_secs_f64(),
     })
@@ -184,13 +169,22 @@ async fn register(channel: Channel, number: usize) -> anyhow::Result<LeaseClient
 }
 
 /// Leases and commits until the time is over; answers how long each lease took.
-async fn work(client: LeaseClient, start: Instant) -> anyhow::Result<Vec<u128>> {
+async fn work(
+    client: LeaseClient,
+    end: Instant,
+    mut next: Instant,
+    every: Option<Duration>,
+) -> anyhow::Result<Vec<u128>> {
     let mut waits_ms = vec![];
-    while start.elapsed() < MEASURED {
+    while next.max(Instant::now()) < end {
+        if let Some(every) = every {
+            tokio::time::sleep_until(next.into()).await;
+            next += every;
+        }
         let asked = Instant::now();
         let leases = client.lease(1, Duration::from_secs(1)).await?.leases;
+        let waited_ms = asked.elapsed().as_millis();
         for lease in leases {
-            let waited_ms = asked.elapsed().as_millis();
             let result = TaskResult::Index(IndexResult {
                 index: index(),
                 frame_count: 1,

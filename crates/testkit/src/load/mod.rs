@@ -1,0 +1,145 @@
+//! Lease + commit per second through real coordinator processes: loopback gRPC, fsync at every transaction; one coordinator
+//! on SQLite, three on PostgreSQL; then how long a lease takes at half of that load.
+//!
+//! What each side costs in processor time is printed beside the rates: on a machine of two cores the simulated workers take
+//! their part of it. Left to others: a build that is optimised in its dependencies (`make bench-load`).
+
+mod fleet;
+mod usage;
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use clap::ValueEnum;
+use remaster_proto::LeaseClient;
+
+use crate::cluster::CoordinatorOnly;
+use crate::postgres::PostgresServer;
+
+/// Coordinators on one PostgreSQL.
+const COORDINATORS: usize = 3;
+const LEASE_MS: u32 = 30_000;
+const HEARTBEAT_MS: u32 = 10_000;
+
+/// What the coordinators keep their rows in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LoadPart {
+    /// One coordinator on SQLite.
+    Sqlite,
+    /// Three coordinators on one PostgreSQL.
+    Postgres,
+}
+
+/// Whose processor time is told apart.
+struct Sides {
+    coordinators: Vec<u32>,
+    server: Option<u32>,
+}
+
+/// Processor seconds of the sides so far.
+struct Cost {
+    coordinators: f64,
+    server: f64,
+    workers: f64,
+}
+
+/// Measures one part with so many queued tasks, for so long at each load; answers the figures in words.
+///
+/// # Errors
+/// When a process cannot be started, a request fails, or the queue was too short for the time.
+pub fn run_load(part: LoadPart, tasks: usize, lasts: Duration) -> anyhow::Result<String> {
+    let jobs = tasks.div_ceil(fleet::TASKS_PER_JOB);
+    let server = match part {
+        LoadPart::Sqlite => None,
+        LoadPart::Postgres => Some(PostgresServer::start()?),
+    };
+    let coordinators = match &server {
+        None => CoordinatorOnly::start(LEASE_MS, HEARTBEAT_MS)?,
+        Some(server) => CoordinatorOnly::start_on(&server.database()?, COORDINATORS, LEASE_MS, HEARTBEAT_MS)?,
+    };
+    fleet::put_indexes(&coordinators.dir().join("store/indexes"), jobs)?;
+    let mut urls = vec![coordinators.url.clone()];
+    let mut processes = vec![coordinators.coordinator.id()?];
+    for (url, process) in &coordinators.others {
+        urls.push(url.clone());
+        processes.push(process.id()?);
+    }
+    let sides = Sides {
+        coordinators: processes,
+        server: server.as_ref().map(PostgresServer::process).transpose()?,
+    };
+    let figures = tokio::runtime::Runtime::new()?.block_on(measure(&urls, &sides, jobs, lasts))?;
+    let database = match part {
+        LoadPart::Sqlite => "SQLite",
+        LoadPart::Postgres => "PostgreSQL, 3 coordinators",
+    };
+    Ok(format!(
+        "coordinator on {database}; {} simulated workers, one task a lease and a commit, at most 512 requests a transaction, \
+         {} tasks queued, fsync on, loopback gRPC\n{figures}",
+        fleet::WORKERS,
+        jobs * fleet::TASKS_PER_JOB,
+    ))
+}
+
+async fn measure(urls: &[String], sides: &Sides, jobs: usize, lasts: Duration) -> anyhow::Result<String> {
+    fleet::submit_all(urls, jobs).await?;
+    let clients = fleet::register_all(urls).await?;
+    let queued_mb = memory_mb(sides)?;
+    let (full, words) = work(sides, &clients, lasts, None).await?;
+    let left = jobs * fleet::TASKS_PER_JOB - full.waits_ms.len();
+    ensure!(
+        left > full.waits_ms.len(),
+        "the queue nearly ran dry: give more --tasks or fewer --seconds"
+    );
+    let every = Duration::from_secs_f64(2.0 * fleet::WORKERS as f64 / full.per_second());
+    let (_, half_words) = work(sides, &clients, lasts, Some(every)).await?;
+    Ok(format!(
+        "  full load: {words}\n  half load: {half_words}\n  memory of the coordinators: {queued_mb} MB with the queue \
+         full, {} MB after",
+        memory_mb(sides)?
+    ))
+}
+
+async fn work(
+    sides: &Sides,
+    clients: &[LeaseClient],
+    lasts: Duration,
+    every: Option<Duration>,
+) -> anyhow::Result<(fleet::Seen, String)> {
+    let before = sides.cost()?;
+    let seen = fleet::work_all(clients, lasts, every).await?;
+    let after = sides.cost()?;
+    ensure!(!seen.waits_ms.is_empty(), "no lease brought a task");
+    let each_ms = |seconds: f64| seconds * 1000.0 / seen.waits_ms.len() as f64;
+    let words = format!(
+        "{:.0} lease+commit/s ({} in {:.1} s); lease p50 {} ms, p99 {} ms; CPU ms each: coordinators {:.2}, database \
+         server {:.2}, simulated workers {:.2}",
+        seen.per_second(),
+        seen.waits_ms.len(),
+        seen.seconds,
+        seen.percentile_ms(50),
+        seen.percentile_ms(99),
+        each_ms(after.coordinators - before.coordinators),
+        each_ms(after.server - before.server),
+        each_ms(after.workers - before.workers),
+    );
+    Ok((seen, words))
+}
+
+fn memory_mb(sides: &Sides) -> anyhow::Result<u64> {
+    sides
+        .coordinators
+        .iter()
+        .map(|process| usage::memory_mb(*process))
+        .sum()
+}
+
+impl Sides {
+    fn cost(&self) -> anyhow::Result<Cost> {
+        Ok(Cost {
+            coordinators: usage::cpu_seconds(&self.coordinators)?,
+            server: usage::cpu_seconds(self.server.as_slice())?,
+            workers: usage::own_cpu_seconds()?,
+        })
+    }
+}
