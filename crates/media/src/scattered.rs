@@ -22,8 +22,8 @@ const FRAMES_ALONE_MAX: usize = 1024;
 /// Places that one ffmpeg reads: each holds a decoder with its frames until all are done.
 const PLACES_TOGETHER_MAX: usize = 8;
 /// Raw frames that one ffmpeg reads in several places, in bytes: they wait in memory, and twice as many while the next read is
-/// ahead. Two dozen at 720p.
-const BYTES_TOGETHER_MAX: usize = 32 << 20;
+/// ahead. A dozen at 720p.
+const BYTES_TOGETHER_MAX: usize = 16 << 20;
 
 /// An iterator over chosen frames in ascending order, each once.
 pub struct ScatteredFrames {

@@ -21,13 +21,15 @@ impl Selection {
         }
     }
 
-    /// The filter that lets these frames through and no others.
+    /// The filters that let these frames through and no others. The last one ends the decoding: nobody would hold it back by not
+    /// reading on.
     pub(crate) fn filter(&self) -> String {
         let spans = self.spans.iter();
         let terms: Vec<String> = spans
             .map(|(first, last)| format!("between(pts\\,{first}\\,{last})"))
             .collect();
-        format!("select={}", terms.join("+"))
+        let end = self.spans.last().map_or(0, |(_, last)| last + 1);
+        format!("trim=end_pts={end},select={}", terms.join("+"))
     }
 
     /// Whether the filter lets a frame through. It drops frames without a timestamp.
@@ -60,7 +62,7 @@ mod tests {
         };
         assert_eq!(
             selection.filter(),
-            r"select=between(pts\,10\,12)+between(pts\,20\,20)"
+            r"trim=end_pts=21,select=between(pts\,10\,12)+between(pts\,20\,20)"
         );
         let taken: Vec<i64> = (0..30).filter(|&pts| selection.takes(Some(pts))).collect();
         assert_eq!(taken, [10, 11, 12, 20]);

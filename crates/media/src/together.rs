@@ -172,14 +172,12 @@ fn args(path: &Path, index: &SourceIndex, places: &[Place], format: &RawFormat) 
     args
 }
 
-/// Lines of each place name its number; its end ends the decoding there.
+/// Lines of each place name its number.
 fn graph(index: &SourceIndex, places: &[Place], format: &RawFormat) -> String {
     let chain = |(number, place): (usize, &Place)| {
-        let last = place.frames.last().copied().unwrap_or(place.key);
-        let end = index.frames[last as usize].pts + 1;
         let selection = Selection::of(index, stretches_of(&place.frames));
         format!(
-            "[{number}:V:0]format={},showinfo@{number}=checksum=0,trim=end_pts={end},{}[{number}];",
+            "[{number}:V:0]format={},showinfo@{number}=checksum=0,{}[{number}];",
             format.pix_fmt,
             selection.filter()
         )

@@ -19,8 +19,8 @@ use crate::monitor::Monitor;
 
 /// Pairs computed side by side: 1080p needs about 200 MB each.
 const PAIRS_AT_ONCE: usize = 4;
-/// Decoded pairs that wait: decoding must not pause while a batch is computed.
-const PAIRS_WAITING_MAX: usize = 4;
+/// Decoded pairs that wait: reading is ahead by itself, and 1080p needs 25 MB each.
+const PAIRS_WAITING_MAX: usize = 1;
 /// HD frames on either side that a pair must beat.
 const NEIGHBOUR_REACH: u32 = 1;
 
