@@ -136,7 +136,7 @@ struct ComputeArgs {
     /// Memory that training may hold, in MiB; what the machine has free where left out. Not checked on a GPU
     #[arg(long, env = "REMASTER_MEMORY", value_name = "MIB")]
     memory: Option<u64>,
-    /// VGG19 weights as safetensors with torchvision's keys, for the perceptual loss
+    /// VGG19 weights, .safetensors or .pth, with torchvision's keys, for the perceptual loss
     #[arg(long, env = "REMASTER_PERCEPTUAL_WEIGHTS", value_name = "FILE")]
     perceptual_weights: Option<PathBuf>,
 }

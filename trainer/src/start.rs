@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use remaster_domain::Checkpoint;
-use remaster_model::{Vgg19, decode_safetensors, write_state};
+use remaster_model::{Vgg19, read_tensors, write_state};
 use tracing::info;
 
 use crate::TrainError;
@@ -95,13 +95,9 @@ pub(crate) fn load_vgg(plan: &RunPlan) -> Result<(Option<Vgg19>, Option<String>)
         .as_ref()
         .or(plan.recipe.path.perceptual_weights.as_ref())
     else {
-        let note = "perceptual loss off: no VGG19 weights; give --perceptual-weights FILE.safetensors";
+        let note = "perceptual loss off: no VGG19 weights; give --perceptual-weights FILE, torchvision's vgg19-dcbb9e9d.pth";
         return Ok((None, Some(note.to_owned())));
     };
-    let bytes = std::fs::read(path).map_err(|source| TrainError::File {
-        path: path.clone(),
-        source,
-    })?;
-    let vgg = Vgg19::from_state(&decode_safetensors(&bytes)?, &plan.device.clone().autodiff())?;
+    let vgg = Vgg19::from_state(&read_tensors(path)?, &plan.device.clone().autodiff())?;
     Ok((Some(vgg), None))
 }

@@ -308,9 +308,9 @@ impl Networks {
                 PixelKind::Charbonnier => charbonnier(fake.clone(), hr.clone()),
             });
         }
-        if let (Some(opt), Some(vgg)) = (stage.perceptual_opt, objective.vgg) {
+        if let (Some(opt), Some(vgg)) = (&stage.perceptual_opt, objective.vgg) {
             add("l_g_percep", opt.ramp(), &|| {
-                perceptual(vgg, fake.clone(), hr.clone())
+                perceptual(vgg, &opt.layer_weights, fake.clone(), hr.clone())
             });
         }
         for loss in &stage.losses {

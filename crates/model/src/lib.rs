@@ -50,6 +50,6 @@ pub use seeded::Seeded;
 pub use state::{HostTensor, ParamPath, StateDict, read_state, write_state};
 pub use trunk::LIKENESS_SIDE_MIN_PX;
 pub use unet_discriminator::{UnetDiscriminator, UnetDiscriminatorConfig};
-pub use vgg::Vgg19;
+pub use vgg::{Vgg19, VggTap};
 pub use vgg_discriminator::{VggDiscriminator, VggDiscriminatorConfig};
 pub use weights::{decode_safetensors, encode_safetensors, fill_model, infer_arch, load_model};

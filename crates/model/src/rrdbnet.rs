@@ -90,8 +90,9 @@ impl RrdbNetConfig {
         }
         if ![1, 2, 4, 8].contains(&upsampling) {
             let (scale, unshuffle) = (self.scale, self.unshuffle);
-            let text =
-                format!("RRDBNet cannot do scale {scale} with unshuffle {unshuffle}: use scale 2 or 4");
+            let text = format!(
+                "RRDBNet cannot do scale {scale} with unshuffle {unshuffle}: their product must be 1, 2, 4 or 8"
+            );
             return Err(ModelError::Arch(text));
         }
         Ok(upsampling.ilog2())

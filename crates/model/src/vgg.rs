@@ -2,6 +2,8 @@
 //! no registry has them, so they come from a safetensors file with torchvision's keys (`features.N.weight`). Layer
 //! widths are read from the file, which lets tests use a small one.
 
+use std::str::FromStr;
+
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::activation::relu;
 use burn::tensor::module::max_pool2d;
@@ -79,17 +81,75 @@ impl Vgg19 {
     /// `[n, 3, h, w]` RGB in 0..1 -> `[n, c, h / 16, w / 16]`; both sides at least 16.
     #[must_use]
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let mut features = self.features(x, &[VggTap::CONV5_4]);
+        features.remove(0)
+    }
+
+    /// The features of some taps, in the network's order; nothing after the last of them is computed.
+    ///
+    /// # Shapes
+    /// `[n, 3, h, w]` RGB in 0..1 -> `[n, c, h / d, w / d]` each, where `d` is 1, 2, 4, 8 or 16 by the tap's stage.
+    #[must_use]
+    pub fn features(&self, x: Tensor<4>, taps: &[VggTap]) -> Vec<Tensor<4>> {
+        let last = taps.iter().map(|tap| tap.conv).max().unwrap_or(0);
+        let has = |conv: usize, is_rectified: bool| taps.contains(&VggTap { conv, is_rectified });
+        let mut found = Vec::with_capacity(taps.len());
         let mut features = normalise(x);
-        for (position, (conv, (_, pooled))) in self.convs.iter().zip(LAYERS).enumerate() {
-            if position > 0 {
-                features = relu(features);
-            }
+        for (position, (conv, (_, pooled))) in self.convs.iter().zip(LAYERS).enumerate().take(last + 1) {
             if pooled {
                 features = max_pool2d(features, MaxPoolOptions::new([2, 2]));
             }
             features = conv.forward(features);
+            if has(position, false) {
+                found.push(features.clone());
+            }
+            if position < last || has(position, true) {
+                features = relu(features);
+            }
+            if has(position, true) {
+                found.push(features.clone());
+            }
         }
-        features
+        found
+    }
+}
+
+/// A convolution whose features are looked at, before or after its ReLU. Its name is BasicSR's: `conv5_4` is the fourth
+/// convolution of the fifth stage, `relu5_4` what its ReLU makes of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct VggTap {
+    conv: usize,
+    is_rectified: bool,
+}
+
+impl VggTap {
+    /// The last convolution before its ReLU.
+    pub const CONV5_4: Self = Self {
+        conv: LAYERS.len() - 1,
+        is_rectified: false,
+    };
+}
+
+impl FromStr for VggTap {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let (mut stage, mut number) = (1, 0);
+        for (conv, (_, pooled)) in LAYERS.into_iter().enumerate() {
+            (stage, number) = if pooled {
+                (stage + 1, 1)
+            } else {
+                (stage, number + 1)
+            };
+            for (kind, is_rectified) in [("conv", false), ("relu", true)] {
+                if name == format!("{kind}{stage}_{number}") {
+                    return Ok(Self { conv, is_rectified });
+                }
+            }
+        }
+        Err(format!(
+            "VGG19 has no layer `{name}`: conv1_1 to conv5_4 are before their ReLUs, relu1_1 to relu5_4 after"
+        ))
     }
 }
 

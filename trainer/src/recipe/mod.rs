@@ -19,7 +19,8 @@ pub use degradation::{Degradation, Pass};
 pub use difference::differences;
 pub use network::{NetworkD, NetworkG};
 pub use stage::{
-    GanKind, GanOpt, Loss, LossKind, Optim, OptimKind, PerceptualOpt, PixelKind, PixelOpt, Ramp, Stage,
+    GanKind, GanOpt, LayerWeights, Loss, LossKind, Optim, OptimKind, PerceptualOpt, PixelKind, PixelOpt,
+    Ramp, Stage,
 };
 
 /// One run but for its data.
@@ -129,7 +130,7 @@ impl TrainData {
 pub struct Paths {
     /// Weights to start the first stage from: .safetensors, .pth or ncnn, of the very network of `[network_g]`.
     pub pretrain_network_g: Option<PathBuf>,
-    /// VGG19 as safetensors with torchvision's keys.
+    /// VGG19 as .safetensors or .pth with torchvision's keys.
     pub perceptual_weights: Option<PathBuf>,
     /// Files, .pth or .safetensors, that hold a trunk (torchvision's AlexNet or VGG16) and LPIPS' heads for it: validations
     /// then say how far pictures look from HD, and the nearest weights are kept.

@@ -359,6 +359,23 @@ mod tests {
     }
 
     #[test]
+    fn features_are_named_as_in_basicsr_and_count_for_something() {
+        let with = |layers: &str| {
+            let layers = format!("perceptual_opt = {{ layer_weights = {{ {layers} }},");
+            demo_with("perceptual_opt = {", &layers)
+        };
+        assert!(Recipe::resolve(&with("conv1_2 = 0.1, relu5_4 = 1.0")).is_ok());
+        for (layers, words) in [
+            ("conv6_1 = 1.0", "no layer `conv6_1`"),
+            ("conv5_4 = 0.0", "expected a number above 0"),
+            ("", "names no layer"),
+        ] {
+            let error = error_of(&with(layers));
+            assert!(error.contains(words), "{error}");
+        }
+    }
+
+    #[test]
     fn an_unknown_ready_name_lists_the_known_ones() {
         assert!(error_of("esrgun").contains("esrgan-lite"));
     }

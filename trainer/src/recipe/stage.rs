@@ -1,5 +1,8 @@
 //! `[[stage]]`: how long, how fast and against what. Every loss has a weight and may begin late or rise slowly.
 
+use std::collections::BTreeMap;
+
+use remaster_model::VggTap;
 use serde::Deserialize;
 
 use crate::schedule::Scheduler;
@@ -95,10 +98,52 @@ pub enum PixelKind {
     Charbonnier,
 }
 
-/// `perceptual_opt`: VGG19's conv5_4 before its ReLU, as in the paper.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+/// Which features of VGG19 count how much: `{ conv5_4 = 1.0 }`, before its ReLU, where nothing is said, as in the paper.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(try_from = "BTreeMap<String, f64>")]
+pub struct LayerWeights(BTreeMap<VggTap, f64>);
+
+impl LayerWeights {
+    /// In the network's order; never empty.
+    #[must_use]
+    pub const fn of_taps(&self) -> &BTreeMap<VggTap, f64> {
+        &self.0
+    }
+}
+
+impl Default for LayerWeights {
+    fn default() -> Self {
+        Self(BTreeMap::from([(VggTap::CONV5_4, 1.0)]))
+    }
+}
+
+impl TryFrom<BTreeMap<String, f64>> for LayerWeights {
+    type Error = String;
+
+    fn try_from(named: BTreeMap<String, f64>) -> Result<Self, String> {
+        if named.is_empty() {
+            return Err("layer_weights names no layer: leave it out for conv5_4".to_owned());
+        }
+        let each = named.into_iter().map(|(name, weight)| {
+            if weight.is_finite() && weight > 0.0 {
+                Ok((name.parse()?, weight))
+            } else {
+                Err(format!(
+                    "layer_weights: `{name}` is {weight}, expected a number above 0"
+                ))
+            }
+        });
+        Ok(Self(each.collect::<Result<_, _>>()?))
+    }
+}
+
+/// `perceptual_opt`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PerceptualOpt {
+    /// Layers.
+    #[serde(default)]
+    pub layer_weights: LayerWeights,
     /// Weight.
     pub loss_weight: f64,
     /// Step of the stage at which it begins.
@@ -199,7 +244,11 @@ impl Stage {
     pub fn ramps(&self) -> Vec<(&'static str, Ramp)> {
         let mut ramps = Vec::new();
         ramps.extend(self.pixel_opt.map(|opt| ("pixel_opt", opt.ramp())));
-        ramps.extend(self.perceptual_opt.map(|opt| ("perceptual_opt", opt.ramp())));
+        ramps.extend(
+            self.perceptual_opt
+                .as_ref()
+                .map(|opt| ("perceptual_opt", opt.ramp())),
+        );
         ramps.extend(self.gan_opt.map(|opt| ("gan_opt", opt.ramp())));
         ramps.extend(self.losses.iter().map(|loss| ("losses", loss.ramp())));
         ramps

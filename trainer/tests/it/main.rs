@@ -18,6 +18,7 @@ use remaster_store::Key;
 use remaster_trainer::TrainError;
 use remaster_trainer::checkpoint::{CheckpointState, RunIdentity, read};
 use remaster_trainer::data::{Batch, BatchStream, CropConfig, Dataset, StreamConfig};
+use remaster_trainer::guard::ROLLBACKS_MAX;
 use remaster_trainer::publish::{Publication, publish, seen_in_pairs};
 use remaster_trainer::recipe::Recipe;
 use remaster_trainer::run::{FinishedRun, Observer, RunPlan, Wish, train};
@@ -72,6 +73,7 @@ fn recipe(network: &str, l1_steps: u64, gan_steps: u64) -> String {
 struct Watcher {
     drain_at: Option<u64>,
     done: AtomicU64,
+    reported: Mutex<Vec<u64>>,
     recorded: Mutex<Vec<Checkpoint>>,
 }
 
@@ -85,6 +87,7 @@ impl Observer for &Watcher {
 
     fn report(&self, done: u64, _total: u64, _note: &str) {
         self.done.store(done, Ordering::Relaxed);
+        self.reported.lock().unwrap().push(done);
     }
 
     fn record(&self, checkpoint: &Checkpoint, objects: &[OutputObject]) -> Result<(), TrainError> {
@@ -423,6 +426,22 @@ async fn a_run_that_diverges_names_its_loss() {
         matches!(error, TrainError::Diverged { loss: "l_g_pix", .. }),
         "{error}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stage_that_diverges_is_tried_again_from_the_last_checkpoint_and_then_given_up() {
+    let season = Season::new(8).await;
+    let wild = recipe(TINY_COMPACT, 3, 30).replace("lr = 1e-3", "lr = 1e30");
+    let (outcome, watcher) = run(&season, &wild, None, None).await;
+    assert!(matches!(outcome, Err(TrainError::Diverged { .. })));
+    let reported = watcher.reported.into_inner().unwrap();
+    let times = |step: u64| reported.iter().filter(|reported| **reported == step).count();
+    assert_eq!(
+        [1, 2, 3].map(times),
+        [1, 1, 1],
+        "the first stage was recorded: {reported:?}"
+    );
+    assert_eq!(times(4), 1 + ROLLBACKS_MAX as usize, "{reported:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,12 +5,13 @@
 mod foreign;
 
 use burn::module::Module;
+use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor, TensorData};
 use remaster_domain::{InputColour, Lattice, ModelArch, ModelCard};
 use remaster_model::{
     DeviceKind, Generator, HostTensor, ModelError, RgbBatch, Seeded, StateDict, UnetDiscriminatorConfig,
-    Vgg19, VggDiscriminatorConfig, decode_safetensors, device, encode_safetensors, infer_arch, load_model,
-    read_state, upscale_rgb, write_state,
+    Vgg19, VggDiscriminatorConfig, VggTap, decode_safetensors, device, encode_safetensors, infer_arch,
+    load_model, read_state, upscale_rgb, write_state,
 };
 
 /// f32 sums over a few hundred terms against f64.
@@ -117,6 +118,27 @@ fn vgg19_features_match_the_reference() {
     let fixture = Fixture::read("vgg19-narrow");
     let net = Vgg19::from_state(&fixture.net, &cpu()).unwrap();
     fixture.assert_output(net.forward(fixture.input_on(&cpu())));
+}
+
+#[test]
+fn vgg19_features_are_taken_where_their_names_say_and_in_order() {
+    let fixture = Fixture::read("vgg19-narrow");
+    let net = Vgg19::from_state(&fixture.net, &cpu()).unwrap();
+    let input = || fixture.input_on(&cpu());
+    let taps = ["relu5_4", "conv1_2", "relu1_2", "conv5_4"].map(|name| name.parse::<VggTap>().unwrap());
+    let found = net.features(input(), &taps);
+    assert_eq!(found.len(), 4);
+    let alike = |a: &Tensor<4>, b: Tensor<4>| assert_eq!(a.clone().into_data(), b.into_data());
+    assert_eq!(
+        found[0].dims()[2..],
+        input().dims()[2..],
+        "no pooling comes before conv1_2"
+    );
+    alike(&found[1], relu(found[0].clone()));
+    alike(&found[2], net.forward(input()));
+    alike(&found[3], relu(found[2].clone()));
+    let error = "conv2_3".parse::<VggTap>().unwrap_err();
+    assert!(error.contains("no layer `conv2_3`"), "{error}");
 }
 
 /// Sines of the flat index for weights and pictures, so that no file is needed; PyTorch was given the same.
@@ -274,6 +296,18 @@ fn impossible_networks_are_refused() {
     assert!(with(4, 4).is_err());
     assert!(with(2, 2).is_ok());
     assert!(infer_arch(&StateDict::new()).is_err());
+}
+
+#[test]
+fn every_scale_makes_pictures_of_its_size_and_is_known_by_its_weights() {
+    for (unshuffle, scale) in [(1, 1), (1, 2), (1, 4), (1, 8), (2, 1), (2, 2)] {
+        let arch = tiny_rrdbnet(unshuffle);
+        let net = Generator::new(&arch, scale, 0, &cpu()).unwrap();
+        let side = scale as usize;
+        let out = net.forward(Tensor::zeros([1, 3, 6, 8], &cpu()));
+        assert_eq!(out.dims(), [1, 3, 6 * side, 8 * side], "{unshuffle} {scale}");
+        assert_eq!(infer_arch(&read_state(&net)).unwrap(), (arch, scale));
+    }
 }
 
 #[test]
