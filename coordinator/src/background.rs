@@ -1,7 +1,10 @@
-//! What the coordinator does by itself: takes back leases that ran out or get no further, and gives objects their names.
+//! What the coordinator does by itself: takes back leases that ran out or get no further, offers what straggles to a second
+//! worker, and gives objects their names.
 //!
-//! Both go by rows alone and are idempotent, so they resume after a restart, and doing them twice changes nothing.
+//! All go by rows alone and are idempotent, so they resume after a restart, and doing them twice changes nothing.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +19,7 @@ use crate::db::{self, CopySource, PendingCopy};
 use crate::leases::apply_and_bury;
 use crate::signals::Effects;
 use crate::state::{TaskEvent, decide, stall_ms};
+use crate::stragglers::{may_run_twice, patience_ms, straggles};
 
 /// Lost leases of one transaction: the whole fleet may be lost at once, and heartbeats must get in between.
 const REAPED_AT_ONCE: u32 = 256;
@@ -90,6 +94,43 @@ impl Coordinator {
             .await
     }
 
+    /// Offers tasks to second workers whose attempts take far longer than others did; answers how many there were.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn offer_stragglers(&self) -> Result<usize, CoordinatorError> {
+        let lease_ms = self.lease_ms();
+        self.db
+            .writer
+            .run(move |tx| {
+                Box::pin(async move {
+                    let (mut times, mut offered) = (BTreeMap::new(), 0);
+                    let began_before_ms = tx.now_ms - patience_ms(lease_ms);
+                    for (task, began_ms) in db::last_attempts(tx, began_before_ms).await? {
+                        if !may_run_twice(task.kind) {
+                            continue;
+                        }
+                        let others_ms = match times.entry((task.job.clone(), task.kind.as_str())) {
+                            Entry::Occupied(known) => known.into_mut(),
+                            Entry::Vacant(new) => new.insert(db::times_ms(tx, &task.job, task.kind).await?),
+                        };
+                        let ran_ms = tx.now_ms - began_ms;
+                        if straggles(ran_ms, others_ms, lease_ms)
+                            && let Ok(decision) = decide(&task.row, TaskEvent::Straggle, tx.now_ms)
+                        {
+                            warn!(task = %task.id, name = %task.name, ran_ms, "straggles, offered to a second worker");
+                            let detail = format!("after {} s, offered to a second worker", ran_ms / 1_000);
+                            db::note(tx, Some(&task.job), Some(&task.id), "straggling", &detail).await?;
+                            db::apply(tx, &task, &decision).await?;
+                            offered += 1;
+                        }
+                    }
+                    Ok(offered)
+                })
+            })
+            .await
+    }
+
     /// Makes every copy that is asked for; answers 0 when none is left.
     ///
     /// # Errors
@@ -146,6 +187,9 @@ pub(crate) async fn reap_for_ever(coordinator: Arc<Coordinator>, shutdown: Cance
         }
         if let Err(failure) = coordinator.reap_stalled().await {
             error!(error = %failure, "could not look for attempts without progress");
+        }
+        if let Err(failure) = coordinator.offer_stragglers().await {
+            error!(error = %failure, "could not look for stragglers");
         }
         pause = lease / 4;
     }

@@ -121,6 +121,8 @@ async fn lease_alike(
                     tx.queue().await?.served(&job);
                     taken.extend(slots.pop_front().map(|slot| (slot, task)));
                 }
+                // What is left of it this one works on already.
+                None if ready.has(&job) => _ = slots.pop_front(),
                 // It has no more that these may take.
                 None => _ = without.insert(job),
             }
@@ -146,16 +148,25 @@ impl Ready {
         Ok(Self(ready))
     }
 
-    /// The one of the oldest few that a session would rather take; what comes with it is held from then on.
+    fn has(&self, job: &JobId) -> bool {
+        self.0.get(job).is_some_and(|tasks| !tasks.is_empty())
+    }
+
+    /// The one of the oldest few that a session would rather take and does not work on already; what comes with it is held
+    /// from then on.
     fn take(&mut self, job: &JobId, session: &mut SessionRow) -> Option<StoredTask> {
         let tasks = self.0.get_mut(job)?;
         let labels = &session.capabilities.labels;
         let holds = |word: &str| session.holds.iter().any(|held| held == word) || labels.contains_key(word);
-        let oldest = tasks
-            .iter()
+        let others = tasks.iter().enumerate().filter(|(_, (task, _))| {
+            let elder = task.row.elder.as_ref();
+            elder.is_none_or(|elder| elder.session != session.id)
+        });
+        let (places, oldest): (Vec<_>, Vec<_>) = others
             .take(db::LOOK_AHEAD)
-            .map(|(_, words)| words.as_slice());
-        let (task, words) = tasks.remove(favourite(oldest, holds)?)?;
+            .map(|(place, (_, words))| (place, words.as_slice()))
+            .unzip();
+        let (task, words) = tasks.remove(places[favourite(oldest, holds)?])?;
         session.holds = held_after(&session.holds, &words);
         Some(task)
     }

@@ -12,7 +12,7 @@ use tracing::info;
 use crate::CoordinatorError;
 use crate::coordinator::LeaseName;
 use crate::db::{self, Change, Commit, Outcomes, StoredTask, Together, Tx};
-use crate::state::{Action, Decision, Refusal, TaskEvent, decide};
+use crate::state::{Action, AttemptEnd, Decision, Refusal, TaskEvent, decide};
 
 /// A worker says how far it is.
 #[derive(Debug, Clone)]
@@ -69,8 +69,8 @@ async fn renew(tx: &mut Tx, asked: &[HeartbeatAsked]) -> Outcomes<Renewal> {
     let tasks = db::load_tasks(&mut tx.connection, held).await?;
     let jobs = tasks.values().map(|task| task.job.clone()).collect();
     let paused = db::paused(&mut tx.connection, &jobs).await?;
-    // A task is renewed once, however often its holder said so meanwhile.
-    let mut renewed: BTreeMap<&TaskId, (Decision, &LeaseProgress)> = BTreeMap::new();
+    // A task is written once, however often its holders said so meanwhile.
+    let mut renewed: BTreeMap<&TaskId, (Decision, Option<&LeaseProgress>)> = BTreeMap::new();
     let mut outcomes = vec![];
     for ask in asked {
         let Some(session) = sessions.get(&ask.session) else {
@@ -82,19 +82,26 @@ async fn renew(tx: &mut Tx, asked: &[HeartbeatAsked]) -> Outcomes<Renewal> {
             let (token, lease_ms) = (lease.token, ask.lease_ms);
             let verdict = match tasks.get(&lease.task) {
                 None => Verdict::Lost,
-                Some(task) => match decide(&task.row, TaskEvent::Heartbeat { token, lease_ms }, tx.now_ms) {
-                    Ok(decision) => {
-                        renewed.insert(&task.id, (decision, lease));
-                        let is_paused = paused.contains(&task.job);
-                        if is_paused {
-                            Verdict::Pause
-                        } else {
-                            Verdict::Renewed
+                Some(task) => {
+                    let (row, progress) = match renewed.get(&task.id) {
+                        Some((decision, progress)) => (&decision.row, *progress),
+                        None => (&task.row, None),
+                    };
+                    match decide(row, TaskEvent::Heartbeat { token, lease_ms }, tx.now_ms) {
+                        Ok(decision) => {
+                            // The newest attempt's word counts, and an elder's until there is a newer.
+                            let progress = if token == row.token { Some(lease) } else { progress };
+                            renewed.insert(&task.id, (decision, progress));
+                            if paused.contains(&task.job) {
+                                Verdict::Pause
+                            } else {
+                                Verdict::Renewed
+                            }
                         }
+                        Err(Refusal::Cancelled) => Verdict::Cancel,
+                        Err(Refusal::Stale { .. } | Refusal::Unfit(_)) => Verdict::Lost,
                     }
-                    Err(Refusal::Cancelled) => Verdict::Cancel,
-                    Err(Refusal::Stale { .. } | Refusal::Unfit(_)) => Verdict::Lost,
-                },
+                }
             };
             verdicts.push((lease.task.clone(), token, verdict));
         }
@@ -103,11 +110,11 @@ async fn renew(tx: &mut Tx, asked: &[HeartbeatAsked]) -> Outcomes<Renewal> {
             drain: session.draining,
         }));
     }
-    let changes = renewed.iter().map(|(id, (decision, lease))| Change {
+    let changes = renewed.iter().map(|(id, (decision, progress))| Change {
         task: &tasks[*id],
         decision,
         result_json: None,
-        progress: Some(&lease.progress),
+        progress: progress.map(|lease| &lease.progress),
     });
     db::apply_all(tx, &changes.collect::<Vec<_>>()).await?;
     Ok(outcomes)
@@ -162,7 +169,16 @@ async fn commit(tx: &mut Tx, asked: &[CommitAsked]) -> Outcomes<()> {
         }
     }
     for commit in &commits {
-        if commit.decision.actions == [Action::StoreResult] {
+        let counts = [
+            Action::CloseAttempt(AttemptEnd::Committed),
+            Action::CloseElder(AttemptEnd::Committed),
+        ];
+        if !commit
+            .decision
+            .actions
+            .iter()
+            .any(|action| counts.contains(action))
+        {
             let detail = "after its lease, and before another";
             let (job, task) = (&commit.task.job, &commit.task.id);
             db::note(tx, Some(job), Some(task), "committed", detail).await?;

@@ -10,6 +10,7 @@ pub mod check;
 pub mod flow;
 pub mod needs;
 pub mod state;
+pub mod stragglers;
 
 mod background;
 mod clock;

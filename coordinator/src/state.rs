@@ -3,8 +3,15 @@
 //! Promises: the token never falls and rises by one at every lease; a stale token changes nothing; a task is committed at
 //! most once; a task that spent its budget is dead and stays so until somebody retries it. One function decides whatever
 //! noticed the event, so a loss seen twice is counted once. Left to others: which task is leased, and what follows.
+//!
+//! A task whose attempt takes far too long is offered again while that attempt, the elder, goes on: whichever commits first
+//! counts, and the end of the elder without a result leaves the newest as it is.
 
 use remaster_domain::{Checkpoint, FailureClass, LeaseToken, SessionId, TaskKind, TaskState};
+
+mod event;
+
+pub use event::{Action, AttemptEnd, Decision, Refusal, TaskEvent};
 
 /// Failures of its own that a task may report; the last of them makes it dead.
 pub const ERRORS_MAX: u32 = 4;
@@ -66,6 +73,17 @@ impl Phase {
     }
 }
 
+/// An attempt that goes on while the task is offered to another worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Elder {
+    /// Its lease.
+    pub token: LeaseToken,
+    /// Who holds it.
+    pub session: SessionId,
+    /// When it is lost unless renewed.
+    pub expires_ms: i64,
+}
+
 /// What deciding needs to know of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskRow {
@@ -81,8 +99,10 @@ pub struct TaskRow {
     pub checkpoint: Option<Checkpoint>,
     /// What went wrong last.
     pub message: String,
-    /// Where it stands.
+    /// Where it stands, as far as the newest attempt goes.
     pub phase: Phase,
+    /// The attempt that goes on beside; of a committed task, the one whose result counts if it is not the newest's.
+    pub elder: Option<Elder>,
 }
 
 impl TaskRow {
@@ -99,145 +119,21 @@ impl TaskRow {
             phase: Phase::Ready {
                 not_before_ms: now_ms,
             },
+            elder: None,
         }
     }
-}
 
-/// What happens to a task.
-#[derive(Debug, Clone, PartialEq)]
-pub enum TaskEvent {
-    /// A session takes it.
-    Lease {
-        /// Who.
-        session: SessionId,
-        /// For how long.
-        lease_ms: i64,
-    },
-    /// Its holder is alive.
-    Heartbeat {
-        /// Under which lease.
-        token: LeaseToken,
-        /// For how long again.
-        lease_ms: i64,
-    },
-    /// Its holder wrote a checkpoint.
-    Record {
-        /// Under which lease.
-        token: LeaseToken,
-        /// The checkpoint.
-        checkpoint: Checkpoint,
-    },
-    /// Its holder hands in a result.
-    Commit {
-        /// Under which lease.
-        token: LeaseToken,
-    },
-    /// Its holder failed.
-    Fail {
-        /// Under which lease.
-        token: LeaseToken,
-        /// What happens next.
-        class: FailureClass,
-        /// Words for people.
-        message: String,
-        /// Random, 0 to 1: spreads the tries of tasks that failed together.
-        jitter: f64,
-    },
-    /// Its holder gives it back.
-    Release {
-        /// Under which lease.
-        token: LeaseToken,
-    },
-    /// Somebody looked whether the lease ran out.
-    Expire,
-    /// Somebody looked whether the attempt gets further.
-    Stall {
-        /// When it last did.
-        moved_ms: i64,
-        /// For how long it may stand.
-        limit_ms: i64,
-        /// Random, 0 to 1.
-        jitter: f64,
-    },
-    /// Its job was cancelled.
-    Cancel,
-    /// A user wants it tried again.
-    Retry,
-}
-
-/// How an attempt ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AttemptEnd {
-    /// Its result counts.
-    Committed,
-    /// It reported a failure.
-    Failed,
-    /// It was given back.
-    Released,
-    /// Its lease ran out.
-    Lost,
-    /// Its job was cancelled.
-    Cancelled,
-}
-
-impl AttemptEnd {
-    /// The word in the database.
+    /// The elder attempt, while its result might still count.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Committed => "committed",
-            Self::Failed => "failed",
-            Self::Released => "released",
-            Self::Lost => "lost",
-            Self::Cancelled => "cancelled",
-        }
+    pub fn elder_at_work(&self) -> Option<&Elder> {
+        let is_open = matches!(self.phase, Phase::Ready { .. } | Phase::Leased { .. });
+        self.elder.as_ref().filter(|_| is_open)
     }
-}
 
-/// What must be done in the same transaction as the change of the row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    /// Note a new attempt.
-    OpenAttempt,
-    /// Note how the attempt ended.
-    CloseAttempt(AttemptEnd),
-    /// Keep the result and make the tasks that follow.
-    StoreResult,
-    /// Somebody may lease it from then on.
-    Offer {
-        /// From when.
-        at_ms: i64,
-    },
-    /// It is dead: what waited for it need wait no more.
-    Bury,
-}
-
-/// The row as it shall be, and what goes with it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Decision {
-    /// The new row.
-    pub row: TaskRow,
-    /// What else to do.
-    pub actions: Vec<Action>,
-}
-
-/// Why an event changes nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// The lease is somebody else's or nobody's.
-    #[error("the lease is stale: the task's token is {held} and it is {}", .state.as_str())]
-    Stale {
-        /// Token of the task.
-        held: LeaseToken,
-        /// State of the task.
-        state: TaskState,
-    },
-    /// The job was cancelled.
-    #[error("the job was cancelled")]
-    Cancelled,
-    /// The event does not fit the state.
-    #[error("the task is {}", .0.as_str())]
-    Unfit(TaskState),
+    /// The lease whose result counts, once the task is committed.
+    fn winner(&self) -> LeaseToken {
+        self.elder.as_ref().map_or(self.token, |elder| elder.token)
+    }
 }
 
 /// Decides. The row is left as it is where the event is refused.
@@ -245,42 +141,36 @@ pub enum Refusal {
 /// # Errors
 /// [`Refusal`] when the event changes nothing.
 pub fn decide(row: &TaskRow, event: TaskEvent, now_ms: i64) -> Result<Decision, Refusal> {
+    let is_elder = |token| row.elder_at_work().is_some_and(|elder| elder.token == token);
     match event {
         TaskEvent::Lease { session, lease_ms } => lease(row, session, lease_ms, now_ms),
-        TaskEvent::Heartbeat { token, lease_ms } => {
-            let session = holder(row, token)?;
-            let phase = Phase::Leased {
-                session,
-                expires_ms: now_ms.saturating_add(lease_ms),
-            };
-            Ok(changed(row, phase, vec![]))
-        }
+        TaskEvent::Heartbeat { token, lease_ms } => heartbeat(row, token, now_ms.saturating_add(lease_ms)),
         TaskEvent::Record { token, checkpoint } => {
             holder(row, token)?;
-            let mut next = row.clone();
-            next.checkpoint = Some(checkpoint);
-            Ok(Decision {
-                row: next,
-                actions: vec![],
-            })
+            let mut decision = changed(row, row.phase.clone(), vec![]);
+            decision.row.checkpoint = Some(checkpoint);
+            Ok(decision)
         }
         // The reply to the first commit may have been lost: its repeat is answered as the first was.
-        TaskEvent::Commit { token } if row.phase == Phase::Committed && row.token == token => {
+        TaskEvent::Commit { token } if row.phase == Phase::Committed && row.winner() == token => {
             Ok(changed(row, Phase::Committed, vec![]))
         }
+        TaskEvent::Commit { token } if is_elder(token) => Ok(won_by_elder(row)),
         // Nobody has leased it since the lease was lost: the work is done, and doing it again would give no other.
         TaskEvent::Commit { token } if is_unclaimed(row, token) => {
-            let mut decision = changed(row, Phase::Committed, vec![Action::StoreResult]);
-            decision.row.message.clear();
-            Ok(decision)
+            Ok(settled(row, Phase::Committed, vec![Action::StoreResult]))
         }
         TaskEvent::Commit { token } => {
             holder(row, token)?;
             let actions = vec![Action::CloseAttempt(AttemptEnd::Committed), Action::StoreResult];
-            let mut decision = changed(row, Phase::Committed, actions);
-            decision.row.message.clear();
-            Ok(decision)
+            Ok(settled(row, Phase::Committed, actions))
         }
+        TaskEvent::Fail {
+            token,
+            class,
+            message,
+            ..
+        } if is_elder(token) => Ok(elder_failed(row, class, message)),
         TaskEvent::Fail {
             token,
             class,
@@ -290,6 +180,7 @@ pub fn decide(row: &TaskRow, event: TaskEvent, now_ms: i64) -> Result<Decision, 
             holder(row, token)?;
             Ok(fail(row, class, message, jitter, now_ms))
         }
+        TaskEvent::Release { token } if is_elder(token) => Ok(without_elder(row, AttemptEnd::Released)),
         TaskEvent::Release { token } => {
             holder(row, token)?;
             Ok(offer(row, AttemptEnd::Released, now_ms))
@@ -300,6 +191,7 @@ pub fn decide(row: &TaskRow, event: TaskEvent, now_ms: i64) -> Result<Decision, 
             limit_ms,
             jitter,
         } => stall(row, now_ms - moved_ms, limit_ms, jitter, now_ms),
+        TaskEvent::Straggle => straggle(row, now_ms),
         TaskEvent::Cancel => cancel(row),
         TaskEvent::Retry => retry(row, now_ms),
     }
@@ -323,8 +215,10 @@ fn is_unclaimed(row: &TaskRow, token: LeaseToken) -> bool {
 }
 
 fn lease(row: &TaskRow, session: SessionId, lease_ms: i64, now_ms: i64) -> Result<Decision, Refusal> {
+    // Who has been at it for so long is not helped by doing it twice.
+    let is_own = row.elder.as_ref().is_some_and(|elder| elder.session == session);
     match row.phase {
-        Phase::Ready { not_before_ms } if not_before_ms <= now_ms => {
+        Phase::Ready { not_before_ms } if not_before_ms <= now_ms && !is_own => {
             let phase = Phase::Leased {
                 session,
                 expires_ms: now_ms.saturating_add(lease_ms),
@@ -339,21 +233,107 @@ fn lease(row: &TaskRow, session: SessionId, lease_ms: i64, now_ms: i64) -> Resul
     }
 }
 
+fn heartbeat(row: &TaskRow, token: LeaseToken, expires_ms: i64) -> Result<Decision, Refusal> {
+    let mut decision = changed(row, row.phase.clone(), vec![]);
+    match &mut decision.row.elder {
+        Some(elder) if elder.token == token && row.elder_at_work().is_some() => elder.expires_ms = expires_ms,
+        _ => {
+            let session = holder(row, token)?;
+            decision.row.phase = Phase::Leased { session, expires_ms };
+        }
+    }
+    Ok(decision)
+}
+
+/// Its result counts; the row remembers whose it was.
+fn won_by_elder(row: &TaskRow) -> Decision {
+    let mut actions = vec![Action::CloseElder(AttemptEnd::Committed), Action::StoreResult];
+    if matches!(row.phase, Phase::Leased { .. }) {
+        actions.push(Action::CloseAttempt(AttemptEnd::Outrun));
+    }
+    let mut decision = changed(row, Phase::Committed, actions);
+    decision.row.message.clear();
+    decision
+}
+
+/// Charged as any failure; what the newest attempt does with it is not known before it has tried.
+fn elder_failed(row: &TaskRow, class: FailureClass, message: String) -> Decision {
+    let mut next = row.clone();
+    next.errors += 1;
+    next.message = message;
+    let mut decision = without_elder(&next, AttemptEnd::Failed);
+    if class == FailureClass::BadInput || next.errors >= ERRORS_MAX {
+        if matches!(row.phase, Phase::Leased { .. }) {
+            decision.actions.push(Action::CloseAttempt(AttemptEnd::Outrun));
+        }
+        decision.actions.push(Action::Bury);
+        decision.row.phase = Phase::Dead;
+    }
+    decision
+}
+
+fn without_elder(row: &TaskRow, end: AttemptEnd) -> Decision {
+    let mut decision = changed(row, row.phase.clone(), vec![Action::CloseElder(end)]);
+    decision.row.elder = None;
+    decision
+}
+
+/// The task needs nobody any more: an elder that is still at it hears so at its next heartbeat.
+fn settled(row: &TaskRow, phase: Phase, mut actions: Vec<Action>) -> Decision {
+    if row.elder_at_work().is_some() {
+        actions.push(Action::CloseElder(match phase {
+            Phase::Cancelled => AttemptEnd::Cancelled,
+            _ => AttemptEnd::Outrun,
+        }));
+    }
+    let mut decision = changed(row, phase, actions);
+    decision.row.elder = None;
+    if decision.row.phase == Phase::Committed {
+        decision.row.message.clear();
+    }
+    decision
+}
+
+/// Offers the task to others while its attempt goes on.
+fn straggle(row: &TaskRow, now_ms: i64) -> Result<Decision, Refusal> {
+    match &row.phase {
+        Phase::Leased { session, expires_ms } if row.elder.is_none() => {
+            let phase = Phase::Ready {
+                not_before_ms: now_ms,
+            };
+            let mut decision = changed(row, phase, vec![Action::Offer { at_ms: now_ms }]);
+            decision.row.elder = Some(Elder {
+                token: row.token,
+                session: session.clone(),
+                expires_ms: *expires_ms,
+            });
+            Ok(decision)
+        }
+        phase => Err(Refusal::Unfit(phase.state())),
+    }
+}
+
 fn fail(row: &TaskRow, class: FailureClass, message: String, jitter: f64, now_ms: i64) -> Decision {
     let mut next = row.clone();
     next.errors += 1;
     next.message = message;
     let closed = Action::CloseAttempt(AttemptEnd::Failed);
     if class == FailureClass::BadInput || next.errors >= ERRORS_MAX {
-        return changed(&next, Phase::Dead, vec![closed, Action::Bury]);
+        return settled(&next, Phase::Dead, vec![closed, Action::Bury]);
     }
     let not_before_ms = now_ms.saturating_add(backoff_ms(next.errors, jitter));
     let offered = Action::Offer { at_ms: not_before_ms };
     changed(&next, Phase::Ready { not_before_ms }, vec![closed, offered])
 }
 
-/// A loss is offered again at once: the worker is gone, the task did nothing wrong.
+/// A loss is offered again at once: the worker is gone, the task did nothing wrong. That of an elder costs nothing at all.
 fn expire(row: &TaskRow, now_ms: i64) -> Result<Decision, Refusal> {
+    if row
+        .elder_at_work()
+        .is_some_and(|elder| elder.expires_ms <= now_ms)
+    {
+        return Ok(without_elder(row, AttemptEnd::Lost));
+    }
     match row.phase {
         Phase::Leased { expires_ms, .. } if expires_ms <= now_ms => {
             let mut next = row.clone();
@@ -363,7 +343,7 @@ fn expire(row: &TaskRow, now_ms: i64) -> Result<Decision, Refusal> {
             }
             next.message = format!("the worker was lost {LOSSES_MAX} times; the input may be killing it");
             let closed = Action::CloseAttempt(AttemptEnd::Lost);
-            Ok(changed(&next, Phase::Dead, vec![closed, Action::Bury]))
+            Ok(settled(&next, Phase::Dead, vec![closed, Action::Bury]))
         }
         _ => Err(Refusal::Unfit(row.phase.state())),
     }
@@ -376,16 +356,21 @@ fn stall(row: &TaskRow, stood_ms: i64, limit_ms: i64, jitter: f64, now_ms: i64) 
             let message = format!("no progress for {} s", stood_ms / 1_000);
             Ok(fail(row, FailureClass::Retryable, message, jitter, now_ms))
         }
+        // Offered, and nobody else has taken it yet.
+        Phase::Ready { .. } if stood_ms >= limit_ms && row.elder.is_some() => {
+            let message = format!("no progress for {} s", stood_ms / 1_000);
+            Ok(elder_failed(row, FailureClass::Retryable, message))
+        }
         _ => Err(Refusal::Unfit(row.phase.state())),
     }
 }
 
 fn cancel(row: &TaskRow) -> Result<Decision, Refusal> {
     match row.phase {
-        Phase::Ready { .. } => Ok(changed(row, Phase::Cancelled, vec![])),
+        Phase::Ready { .. } => Ok(settled(row, Phase::Cancelled, vec![])),
         Phase::Leased { .. } => {
             let actions = vec![Action::CloseAttempt(AttemptEnd::Cancelled)];
-            Ok(changed(row, Phase::Cancelled, actions))
+            Ok(settled(row, Phase::Cancelled, actions))
         }
         _ => Err(Refusal::Unfit(row.phase.state())),
     }

@@ -3,7 +3,7 @@
 //! Promises: a row that is not as it was when it was decided fails the whole group, so that nothing is done by halves;
 //! the history of attempts says the same as the rows. Left to others: deciding, and what follows from a result.
 
-use remaster_domain::Progress;
+use remaster_domain::{LeaseToken, Progress};
 use serde_json::json;
 
 use super::Tx;
@@ -53,6 +53,8 @@ pub(crate) async fn apply_all(tx: &mut Tx, changes: &[Change<'_>]) -> Result<(),
              losses = CAST(r.value ->> 'losses' AS BIGINT),
              not_before_ms = CAST(r.value ->> 'not_before_ms' AS BIGINT),
              expires_ms = CAST(r.value ->> 'expires_ms' AS BIGINT), session_id = r.value ->> 'session',
+             elder_token = CAST(r.value ->> 'elder_token' AS BIGINT), elder_session = r.value ->> 'elder_session',
+             elder_expires_ms = CAST(r.value ->> 'elder_expires_ms' AS BIGINT),
              checkpoint_sha256 = r.value ->> 'sha256', checkpoint_step = CAST(r.value ->> 'step' AS BIGINT),
              message = r.value ->> 'message',
              started_ms = COALESCE(task.started_ms, CAST(r.value ->> 'started_ms' AS BIGINT)),
@@ -113,6 +115,9 @@ impl Change<'_> {
             "not_before_ms": not_before_ms,
             "expires_ms": expires_ms,
             "session": session,
+            "elder_token": next.elder.as_ref().map(|elder| elder.token.0),
+            "elder_session": next.elder.as_ref().map(|elder| elder.session.as_str()),
+            "elder_expires_ms": next.elder.as_ref().map(|elder| elder.expires_ms),
             "sha256": next.checkpoint.as_ref().map(|checkpoint| checkpoint.sha256.as_str()),
             "step": next.checkpoint.as_ref().map(|checkpoint| as_i64(checkpoint.step)),
             "message": next.message,
@@ -125,22 +130,25 @@ impl Change<'_> {
         })
     }
 
-    /// How its attempt ended, if it did, and what is to be kept of why.
-    fn end(&self) -> Option<(AttemptEnd, &str)> {
-        let end = self.decision.actions.iter().find_map(|action| match action {
-            Action::CloseAttempt(end) => Some(*end),
-            _ => None,
-        })?;
-        // The row also remembers why an earlier attempt failed; that is not this one's.
-        let is_reason = end == AttemptEnd::Failed || self.decision.row.phase == Phase::Dead;
-        Some((
-            end,
-            if is_reason {
+    /// Which of its attempts ended, how, and what is to be kept of why.
+    fn ends(&self) -> impl Iterator<Item = (LeaseToken, AttemptEnd, &str)> {
+        let was = &self.task.row;
+        let elder = was.elder.as_ref().map(|elder| elder.token);
+        self.decision.actions.iter().filter_map(move |action| {
+            let (token, end) = match action {
+                Action::CloseAttempt(end) => (was.token, *end),
+                Action::CloseElder(end) => (elder?, *end),
+                _ => return None,
+            };
+            // The row also remembers why an earlier attempt failed; that is not this one's.
+            let died_of_it = self.decision.row.phase == Phase::Dead && end != AttemptEnd::Outrun;
+            let message = if end == AttemptEnd::Failed || died_of_it {
                 self.decision.row.message.as_str()
             } else {
                 ""
-            },
-        ))
+            };
+            Some((token, end, message))
+        })
     }
 }
 
@@ -173,10 +181,11 @@ async fn open_attempts(tx: &mut Tx, changes: &[Change<'_>]) -> Result<(), Coordi
 }
 
 async fn close_attempts(tx: &mut Tx, changes: &[Change<'_>]) -> Result<(), CoordinatorError> {
-    let closed = changes.iter().filter_map(|change| {
-        let (end, message) = change.end()?;
-        let (task, token) = (change.task.id.as_str(), change.task.row.token.0);
-        Some(json!({"task": task, "token": token, "outcome": end.as_str(), "message": message}))
+    let closed = changes.iter().flat_map(|change| {
+        let task = change.task.id.as_str();
+        change.ends().map(move |(token, end, message)| {
+            json!({"task": task, "token": token.0, "outcome": end.as_str(), "message": message})
+        })
     });
     let closed: Vec<_> = closed.collect();
     if !closed.is_empty() {

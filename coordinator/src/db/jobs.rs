@@ -145,7 +145,9 @@ pub(crate) async fn set_priority(tx: &mut Tx, id: &JobId, priority: i64) -> Resu
 
 /// Cancels a job and whatever of it has not ended.
 pub(crate) async fn cancel(tx: &mut Tx, id: &JobId) -> Result<(), CoordinatorError> {
-    for task in tasks_in(tx, id, "leased").await? {
+    let mut held = tasks_in(tx, id, "leased").await?;
+    held.extend(tasks_with_elder(tx, id).await?);
+    for task in held {
         if let Ok(decision) = decide(&task.row, TaskEvent::Cancel, tx.now_ms) {
             apply(tx, &task, &decision).await?;
         }
@@ -270,6 +272,19 @@ async fn tasks_in(
     ))
     .bind(job.as_str())
     .bind(state)
+    .rows(&mut tx.connection)
+    .await?;
+    rows.iter().map(stored).collect()
+}
+
+/// Those that are offered while an elder attempt goes on.
+async fn tasks_with_elder(tx: &mut Tx, job: &JobId) -> Result<Vec<super::StoredTask>, CoordinatorError> {
+    let rows = query(concat!(
+        "SELECT ",
+        task_columns!(),
+        " FROM task WHERE elder_token IS NOT NULL AND state = 'ready' AND job_id = $1 ORDER BY id"
+    ))
+    .bind(job.as_str())
     .rows(&mut tx.connection)
     .await?;
     rows.iter().map(stored).collect()

@@ -175,6 +175,7 @@ fn migrations() -> Migrator {
         ("first", include_str!("../../migrations/0001_first.sql")),
         ("fair", include_str!("../../migrations/0002_fair.sql")),
         ("needs", include_str!("../../migrations/0003_needs.sql")),
+        ("elders", include_str!("../../migrations/0004_elders.sql")),
     ];
     let migrations = (1..).zip(all).map(|(version, (name, sql))| {
         Migration::new(

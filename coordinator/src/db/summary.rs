@@ -6,7 +6,7 @@ use remaster_domain::{Capabilities, JobState, TaskKind, TaskState, needs_are_met
 use remaster_proto::from_json;
 
 use super::JobRow;
-use super::sql::{Connection, query};
+use super::sql::{Connection, Row, query};
 use super::tasks::{as_u32, as_u64, damaged};
 use crate::CoordinatorError;
 
@@ -109,8 +109,9 @@ pub(crate) async fn task_list(
 ) -> Result<Vec<TaskView>, CoordinatorError> {
     let fleet = Fleet::load(readers, now_ms, live_since_ms).await?;
     let rows = query(
-        "SELECT t.id, t.name, t.kind, t.state, t.attempt, t.done, t.total, t.note, t.message, t.started_ms,
-             t.ended_ms, t.result, t.not_before_ms, t.needs, s.worker_id
+        // What is offered while somebody works on it waits for nobody.
+        "SELECT t.id, t.name, t.kind, t.attempt, t.done, t.total, t.note, t.message, t.started_ms,
+             CASE WHEN t.state = 'ready' AND t.elder_token IS NOT NULL THEN 'leased' ELSE t.state END AS state, t.ended_ms, t.result, t.not_before_ms, t.needs, s.worker_id
          FROM task t LEFT JOIN attempt a ON a.task_id = t.id AND a.token = t.token
              LEFT JOIN session s ON s.id = a.session_id
          WHERE t.job_id = $1 ORDER BY t.id",
@@ -182,6 +183,12 @@ async fn kinds(readers: &mut Connection, job: &JobRow) -> Result<Vec<KindView>, 
         }
         view.ended_ms = view.ended_ms.max(row.get::<Option<i64>>("ended")?.unwrap_or(0));
     }
+    for row in &elders(readers, job).await? {
+        let view = view_of(&mut views, &row.get::<String>("kind")?)?;
+        let tasks = as_u32(row.get("tasks")?);
+        view.ready = view.ready.saturating_sub(tasks);
+        view.leased += tasks;
+    }
     let running = query(
         "SELECT kind, done, total, note FROM task WHERE job_id = $1 AND state = 'leased' AND state <> 'committed'
          ORDER BY id",
@@ -196,6 +203,18 @@ async fn kinds(readers: &mut Connection, job: &JobRow) -> Result<Vec<KindView>, 
         view.note = row.get("note")?;
     }
     Ok(views.into_iter().filter(has_tasks).collect())
+}
+
+/// How many tasks of each kind are offered while somebody works on them already: they wait for nobody.
+async fn elders(readers: &mut Connection, job: &JobRow) -> Result<Vec<Row>, CoordinatorError> {
+    let rows = query(
+        "SELECT kind, COUNT(*) AS tasks FROM task WHERE elder_token IS NOT NULL AND state = 'ready' AND job_id = $1
+         GROUP BY kind",
+    )
+    .bind(job.id.as_str())
+    .rows(readers)
+    .await?;
+    Ok(rows)
 }
 
 fn view_of<'a>(views: &'a mut [KindView], kind: &str) -> Result<&'a mut KindView, CoordinatorError> {

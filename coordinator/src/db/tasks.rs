@@ -11,7 +11,7 @@ use serde_json::json;
 use super::Tx;
 use super::sql::{Connection, Row, query, query_over};
 use crate::CoordinatorError;
-use crate::state::{Phase, TaskRow};
+use crate::state::{Elder, Phase, TaskRow};
 
 /// A task as the database has it.
 #[derive(Debug, Clone)]
@@ -43,7 +43,7 @@ impl StoredTask {
 macro_rules! task_columns {
     () => {
         "id, job_id, name, gate, kind, spec, state, token, attempt, errors, losses, not_before_ms, expires_ms, \
-         session_id, checkpoint_sha256, checkpoint_step, message"
+         session_id, elder_token, elder_session, elder_expires_ms, checkpoint_sha256, checkpoint_step, message"
     };
 }
 pub(crate) use task_columns;
@@ -81,7 +81,7 @@ pub(crate) async fn load_tasks(
     tasks.collect()
 }
 
-/// Leased tasks whose deadline is past, soonest first.
+/// Tasks of whose attempts one is past its deadline, soonest first.
 pub(crate) async fn expired(tx: &mut Tx, limit: u32) -> Result<Vec<StoredTask>, CoordinatorError> {
     let rows = query(concat!(
         "SELECT ",
@@ -92,10 +92,25 @@ pub(crate) async fn expired(tx: &mut Tx, limit: u32) -> Result<Vec<StoredTask>, 
     .bind(i64::from(limit))
     .rows(&mut tx.connection)
     .await?;
-    rows.iter().map(stored).collect()
+    let elders = query(concat!(
+        "SELECT ",
+        task_columns!(),
+        " FROM task WHERE elder_token IS NOT NULL AND state IN ('ready', 'leased') AND elder_expires_ms <= $1
+         ORDER BY elder_expires_ms LIMIT $2"
+    ))
+    .bind(tx.now_ms)
+    .bind(i64::from(limit))
+    .rows(&mut tx.connection)
+    .await?;
+    // Both attempts of a task may be: then one of them is decided on now and the other at the next look.
+    let tasks = elders.iter().chain(&rows).map(stored);
+    let mut tasks = tasks.collect::<Result<Vec<_>, _>>()?;
+    let mut seen = BTreeSet::new();
+    tasks.retain(|task| seen.insert(task.id.clone()));
+    Ok(tasks)
 }
 
-/// Leased tasks with the time at which each last got further, those first that have stood longest.
+/// Tasks that somebody works on with the time at which each last got further, those first that have stood longest.
 pub(crate) async fn leased_since(
     tx: &mut Tx,
     limit: u32,
@@ -103,7 +118,9 @@ pub(crate) async fn leased_since(
     let rows = query(concat!(
         "SELECT ",
         task_columns!(),
-        ", moved_ms FROM task WHERE state = 'leased' ORDER BY moved_ms LIMIT $1"
+        ", moved_ms FROM (SELECT * FROM task WHERE state = 'leased'
+             UNION ALL SELECT * FROM task WHERE elder_token IS NOT NULL AND state = 'ready') AS held
+         ORDER BY moved_ms LIMIT $1"
     ))
     .bind(i64::from(limit))
     .rows(&mut tx.connection)
@@ -137,6 +154,14 @@ pub(crate) fn stored(row: &Row) -> Result<StoredTask, CoordinatorError> {
         TaskState::Dead => Phase::Dead,
         TaskState::Cancelled => Phase::Cancelled,
     };
+    let elder = match row.get::<Option<i64>>("elder_token")? {
+        Some(token) => Some(Elder {
+            token: LeaseToken(token),
+            session: known("elder_session", &text("elder_session")?)?,
+            expires_ms: number("elder_expires_ms")?,
+        }),
+        None => None,
+    };
     let kind = text("kind")?;
     Ok(StoredTask {
         id: known("id", &text("id")?)?,
@@ -153,6 +178,7 @@ pub(crate) fn stored(row: &Row) -> Result<StoredTask, CoordinatorError> {
             checkpoint,
             message: text("message")?,
             phase,
+            elder,
         },
     })
 }

@@ -1,5 +1,6 @@
 //! Every history of a small world, not some by chance: two coordinators on one row, workers that crash, messages that are
-//! lost, doubled and late. Each state is looked at once; with fencing switched off the same search must find a fault.
+//! lost, doubled and late. Each state is looked at once; with fencing switched off the same search must find a fault. Second
+//! attempts beside the first are searched apart, with fewer messages on their way: together there are too many worlds.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -9,8 +10,6 @@ use super::*;
 const WORKERS: u8 = 2;
 /// Leases after which the world ends: a holder and its successor, so that the first may come back late.
 const LEASES_MAX: i64 = 2;
-/// Messages on their way at once.
-const MESSAGES_MAX: usize = 2;
 /// Time stands still at this; a lease runs out as soon as somebody looks, so that every order of events is there.
 const NOW_MS: i64 = 1;
 
@@ -28,6 +27,7 @@ enum Message {
         token: i64,
     },
     Expire,
+    Straggle,
     /// To a worker: the task is yours.
     Granted {
         worker: u8,
@@ -43,6 +43,17 @@ enum Message {
         worker: u8,
         token: i64,
     },
+}
+
+/// What may happen in a search.
+#[derive(Debug, Clone, Copy)]
+struct Rules {
+    /// Whether tokens are looked at.
+    fenced: bool,
+    /// Whether a second attempt may run beside the first.
+    straggling: bool,
+    /// Messages on their way at once.
+    messages_max: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -63,6 +74,7 @@ struct Key {
     state: TaskState,
     token: i64,
     holder: u8,
+    elder: Option<(i64, u8)>,
 }
 
 impl Key {
@@ -82,20 +94,26 @@ impl Key {
             TaskState::Dead => Phase::Dead,
             TaskState::Cancelled => Phase::Cancelled,
         };
+        row.elder = self.elder.map(|(token, holder)| Elder {
+            token: LeaseToken(token),
+            session: session(holder),
+            expires_ms: NOW_MS,
+        });
         row
     }
 
     fn of(row: &TaskRow) -> Self {
+        let number_of = |held: &SessionId| (0..WORKERS).find(|number| session(*number) == *held).unwrap();
         let holder = match &row.phase {
-            Phase::Leased { session: held, .. } => {
-                (0..WORKERS).find(|number| session(*number) == *held).unwrap()
-            }
+            Phase::Leased { session, .. } => number_of(session),
             _ => 0,
         };
+        let elder = row.elder.as_ref();
         Self {
             state: row.phase.state(),
             token: row.token.0,
             holder,
+            elder: elder.map(|elder| (elder.token.0, number_of(&elder.session))),
         }
     }
 }
@@ -118,26 +136,27 @@ impl World {
     }
 
     /// Every world that one step may make of this one.
-    fn next(&self, fenced: bool) -> Result<Vec<Self>, String> {
+    fn next(&self, rules: Rules) -> Result<Vec<Self>, String> {
         let mut next = vec![];
         for (worker, held) in self.workers.iter().enumerate() {
             let worker_id = u8::try_from(worker).unwrap();
             match *held {
-                None => next.extend(self.sending(Message::Lease { worker: worker_id })),
+                None => next.extend(self.sending(Message::Lease { worker: worker_id }, rules)),
                 Some(token) => {
-                    next.extend(self.sending(Message::Commit {
-                        worker: worker_id,
-                        token,
-                    }));
-                    next.extend(self.sending(Message::Release { token }));
+                    let worker = worker_id;
+                    next.extend(self.sending(Message::Commit { worker, token }, rules));
+                    next.extend(self.sending(Message::Release { token }, rules));
                     // It dies, and what it sent is still on its way.
                     let mut crashed = self.clone();
-                    crashed.workers[worker] = None;
+                    crashed.workers[usize::from(worker_id)] = None;
                     next.push(crashed);
                 }
             }
         }
         next.extend(self.delivered(Message::Expire));
+        if rules.straggling {
+            next.extend(self.delivered(Message::Straggle));
+        }
         for place in 0..self.messages.len() {
             for stays in [false, true] {
                 let (mut world, message) = (self.clone(), self.messages[place]);
@@ -154,24 +173,24 @@ impl World {
                 world.coordinators[coordinator] = None;
                 // It dies between reading and writing.
                 next.push(world.clone());
-                world.decide(message, read, fenced)?;
+                world.decide(message, read, rules)?;
                 next.push(world);
             }
         }
         Ok(next)
     }
 
-    fn sending(&self, message: Message) -> Option<Self> {
-        let has_room = self.messages.len() < MESSAGES_MAX && !self.messages.contains(&message);
+    fn sending(&self, message: Message, rules: Rules) -> Option<Self> {
+        let has_room = self.messages.len() < rules.messages_max && !self.messages.contains(&message);
         has_room.then(|| {
             let mut world = self.clone();
-            world.send(message);
+            world.send(message, rules);
             world
         })
     }
 
-    fn send(&mut self, message: Message) {
-        if self.messages.len() < MESSAGES_MAX && !self.messages.contains(&message) {
+    fn send(&mut self, message: Message, rules: Rules) {
+        if self.messages.len() < rules.messages_max && !self.messages.contains(&message) {
             self.messages.push(message);
             self.messages.sort();
         }
@@ -205,9 +224,15 @@ impl World {
     }
 
     /// A coordinator decides on the row as it read it, and writes by compare-and-set on state and token.
-    fn decide(&mut self, message: Message, read: Key, fenced: bool) -> Result<(), String> {
+    fn decide(&mut self, message: Message, read: Key, rules: Rules) -> Result<(), String> {
         let row = read.row();
-        let named = |token: i64| if fenced { LeaseToken(token) } else { row.token };
+        let named = |token: i64| {
+            if rules.fenced {
+                LeaseToken(token)
+            } else {
+                row.token
+            }
+        };
         let event = match message {
             Message::Lease { worker } if read.token < LEASES_MAX => TaskEvent::Lease {
                 session: session(worker),
@@ -216,6 +241,7 @@ impl World {
             Message::Commit { token, .. } => TaskEvent::Commit { token: named(token) },
             Message::Release { token } => TaskEvent::Release { token: named(token) },
             Message::Expire => TaskEvent::Expire,
+            Message::Straggle => TaskEvent::Straggle,
             _ => return Ok(()),
         };
         let decision = super::decide(&row, event, NOW_MS);
@@ -224,19 +250,21 @@ impl World {
             (Ok(_), _) if !is_unchanged => {}
             (Ok(decision), _) => {
                 self.row = Key::of(&decision.row);
-                self.answer(message, &decision)?;
+                self.answer(message, &decision, rules)?;
             }
-            (Err(_), Message::Commit { worker, token }) => self.send(Message::Refused { worker, token }),
+            (Err(_), Message::Commit { worker, token }) => {
+                self.send(Message::Refused { worker, token }, rules)
+            }
             (Err(_), _) => {}
         }
         Ok(())
     }
 
-    fn answer(&mut self, message: Message, decision: &Decision) -> Result<(), String> {
+    fn answer(&mut self, message: Message, decision: &Decision, rules: Rules) -> Result<(), String> {
         match message {
             Message::Lease { worker } => {
                 let token = decision.row.token.0;
-                self.send(Message::Granted { worker, token });
+                self.send(Message::Granted { worker, token }, rules);
             }
             Message::Commit { worker, token } => {
                 if decision.actions.contains(&Action::StoreResult)
@@ -252,7 +280,7 @@ impl World {
                         self.stored
                     ));
                 }
-                self.send(Message::Accepted { worker, token });
+                self.send(Message::Accepted { worker, token }, rules);
             }
             _ => {}
         }
@@ -282,11 +310,11 @@ impl World {
 }
 
 /// Looks at every world that can come about; answers how many there are, or the first fault.
-fn explore(fenced: bool) -> Result<usize, String> {
+fn explore(rules: Rules) -> Result<usize, String> {
     let mut seen = HashSet::from([World::new()]);
     let mut queue = VecDeque::from([World::new()]);
     while let Some(world) = queue.pop_front() {
-        for next in world.next(fenced)? {
+        for next in world.next(rules)? {
             next.check()?;
             if seen.insert(next.clone()) {
                 queue.push_back(next);
@@ -296,16 +324,42 @@ fn explore(fenced: bool) -> Result<usize, String> {
     Ok(seen.len())
 }
 
-#[test]
-fn no_order_of_crashes_losses_and_repeats_commits_twice_or_lies_to_a_worker() {
-    let worlds = explore(true).unwrap();
+const ONE_AT_A_TIME: Rules = Rules {
+    fenced: true,
+    straggling: false,
+    messages_max: 2,
+};
+const TWO_BESIDE_EACH_OTHER: Rules = Rules {
+    fenced: true,
+    straggling: true,
+    messages_max: 1,
+};
+
+fn explore_at_least(worlds_min: usize, rules: Rules) {
+    let worlds = explore(rules).unwrap();
     assert!(
-        worlds > 100_000,
+        worlds > worlds_min,
         "only {worlds} worlds: the search looked at too little"
     );
 }
 
 #[test]
+fn no_order_of_crashes_losses_and_repeats_commits_twice_or_lies_to_a_worker() {
+    explore_at_least(100_000, ONE_AT_A_TIME);
+}
+
+#[test]
+fn nor_does_one_with_a_second_attempt_beside_the_first() {
+    explore_at_least(100_000, TWO_BESIDE_EACH_OTHER);
+}
+
+#[test]
 fn without_fencing_the_search_finds_a_fault() {
-    explore(false).unwrap_err();
+    for rules in [ONE_AT_A_TIME, TWO_BESIDE_EACH_OTHER] {
+        explore(Rules {
+            fenced: false,
+            ..rules
+        })
+        .unwrap_err();
+    }
 }

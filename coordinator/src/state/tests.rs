@@ -147,16 +147,90 @@ fn a_cancelled_holder_is_told_so_and_anybody_else_is_stale() {
     ));
 }
 
+/// A task that session 1 has worked on for so long that session 2 was given it as well.
+fn twice_leased() -> (LeaseToken, TaskRow) {
+    let elder = leased(&TaskRow::new(0), 0);
+    let offered = decide(&elder, TaskEvent::Straggle, 1).unwrap().row;
+    let lease = TaskEvent::Lease {
+        session: session(2),
+        lease_ms: LEASE_MS,
+    };
+    (elder.token, decide(&offered, lease, 1).unwrap().row)
+}
+
+fn commit(row: &TaskRow, token: LeaseToken) -> Result<Decision, Refusal> {
+    decide(row, TaskEvent::Commit { token }, 2)
+}
+
+#[test]
+fn of_two_attempts_the_first_to_commit_counts_and_the_other_is_refused() {
+    let (elder, row) = twice_leased();
+    for (first, second) in [(elder, row.token), (row.token, elder)] {
+        let done = commit(&row, first).unwrap();
+        assert!(done.actions.contains(&Action::StoreResult));
+        assert!(commit(&done.row, first).unwrap().actions.is_empty(), "a repeat");
+        assert!(matches!(commit(&done.row, second), Err(Refusal::Stale { .. })));
+    }
+}
+
+#[test]
+fn an_elder_that_ends_without_a_result_leaves_the_newest_as_it_is() {
+    let (token, row) = twice_leased();
+    let fail = TaskEvent::Fail {
+        token,
+        class: FailureClass::Retryable,
+        message: "disk full".to_owned(),
+        jitter: 1.0,
+    };
+    for (event, errors) in [
+        (TaskEvent::Expire, 0),
+        (TaskEvent::Release { token }, 0),
+        (fail, 1),
+    ] {
+        let next = decide(&row, event, LEASE_MS).unwrap().row;
+        assert_eq!((&next.phase, &next.elder), (&row.phase, &None));
+        assert_eq!((next.losses, next.errors), (0, errors));
+        assert!(matches!(commit(&next, token), Err(Refusal::Stale { .. })));
+        assert!(commit(&next, next.token).is_ok());
+    }
+}
+
+#[test]
+fn the_newest_may_be_lost_and_the_elder_goes_on() {
+    let (token, row) = twice_leased();
+    let beat = TaskEvent::Heartbeat {
+        token,
+        lease_ms: 2 * LEASE_MS,
+    };
+    let row = decide(&row, beat, 2).unwrap().row;
+    let lost = decide(&row, TaskEvent::Expire, LEASE_MS + 1).unwrap().row;
+    assert_eq!(lost.phase.state(), TaskState::Ready);
+    assert!(commit(&lost, token).is_ok());
+}
+
+#[test]
+fn nobody_is_given_a_task_beside_himself() {
+    let row = leased(&TaskRow::new(0), 0);
+    let offered = decide(&row, TaskEvent::Straggle, 1).unwrap().row;
+    let own = TaskEvent::Lease {
+        session: session(1),
+        lease_ms: LEASE_MS,
+    };
+    assert_eq!(decide(&offered, own, 1), Err(Refusal::Unfit(TaskState::Ready)));
+    assert!(decide(&offered, TaskEvent::Straggle, 1).is_err(), "twice at most");
+}
+
 /// One step of a random history. Tokens are given as an age: 0 is the task's own, more is staler.
 fn step() -> impl Strategy<Value = (u8, i64, bool, i64, f64)> {
-    (0..10_u8, 0..3_i64, any::<bool>(), 0..40_000_i64, 0.0..1.0_f64)
+    (0..11_u8, 0..3_i64, any::<bool>(), 0..40_000_i64, 0.0..1.0_f64)
 }
 
 fn event_of(row: &TaskRow, what: u8, age: i64, bad: bool, jitter: f64) -> (TaskEvent, bool) {
     let token = LeaseToken(row.token.0 - age);
     let event = match what {
         0 => TaskEvent::Lease {
-            session: session(2),
+            // Anybody: what he works on already he is not given.
+            session: session(if bad { 2 } else { 3 }),
             lease_ms: LEASE_MS,
         },
         1 => TaskEvent::Heartbeat {
@@ -189,9 +263,11 @@ fn event_of(row: &TaskRow, what: u8, age: i64, bad: bool, jitter: f64) -> (TaskE
             limit_ms: 600_000,
             jitter,
         },
+        9 => TaskEvent::Straggle,
         _ => TaskEvent::Retry,
     };
-    (event, (1..=5).contains(&what) && age > 0)
+    let is_elder = row.elder.as_ref().is_some_and(|elder| elder.token == token);
+    (event, (1..=5).contains(&what) && age > 0 && !is_elder)
 }
 
 proptest! {
@@ -218,10 +294,14 @@ proptest! {
             }
             let opened = actions.contains(&Action::OpenAttempt);
             let closed = actions.iter().any(|a| matches!(a, Action::CloseAttempt(_)));
+            let elder_closed = actions.iter().any(|a| matches!(a, Action::CloseElder(_)));
             let was_held = matches!(row.phase, Phase::Leased { .. });
             let is_held = matches!(next.phase, Phase::Leased { .. });
             prop_assert_eq!(opened, !was_held && is_held);
-            prop_assert_eq!(closed, was_held && !is_held);
+            // Every attempt is closed once: the newest when it ends, or as the elder that it has become.
+            let became_elder = row.elder.is_none() && next.elder_at_work().is_some();
+            prop_assert_eq!(closed, was_held && !is_held && !became_elder);
+            prop_assert_eq!(elder_closed, row.elder_at_work().is_some() && next.elder_at_work().is_none());
             row = next;
         }
     }

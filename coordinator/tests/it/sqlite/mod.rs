@@ -12,5 +12,7 @@ mod jobs;
 mod leases;
 #[path = "../restart.rs"]
 mod restart;
+#[path = "../stragglers.rs"]
+mod stragglers;
 #[path = "../upkeep.rs"]
 mod upkeep;
