@@ -33,6 +33,8 @@ const CLUSTER_MS_MAX: i64 = 20_000;
 const BLOCK_HEADER_BYTES: u64 = 4;
 /// No header element is this big; a length beyond it is damage, not a reason to allocate.
 const HEADER_BYTES_MAX: u64 = 1 << 20;
+/// Elements within elements: what is read lies four deep, and a damaged file may say that it lies ever deeper.
+const DEPTH_MAX: u32 = 8;
 
 /// What makes two video tracks the same to a decoder.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -71,7 +73,7 @@ impl PacketFile {
         };
         let end = this.file.get_ref().metadata()?.len();
         this.expect_known_header()?;
-        this.walk(end, 0)?;
+        this.walk(end, 0, DEPTH_MAX)?;
         if this.track.codec_id.is_empty() {
             return Err(damaged("no video track"));
         }
@@ -96,7 +98,10 @@ impl PacketFile {
     }
 
     /// Visits the elements up to an offset; containers are entered, the rest is skipped.
-    fn walk(&mut self, end: u64, mut cluster_ms: i64) -> io::Result<()> {
+    fn walk(&mut self, end: u64, mut cluster_ms: i64, depth: u32) -> io::Result<()> {
+        let Some(deeper) = depth.checked_sub(1) else {
+            return Err(damaged("elements too deep within each other"));
+        };
         while self.file.stream_position()? < end {
             let (id, bytes) = self.element()?;
             let start = self.file.stream_position()?;
@@ -105,7 +110,9 @@ impl PacketFile {
                 return Err(damaged("an element is longer than the file"));
             }
             match id {
-                SEGMENT | INFO | TRACKS | TRACK_ENTRY | VIDEO | CLUSTER => self.walk(element_end, 0)?,
+                SEGMENT | INFO | TRACKS | TRACK_ENTRY | VIDEO | CLUSTER => {
+                    self.walk(element_end, 0, deeper)?
+                }
                 TIMESTAMP_SCALE if self.unsigned(bytes)? != TICK_NS => {
                     return Err(damaged("unexpected timestamp scale"));
                 }
@@ -117,7 +124,7 @@ impl PacketFile {
                 SIMPLE_BLOCK | BLOCK => self.block(id, cluster_ms, bytes)?,
                 BLOCK_GROUP => {
                     let before = self.packets.len();
-                    self.walk(element_end, cluster_ms)?;
+                    self.walk(element_end, cluster_ms, deeper)?;
                     if self.packets.len() != before + 1 {
                         return Err(damaged("a block group without one block"));
                     }
@@ -138,7 +145,9 @@ impl PacketFile {
         if header[0] & 0x80 == 0 || laced || bytes < BLOCK_HEADER_BYTES {
             return Err(damaged("a block of an unexpected kind"));
         }
-        let pts_ms = cluster_ms + i64::from(i16::from_be_bytes([header[1], header[2]]));
+        let pts_ms = cluster_ms
+            .checked_add(i16::from_be_bytes([header[1], header[2]]).into())
+            .ok_or_else(|| damaged("a timestamp past the last there is"))?;
         let key = id == BLOCK || header[3] & 0x80 != 0;
         let bytes = usize::try_from(bytes - BLOCK_HEADER_BYTES).map_err(|_| damaged("a block too long"))?;
         self.packets.push(Packet {
@@ -311,6 +320,8 @@ fn damaged(what: &str) -> io::Error {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+
     use super::*;
 
     /// The writer leaves the segment's length unknown; the reader is for finished files.
@@ -360,22 +371,55 @@ mod tests {
         }
     }
 
-    #[test]
-    fn damage_is_an_error_and_no_panic() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("track.mkv");
+    fn small_file(path: &Path) -> Vec<u8> {
         let track = Track {
             codec_id: "V_TEST".to_owned(),
             ..Track::default()
         };
-        let mut writer = TrackWriter::create(&path, &track, (1, 1), None).unwrap();
+        let mut writer = TrackWriter::create(path, &track, (1, 1), None).unwrap();
         writer.packet(0, true, &[1; 50]).unwrap();
         writer.finish().unwrap();
-        close_segment(&path);
-        let whole = std::fs::read(&path).unwrap();
+        close_segment(path);
+        std::fs::read(path).unwrap()
+    }
+
+    #[test]
+    fn damage_is_an_error_and_no_panic() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("track.mkv");
+        let whole = small_file(&path);
         for cut in 0..whole.len() - 1 {
             std::fs::write(&path, &whole[..cut]).unwrap();
             assert!(PacketFile::open(&path).is_err(), "cut at {cut}");
+        }
+    }
+    #[test]
+    fn elements_within_elements_without_end_are_damage() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("track.mkv");
+        let nested = (0..100).fold(vec![], |inner, _| element(CLUSTER, &inner));
+        std::fs::write(&path, [element(EBML, &[]), nested].concat()).unwrap();
+        let error = PacketFile::open(&path).unwrap_err();
+        assert!(error.to_string().contains("too deep"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<[u8; 9]>(), 0..9_usize), 1..6)) {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("track.mkv");
+            let mut bytes = small_file(&path);
+            for (place, with, count) in changes {
+                let start = place.index(bytes.len());
+                let end = (start + count).min(bytes.len());
+                bytes[start..end].copy_from_slice(&with[..end - start]);
+            }
+            std::fs::write(&path, &bytes).unwrap();
+            if let Ok(mut read) = PacketFile::open(&path) {
+                for number in 0..read.packets.len() {
+                    let _ = read.data(number);
+                }
+            }
         }
     }
 }
