@@ -384,7 +384,7 @@ fn pictures_that_a_decoder_shows_late_are_known_by_their_looks() {
     let (expected, _) = bench.run(&bench.file("undisturbed.mkv"));
     let out = bench.file("out.mkv");
     // Late after a seek: decoded again from the start.
-    let done = run_late(&bench, &out, "*showinfo=checksum=0,select=*");
+    let done = run_late(&bench, &out, "*showinfo=checksum=0,trim=*");
     assert!(done.status.success(), "{}", text(&done.stderr));
     assert_eq!(hash(&out), expected);
     // Late wherever it starts: named, and not shown.
@@ -392,7 +392,7 @@ fn pictures_that_a_decoder_shows_late_are_known_by_their_looks() {
     let done = run_late(
         &bench,
         &never,
-        "*showinfo=checksum=0,select=*|*showinfo=checksum=0",
+        "*showinfo=checksum=0,trim=*|*showinfo=checksum=0",
     );
     let stderr = text(&done.stderr);
     assert_eq!(done.status.code(), Some(1), "{stderr}");
