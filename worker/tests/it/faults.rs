@@ -389,11 +389,7 @@ fn pictures_that_a_decoder_shows_late_are_known_by_their_looks() {
     assert_eq!(hash(&out), expected);
     // Late wherever it starts: named, and not shown.
     let never = bench.file("never.mkv");
-    let done = run_late(
-        &bench,
-        &never,
-        "*showinfo=checksum=0,trim=*|*showinfo=checksum=0",
-    );
+    let done = run_late(&bench, &never, "*showinfo=checksum=0,trim=*|*showinfo=checksum=0");
     let stderr = text(&done.stderr);
     assert_eq!(done.status.code(), Some(1), "{stderr}");
     assert!(
