@@ -1,5 +1,5 @@
-//! Finds and removes objects that nothing names: what attempts wrote that were lost before their commit, and checkpoints
-//! that no attempt will start from again, and writes into a folder that ended in the middle.
+//! Finds and removes objects that nothing names: what attempts wrote that were lost before their commit, checkpoints
+//! that no attempt will start from again, and writes that ended in the middle.
 //!
 //! Only shards, segments, indexes and checkpoints are looked at: what is large and named by a hash. An object stays while
 //! any row names it or anything beside it, and while it is young, since an attempt writes before it commits; an attempt
@@ -36,7 +36,7 @@ pub(crate) struct Garbage {
 #[derive(Debug, Default)]
 pub(crate) struct Collected {
     pub(crate) objects: Vec<Garbage>,
-    /// Writes that were never finished; in a folder only, a bucket ends them by its own rule.
+    /// Writes that were never finished: files in a folder, multipart uploads in a bucket.
     pub(crate) unfinished: Vec<ListedObject>,
     /// Whether there may be more than one call collects.
     pub(crate) more: bool,

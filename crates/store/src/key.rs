@@ -7,6 +7,19 @@ use remaster_domain::{Container, ContentHash, EpisodeId, RunId, SeasonId};
 
 use crate::StoreError;
 
+/// The folders in which every object lies.
+const FOLDERS: [&str; 9] = [
+    "sources",
+    "indexes",
+    "shards",
+    "datasets",
+    "runs",
+    "checkpoints",
+    "models",
+    "segments",
+    "outputs",
+];
+
 /// The name of an object.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(String);
@@ -52,6 +65,12 @@ impl Key {
     #[must_use]
     pub fn dataset_sheet(season: &SeasonId, sheet: &ContentHash) -> Self {
         Self(format!("datasets/{season}/{sheet}.html"))
+    }
+
+    /// `datasets/<season>/<sha256>.cube`: the way back to the Blu-ray's colours.
+    #[must_use]
+    pub fn dataset_cube(season: &SeasonId, cube: &ContentHash) -> Self {
+        Self(format!("datasets/{season}/{cube}.cube"))
     }
 
     /// `datasets/<season>/manifest-<n>.json`.
@@ -112,6 +131,15 @@ impl Key {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl Key {
+    /// Whether it lies where objects of a store do: a bucket may hold other people's beside them.
+    pub(crate) fn has_our_folder(&self) -> bool {
+        self.0
+            .split_once('/')
+            .is_some_and(|(folder, _)| FOLDERS.contains(&folder))
     }
 }
 

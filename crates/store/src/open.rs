@@ -11,6 +11,7 @@ use object_store::{ClientOptions, ObjectStore, RetryConfig};
 use url::Url;
 
 use crate::StoreError;
+use crate::bucket::Bucket;
 
 /// A 16 MiB part must pass even at 0.5 Mbit/s; the library's 30 s would cut it off.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(300);
@@ -21,8 +22,11 @@ const RETRY_TIMEOUT: Duration = Duration::from_secs(20);
 /// Tries of one operation.
 const RETRIES_MAX: usize = 5;
 
+/// Where objects are, and what a bucket can do besides.
+type Backend = (Arc<dyn ObjectStore>, Option<Bucket>);
+
 /// The backend behind a URL. `settings` are `AWS_*` names and values; they win over the environment.
-pub(crate) fn backend(url: &str, settings: &[(String, String)]) -> Result<Arc<dyn ObjectStore>, StoreError> {
+pub(crate) fn backend(url: &str, settings: &[(String, String)]) -> Result<Backend, StoreError> {
     let bad = |reason: String| StoreError::Url {
         url: url.to_owned(),
         reason,
@@ -34,7 +38,7 @@ pub(crate) fn backend(url: &str, settings: &[(String, String)]) -> Result<Arc<dy
             let path = parsed
                 .to_file_path()
                 .map_err(|()| bad("expected file:///absolute/path".to_owned()))?;
-            local(path)
+            Ok((local(path)?, None))
         }
         "s3" => s3(&parsed, settings, bad),
         other => Err(bad(format!(
@@ -60,7 +64,7 @@ fn s3(
     url: &Url,
     settings: &[(String, String)],
     bad: impl Fn(String) -> StoreError,
-) -> Result<Arc<dyn ObjectStore>, StoreError> {
+) -> Result<Backend, StoreError> {
     let bucket = url
         .host_str()
         .ok_or_else(|| bad("expected s3://bucket/prefix".to_owned()))?;
@@ -84,14 +88,16 @@ fn s3(
     };
     let store = builder
         .with_bucket_name(bucket)
-        .with_client_options(options)
+        .with_client_options(options.clone())
         .with_retry(retry)
         .build()
         .map_err(|error| bad(error.to_string()))?;
     let prefix = url.path().trim_matches('/');
-    if prefix.is_empty() {
-        Ok(Arc::new(store))
+    let whole = Bucket::new(store.clone(), &options, prefix).map_err(|error| bad(error.to_string()))?;
+    let objects: Arc<dyn ObjectStore> = if prefix.is_empty() {
+        Arc::new(store)
     } else {
-        Ok(Arc::new(PrefixStore::new(store, prefix)))
-    }
+        Arc::new(PrefixStore::new(store, prefix))
+    };
+    Ok((objects, Some(whole)))
 }

@@ -12,6 +12,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use remaster_domain::{ContentHash, ContentHasher, OutputObject};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::bucket::Bucket;
 use crate::open::backend;
 use crate::{Key, StoreError};
 
@@ -35,6 +36,7 @@ pub struct ListedObject {
 #[derive(Debug, Clone)]
 pub struct Store {
     backend: Arc<dyn ObjectStore>,
+    pub(crate) bucket: Option<Bucket>,
     url: Arc<str>,
 }
 
@@ -52,8 +54,10 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     pub fn open_with(url: &str, settings: &[(String, String)]) -> Result<Self, StoreError> {
+        let (backend, bucket) = backend(url, settings)?;
         Ok(Self {
-            backend: backend(url, settings)?,
+            backend,
+            bucket,
             url: url.into(),
         })
     }

@@ -1,24 +1,30 @@
 //! What writers left half-done who died in the middle of an object: no listing shows it and nothing ever reads it.
 //!
-//! A folder keeps such a write beside its object, as `name#3`. A bucket keeps it as an unfinished multipart upload, which
-//! its own lifecycle rule ends (`AbortIncompleteMultipartUpload`); nothing is looked for there.
+//! A folder keeps such a write beside its object, as `name#3`. A bucket keeps it as an unfinished multipart upload,
+//! listed here as `name#` and the upload's id. Who may be removed is the caller's to decide, by age.
 
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use url::Url;
 
-use crate::{ListedObject, Store, StoreError};
+use crate::bucket::Upload;
+use crate::{Key, ListedObject, Store, StoreError};
 
 /// Keys have fewer parts.
 const FOLDER_DEPTH_MAX: usize = 8;
 
 impl Store {
-    /// Writes that were begun in a folder and have not ended, with their age; none of them need be dead. Empty for a bucket.
+    /// Writes of keys of ours that were begun and have not ended, with their age; none of them need be dead. A bucket tells when one was
+    /// begun, not when it was last written to, and not its size, which is 0 here.
     ///
     /// # Errors
-    /// [`StoreError::File`] for a folder that cannot be read.
+    /// [`StoreError::File`] for a folder that cannot be read, [`StoreError::Unavailable`] for a bucket.
     pub async fn list_unfinished(&self) -> Result<Vec<ListedObject>, StoreError> {
+        if let Some(bucket) = &self.bucket {
+            let uploads = bucket.uploads().await.map_err(|reason| self.refused(reason))?;
+            return Ok(uploads.into_iter().filter_map(listed).collect());
+        }
         let Some(root) = self.folder() else {
             return Ok(vec![]);
         };
@@ -34,8 +40,14 @@ impl Store {
     /// Removes one of them, unless it was written to since it was listed or has ended.
     ///
     /// # Errors
-    /// [`StoreError::File`].
+    /// [`StoreError::File`] for a folder, [`StoreError::Unavailable`] for a bucket.
     pub async fn remove_unfinished(&self, unfinished: &ListedObject) -> Result<(), StoreError> {
+        if let Some(bucket) = &self.bucket {
+            let Some((key, id)) = unfinished.key.split_once('#') else {
+                return Ok(());
+            };
+            return bucket.abort(key, id).await.map_err(|reason| self.refused(reason));
+        }
         let still = self.list_unfinished().await?;
         let Some(root) = self.folder().filter(|_| still.contains(unfinished)) else {
             return Ok(());
@@ -47,12 +59,29 @@ impl Store {
         }
     }
 
+    fn refused(&self, reason: String) -> StoreError {
+        StoreError::Unavailable {
+            url: self.url().to_owned(),
+            reason,
+        }
+    }
+
     fn folder(&self) -> Option<PathBuf> {
         let url = Url::parse(self.url()).ok()?;
         (url.scheme() == "file")
             .then(|| url.to_file_path().ok())
             .flatten()
     }
+}
+
+/// Keys have no `#`, so the first one ends the key. What is not named as ours are is not ours to abort.
+fn listed(upload: Upload) -> Option<ListedObject> {
+    let key: Key = upload.key.parse().ok().filter(Key::has_our_folder)?;
+    Some(ListedObject {
+        key: format!("{key}#{}", upload.upload_id),
+        bytes: 0,
+        modified_ms: upload.initiated.timestamp_millis(),
+    })
 }
 
 fn walk(

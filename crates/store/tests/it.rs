@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use bytes::Bytes;
+use object_store::aws::AmazonS3Builder;
+use object_store::multipart::MultipartStore;
 use remaster_domain::ContentHash;
 use remaster_store::{Key, ListedObject, PairFiles, ShardWriter, Store, StoreError};
 use remaster_testkit::S3Server;
@@ -17,6 +19,40 @@ async fn s3_conforms() {
     let dir = tempfile::tempdir().unwrap();
     let server = S3Server::start(dir.path()).unwrap();
     conforms(&Store::open_with(&server.url("some/prefix"), &server.settings()).unwrap()).await;
+}
+
+#[tokio::test]
+async fn an_upload_to_a_bucket_that_was_never_finished_is_found_and_aborted() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = S3Server::start(dir.path()).unwrap();
+    let store = Store::open_with(&server.url("mine"), &server.settings()).unwrap();
+    let beside = Store::open_with(&server.url("others"), &server.settings()).unwrap();
+    assert_eq!(store.list_unfinished().await.unwrap(), []);
+    let key = Key::shard(&ContentHash::of(b"pairs"));
+    let settings = server.settings();
+    let s3 = settings.iter().fold(
+        AmazonS3Builder::new()
+            .with_url(server.url("mine"))
+            .with_allow_http(true),
+        |builder, (name, value)| builder.with_config(name.to_ascii_lowercase().parse().unwrap(), value),
+    );
+    let (s3, path) = (s3.build().unwrap(), format!("mine/{key}").into());
+    let id = s3.create_multipart(&path).await.unwrap();
+    s3.create_multipart(&"mine/backups/home-video.mkv".into())
+        .await
+        .unwrap();
+    let listed = store.list_unfinished().await.unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!(listed[0].key, format!("{key}#{id}"));
+    assert!(listed[0].modified_ms > 0);
+    assert_eq!(
+        beside.list_unfinished().await.unwrap(),
+        [],
+        "another prefix's are not ours, nor is what has no name of ours"
+    );
+    store.remove_unfinished(&listed[0]).await.unwrap();
+    assert_eq!(store.list_unfinished().await.unwrap(), []);
+    assert_eq!(store.size(&key).await.unwrap(), None);
 }
 
 async fn conforms(store: &Store) {

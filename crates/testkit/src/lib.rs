@@ -9,6 +9,7 @@ pub mod load;
 mod postgres;
 mod process;
 mod s3;
+mod s3_uploads;
 mod store_faults;
 
 pub use cluster::{Cluster, ClusterConfig, CoordinatorOnly, Finished, StoreAt, run_cli};

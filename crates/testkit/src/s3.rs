@@ -46,6 +46,7 @@ impl S3Server {
         let (stop, mut stopped) = oneshot::channel::<()>();
         let faults = Arc::<StoreFaults>::default();
         let shown = Arc::clone(&faults);
+        let root = root.to_owned();
         let (bound, address) = std::sync::mpsc::sync_channel(1);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -64,10 +65,10 @@ impl S3Server {
                         Ok(accepted) = listener.accept() => accepted,
                         _ = &mut stopped => return,
                     };
-                    let (service, faults) = (service.clone(), Arc::clone(&shown));
+                    let (service, faults, root) = (service.clone(), Arc::clone(&shown), root.clone());
                     let serve = service_fn(move |request| {
-                        let (service, faults) = (service.clone(), Arc::clone(&faults));
-                        async move { answer(service, &faults, request).await }
+                        let (service, faults, root) = (service.clone(), Arc::clone(&faults), root.clone());
+                        async move { answer(service, &faults, &root, request).await }
                     });
                     let connection = http.serve_connection(TokioIo::new(socket), serve).into_owned();
                     tokio::spawn(async move {

@@ -1,5 +1,6 @@
 //! What an S3 server may do to those who depend on it, on demand: refuse, dawdle, be full, lose an answer, cut one short.
 
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -8,6 +9,8 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Bytes, Frame, Incoming};
 use hyper::{Method, Request, Response, StatusCode};
 use s3s::service::S3Service;
+
+use crate::s3_uploads;
 
 /// Longer than a heartbeat, shorter than a test's patience.
 const SLOW: Duration = Duration::from_millis(2_500);
@@ -97,6 +100,7 @@ type Failure = std::io::Error;
 pub(crate) async fn answer(
     service: S3Service,
     faults: &StoreFaults,
+    root: &Path,
     request: Request<Incoming>,
 ) -> Result<Response<s3s::Body>, Failure> {
     let fault = faults.next(request.method());
@@ -106,10 +110,19 @@ pub(crate) async fn answer(
         Some(StoreFault::Slow) => tokio::time::sleep(SLOW).await,
         Some(StoreFault::LostReply | StoreFault::Truncated) | None => {}
     }
-    let response = service
+    let uploads = request.method() == Method::GET
+        && request
+            .uri()
+            .query()
+            .is_some_and(|query| query.split(['&', '=']).any(|part| part == "uploads"));
+    let mut response = service
         .call(request.map(s3s::Body::from))
         .await
         .map_err(std::io::Error::other)?;
+    // Only after the service has looked at the signature.
+    if uploads && response.status() == StatusCode::NOT_IMPLEMENTED {
+        response = s3_uploads::list(root)?;
+    }
     match fault {
         Some(StoreFault::LostReply) => Err(Failure::other("the answer is lost")),
         Some(StoreFault::Truncated) => cut_short(response).await,
