@@ -1,11 +1,17 @@
 //! What machines ask over plain HTTP: `/metrics` for Prometheus, `/healthz` (this process runs), `/readyz` (its database
-//! answers). One request a connection, nothing but GET, so that it needs no server of its own weight.
+//! answers). Nothing but GET, one request a connection, few connections at once.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -15,12 +21,14 @@ use crate::CoordinatorError;
 use crate::coordinator::Coordinator;
 use crate::db::{self, Numbers};
 
-/// A request's head; a scraper's is some hundred bytes.
-const HEAD_BYTES_MAX: u64 = 8 * 1024;
-/// A peer that says nothing is let go after this.
+/// A request's head; a scraper's is some hundred bytes. The least that hyper takes.
+const HEAD_BYTES_MAX: usize = 8 * 1024;
+/// A peer that says nothing, or does not read its answer, is let go after this.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(10);
 /// Requests at once; more wait.
 const REQUESTS_MAX: usize = 16;
+/// Prometheus' text format, which plain text is as well.
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
 /// Answers until shutdown.
 pub async fn serve_http(coordinator: Arc<Coordinator>, listener: TcpListener, shutdown: CancellationToken) {
@@ -42,8 +50,8 @@ pub async fn serve_http(coordinator: Arc<Coordinator>, listener: TcpListener, sh
         };
         let coordinator = Arc::clone(&coordinator);
         tokio::spawn(async move {
-            let answered = tokio::time::timeout(REQUEST_TIME_MAX, answer(&coordinator, stream)).await;
-            if !matches!(answered, Ok(Ok(()))) {
+            let served = tokio::time::timeout(REQUEST_TIME_MAX, serve_one(&coordinator, stream)).await;
+            if !matches!(served, Ok(Ok(()))) {
                 debug!("a request was not answered");
             }
             drop(place);
@@ -51,42 +59,40 @@ pub async fn serve_http(coordinator: Arc<Coordinator>, listener: TcpListener, sh
     }
 }
 
-async fn answer(coordinator: &Coordinator, mut stream: TcpStream) -> std::io::Result<()> {
-    let mut head = vec![];
-    let mut limited = (&mut stream).take(HEAD_BYTES_MAX);
-    while !head.windows(4).any(|bytes| bytes == b"\r\n\r\n") {
-        if limited.read_buf(&mut head).await? == 0 {
-            break;
-        }
+async fn serve_one(coordinator: &Coordinator, stream: TcpStream) -> hyper::Result<()> {
+    let answered = service_fn(|request: Request<Incoming>| async move {
+        let (status, body) = answer(coordinator, request.method(), request.uri().path()).await;
+        let mut response = Response::new(Full::new(Bytes::from(body)));
+        *response.status_mut() = status;
+        response.headers_mut().insert(CONTENT_TYPE, TEXT);
+        Ok::<_, std::convert::Infallible>(response)
+    });
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .max_buf_size(HEAD_BYTES_MAX)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), answered)
+        .await
+}
+
+async fn answer(coordinator: &Coordinator, method: &Method, path: &str) -> (StatusCode, String) {
+    if method != Method::GET {
+        let allowed = "GET /metrics, /healthz or /readyz\n".to_owned();
+        return (StatusCode::METHOD_NOT_ALLOWED, allowed);
     }
-    let head = String::from_utf8_lossy(&head);
-    let mut words = head.split_ascii_whitespace();
-    let (status, body) = match (words.next(), words.next()) {
-        (Some("GET"), Some("/healthz")) => ("200 OK", "ok\n".to_owned()),
-        (Some("GET"), Some("/readyz")) => match coordinator.db.now_ms().await {
-            Ok(_) => ("200 OK", "ok\n".to_owned()),
-            Err(error) => ("503 Service Unavailable", format!("{error}\n")),
-        },
-        (Some("GET"), Some("/metrics")) => match coordinator.numbers().await {
-            Ok(numbers) => ("200 OK", exposition(&numbers)),
-            Err(error) => ("503 Service Unavailable", format!("{error}\n")),
-        },
-        (Some("GET"), Some(_)) => (
-            "404 Not Found",
-            "there are /metrics, /healthz and /readyz\n".to_owned(),
-        ),
-        _ => (
-            "400 Bad Request",
-            "GET /metrics, /healthz or /readyz\n".to_owned(),
-        ),
+    let found = match path {
+        "/healthz" => Ok("ok\n".to_owned()),
+        "/readyz" => coordinator.db.now_ms().await.map(|_| "ok\n".to_owned()),
+        "/metrics" => coordinator.numbers().await.map(|numbers| exposition(&numbers)),
+        _ => {
+            let there = "there are /metrics, /healthz and /readyz\n".to_owned();
+            return (StatusCode::NOT_FOUND, there);
+        }
     };
-    let bytes = body.len();
-    let reply = format!(
-        "HTTP/1.1 {status}\r\ncontent-type: text/plain; version=0.0.4; charset=utf-8\r\ncontent-length: {bytes}\r\n\
-         connection: close\r\n\r\n{body}"
-    );
-    stream.write_all(reply.as_bytes()).await?;
-    stream.shutdown().await
+    match found {
+        Ok(body) => (StatusCode::OK, body),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
+    }
 }
 
 impl Coordinator {
