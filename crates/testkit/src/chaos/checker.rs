@@ -115,7 +115,7 @@ fn check_acknowledged(evidence: &Evidence, findings: &mut Findings) {
         match fact.saw {
             Saw::Acknowledged => drop(tokens.entry(&fact.task).or_default().insert(fact.token)),
             Saw::Refused => findings.fenced += 1,
-            Saw::Dying | Saw::Poisoned => {}
+            Saw::Dying | Saw::Straggling | Saw::Poisoned => {}
         }
     }
     for (task, tokens) in tokens {
@@ -131,9 +131,9 @@ fn check_acknowledged(evidence: &Evidence, findings: &mut Findings) {
                 .duplicated
                 .push(format!("task {task} was acknowledged under {tokens:?}"));
         } else if let Some(row) = row.filter(|row| !tokens.contains(&row.token)) {
-            let held = row.token;
+            let counted = row.token;
             findings.duplicated.push(format!(
-                "task {task} was acknowledged under {tokens:?} and leased under {held}"
+                "task {task} was acknowledged under {tokens:?} and counts under {counted}"
             ));
         }
     }

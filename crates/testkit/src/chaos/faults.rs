@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use remaster_proto::PROTOCOL_VERSION;
 
 use super::fleet::{Fleet, LEASE, now_ms, worker_name};
-use super::history::{self, Saw};
+use super::history::{self, Fact, Saw};
 use super::link::Cable;
 use crate::process::Process;
 use crate::{Restart, StoreFault};
@@ -231,6 +231,27 @@ pub(super) async fn await_deaths(fleet: &mut Fleet, count: usize) -> anyhow::Res
         ensure!(
             start.elapsed() < FIRE_WAIT,
             "only {deaths} of {count} workers died"
+        );
+        tokio::time::sleep(LOOK_PAUSE).await;
+    }
+}
+
+/// Waits until so many stragglers have been overtaken: somebody else's result for their task counts.
+pub(super) async fn await_overtaken(fleet: &mut Fleet, count: usize) -> anyhow::Result<usize> {
+    let start = Instant::now();
+    loop {
+        let facts = history::read(&fleet.history())?;
+        let of = |saw| facts.iter().filter(move |fact| fact.saw == saw);
+        let is_overtaken = |slow: &&Fact| {
+            of(Saw::Acknowledged).any(|counted| counted.task == slow.task && counted.token != slow.token)
+        };
+        let overtaken = of(Saw::Straggling).filter(is_overtaken).count();
+        if overtaken >= count {
+            return Ok(overtaken);
+        }
+        ensure!(
+            start.elapsed() < FIRE_WAIT,
+            "only {overtaken} of {count} stragglers were overtaken"
         );
         tokio::time::sleep(LOOK_PAUSE).await;
     }

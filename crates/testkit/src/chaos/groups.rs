@@ -51,6 +51,8 @@ pub enum Group {
     ClockJumpPostgres,
     /// Workers die between the upload and the commit.
     CrashPoint,
+    /// Workers that live and take far too long, and hand in after somebody else has.
+    Straggler,
     /// Inputs that kill, fill or hang what reads them, and such that are no video.
     Poison,
     /// Zombies with fencing switched off: must be found out.
@@ -58,7 +60,7 @@ pub enum Group {
 }
 
 /// Names and full counts, in the order in which they are run.
-const GROUPS: [(Group, &str, usize); 18] = [
+const GROUPS: [(Group, &str, usize); 19] = [
     (Group::WorkerKill, "worker-kill", 200),
     (Group::WorkerTerm, "worker-term", 50),
     (Group::CoordinatorKill, "coordinator-kill", 50),
@@ -75,6 +77,7 @@ const GROUPS: [(Group, &str, usize); 18] = [
     (Group::ClockJump, "clock-jump", 20),
     (Group::ClockJumpPostgres, "clock-jump-postgres", 20),
     (Group::CrashPoint, "crash-point", 100),
+    (Group::Straggler, "straggler", 20),
     (Group::Poison, "poison", 4 * POISON_EPISODES as usize),
     (Group::Unfenced, "unfenced", 12),
 ];
@@ -123,6 +126,7 @@ impl Group {
         let flags = match self {
             Self::Zombie | Self::Unfenced => "--deaf".to_owned(),
             Self::CrashPoint => "--dying-permille 200".to_owned(),
+            Self::Straggler => "--deaf --straggling-permille 100".to_owned(),
             Self::RollingUpgrade => format!("{} {}", faults::VERSION_FLAG, faults::VERSION_BEFORE),
             _ => String::new(),
         };
@@ -250,6 +254,7 @@ async fn fire(group: Group, fleet: &mut Fleet, count: usize) -> anyhow::Result<F
         Group::DatabaseRestart => fired.database_ms = faults::restart_database(fleet, count).await?,
         Group::ClockJump | Group::ClockJumpPostgres => faults::shift_clocks(fleet, count).await?,
         Group::CrashPoint => fired.count = faults::await_deaths(fleet, count).await?,
+        Group::Straggler => fired.count = faults::await_overtaken(fleet, count).await?,
         Group::Poison => fired.count = faults::endure_poison(fleet).await?,
     }
     Ok(fired)

@@ -18,6 +18,8 @@ pub(super) enum Saw {
     Refused,
     /// It ends itself between the upload and the commit.
     Dying,
+    /// It takes far longer for this than others take.
+    Straggling,
     /// It read an input that crashes, fills or hangs it, or is no video.
     Poisoned,
 }

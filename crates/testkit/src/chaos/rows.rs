@@ -20,6 +20,7 @@ pub(super) struct TaskRow {
     pub(super) season: String,
     pub(super) name: String,
     pub(super) state: String,
+    /// Of the attempt whose result counts, or of the last one.
     pub(super) token: i64,
     pub(super) message: String,
     pub(super) result: String,
@@ -102,7 +103,10 @@ impl Rows {
 
     /// Every task.
     pub(super) async fn tasks(&self) -> anyhow::Result<Vec<TaskRow>> {
-        let sql = "SELECT t.id, j.season, t.name, t.state, t.token, t.message, COALESCE(t.result, '')
+        // A committed task keeps its elder where that one won.
+        let sql = "SELECT t.id, j.season, t.name, t.state,
+                 CASE WHEN t.state = 'committed' THEN COALESCE(t.elder_token, t.token) ELSE t.token END,
+                 t.message, COALESCE(t.result, '')
              FROM task t JOIN job j ON j.id = t.job_id ORDER BY t.id";
         Ok(read!(self, sql, |row| TaskRow {
             id: row.try_get(0)?,

@@ -21,6 +21,8 @@ use super::history::{HistoryFile, Saw};
 use super::payload::{Object, work_on};
 use super::season::Poison;
 
+/// A second attempt is offered after four leases, and is done long before this is over.
+const STRAGGLE: Duration = Duration::from_secs(25);
 /// More than any system gives.
 const MEMORY_BYTES: usize = 1 << 46;
 
@@ -57,6 +59,9 @@ pub struct WorkerArgs {
     /// Of a thousand tasks, how many end the process between the upload and the commit
     #[arg(long, default_value_t = 0)]
     dying_permille: u64,
+    /// Of a thousand segments, how many take [`STRAGGLE`] longer than they need
+    #[arg(long, default_value_t = 0)]
+    straggling_permille: u64,
 }
 
 /// Works until SIGTERM.
@@ -137,6 +142,16 @@ impl LightRunner {
         }
         let dice = dice(attempt);
         tokio::time::sleep(Duration::from_millis(self.args.work_ms * (50 + dice % 51) / 100)).await;
+        // Of other kinds a season has too few to tell what is long.
+        let may_straggle = attempt.lease.spec.kind() == TaskKind::Upscale;
+        if may_straggle && dice / 101 % 1000 < self.args.straggling_permille {
+            self.history.note(
+                Saw::Straggling,
+                attempt.lease.task.as_str(),
+                attempt.lease.token.0,
+            );
+            tokio::time::sleep(STRAGGLE).await;
+        }
         let done = attempt.lease.checkpoint.as_ref().map_or(0, |last| last.step);
         for (checkpoint, objects) in work.checkpoints {
             if checkpoint.step > done {
