@@ -18,7 +18,7 @@ use self::ours::{FOUR_BLOCKS, SMALL, SMALL_GAN, TWO_BLOCKS};
 
 /// A step of the small networks takes less than a tenth of a second, of the large ones seconds.
 const PAIRS_OF_SMALL: usize = 25;
-const PAIRS_OF_LARGE: usize = 5;
+const PAIRS_OF_LARGE: usize = 15;
 
 /// One part of the trainer's figures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
