@@ -359,7 +359,7 @@ pub(crate) enum DatasetCommand {
     Show(DatasetPick),
     /// Read every pair of a dataset and check its hashes
     Verify(DatasetPick),
-    /// Write a dataset's pairs as PNG files into hr/ and lr/
+    /// Write a dataset's pairs as PNG files into hr/ and lr/, and the way back to the Blu-rays' colours as .cube files
     Export(DatasetExportArgs),
 }
 

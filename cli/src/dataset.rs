@@ -142,7 +142,27 @@ fn episodes_text(manifest: &DatasetManifest, store: &str) -> String {
         return String::new();
     }
     let columns = ["EPISODE", "KEPT", "REPEATS", "TURNED AWAY", "PAGE TO LOOK AT"];
-    format!("\n{}", table(&columns, &rows))
+    let pages = table(&columns, &rows);
+    let row = |(of, cube): (String, ContentHash)| {
+        let key = Key::dataset_cube(&manifest.season, &cube);
+        vec![of, format!("{}/{key}", store.trim_end_matches('/'))]
+    };
+    let rows: Vec<_> = cubes(manifest).map(row).collect();
+    format!(
+        "\n{pages}\n{}",
+        table(&["EPISODE", "COLOURS BACK TO THE BLU-RAY'S"], &rows)
+    )
+}
+
+/// The tables of colours by whose they are: each episode's, then the season's.
+fn cubes(manifest: &DatasetManifest) -> impl Iterator<Item = (String, ContentHash)> {
+    let of_episode =
+        |episode: &EpisodeYield| Some((episode.episode.to_string(), episode.colour_cube.clone()?));
+    let of_season = manifest
+        .colour_cube
+        .clone()
+        .map(|cube| ("season".to_owned(), cube));
+    manifest.episodes.iter().filter_map(of_episode).chain(of_season)
 }
 
 /// Where an episode's page lies; a browser opens it where the store is a folder.
@@ -218,6 +238,12 @@ async fn export(args: &DatasetExportArgs, format: OutputFormat) -> anyhow::Resul
         write_pair(&args.out, &read.map_err(store_failed)?)
     })
     .await?;
+    for (of, cube) in cubes(&manifest) {
+        let key = Key::dataset_cube(&manifest.season, &cube);
+        let path = args.out.join(format!("sd-to-hd-{of}.cube"));
+        let text = store.get_verified(&key, &cube).await.map_err(store_failed)?;
+        std::fs::write(&path, text).with_context(|| format!("could not write {}", path.display()))?;
+    }
     let exported = Exported {
         folder: args.out.display().to_string(),
         pairs,
@@ -309,6 +335,7 @@ mod tests {
             scale: 2,
             shards: vec![shard],
             episodes: Vec::new(),
+            colour_cube: None,
         };
         (store, manifest)
     }
@@ -345,13 +372,22 @@ mod tests {
             repeats: 3,
             rejected: [("same-frame".to_owned(), 2)].into(),
             sheet: ContentHash::of(b"page"),
+            colour_cube: Some(ContentHash::of(b"back")),
         });
+        manifest.colour_cube = Some(ContentHash::of(b"median"));
         let text = episodes_text(&manifest, "file:///s/");
         let page = format!("file:///s/datasets/s/{}.html", ContentHash::of(b"page"));
         assert!(
             text.contains(&format!("E1       1     3        same-frame 2  {page}")),
             "{text}"
         );
+        let cube = |of: &[u8]| format!("file:///s/datasets/s/{}.cube", ContentHash::of(of));
+        for line in [
+            format!("E1       {}", cube(b"back")),
+            format!("season   {}", cube(b"median")),
+        ] {
+            assert!(text.contains(&line), "{text}");
+        }
     }
 
     #[tokio::test]

@@ -6,8 +6,9 @@
 use std::path::Path;
 
 use remaster_domain::{
-    AlignSpec, Alignment, CurateEpisode, CurateSpec, DatasetManifest, EpisodeSpan, ExtractSpec, FailureClass,
-    IndexSpec, IndexedSource, Lattice, PairChoice, ShardFrames, ShardRef, SourceRef, TaskResult,
+    AlignSpec, Alignment, Cube, CurateEpisode, CurateSpec, DatasetManifest, EpisodeSpan, ExtractSpec,
+    FailureClass, IndexSpec, IndexedSource, Lattice, PairChoice, ShardFrames, ShardRef, SourceRef,
+    TaskResult,
 };
 use remaster_store::{Key, Store, hash_file};
 use remaster_testkit::Discs;
@@ -141,6 +142,12 @@ async fn a_scene_given_twice_is_kept_once(
     };
     assert_eq!((u64::from(given.kept), given.repeats), (curated.pair_count, 0));
     assert!(repeated.kept == 0 && repeated.repeats > 0, "{repeated:?}");
+    let of_season = manifest.colour_cube.as_ref().unwrap();
+    for hash in [of_season, given.colour_cube.as_ref().unwrap()] {
+        let key = Key::dataset_cube(&"season".parse().unwrap(), hash);
+        let text = runner.context.store.get_verified(&key, hash).await.unwrap();
+        Cube::parse(std::str::from_utf8(&text).unwrap()).unwrap();
+    }
     let page = Key::dataset_sheet(&"season".parse().unwrap(), &given.sheet);
     let page = runner
         .context

@@ -38,6 +38,10 @@ pub struct DatasetManifest {
     /// What became of each episode, in order; empty in older manifests.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub episodes: Vec<EpisodeYield>,
+    /// sha256 of the way back to the Blu-rays' colours, the median of the episodes' (`datasets/<season>/<sha256>.cube`);
+    /// older manifests have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub colour_cube: Option<ContentHash>,
 }
 
 /// What an episode gave to a dataset, for people.
@@ -53,6 +57,9 @@ pub struct EpisodeYield {
     pub rejected: BTreeMap<String, u32>,
     /// sha256 of the page to look at (`datasets/<season>/<sha256>.html`).
     pub sheet: ContentHash,
+    /// sha256 of the way back to its Blu-ray's colours, as [`DatasetManifest::colour_cube`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub colour_cube: Option<ContentHash>,
 }
 
 /// What `curate` is told of an episode beside its shards.

@@ -40,6 +40,7 @@ impl Season {
             scale: 2,
             shards: vec![],
             episodes: vec![],
+            colour_cube: None,
         };
         for range in [0..pairs / 2, pairs / 2..pairs] {
             manifest

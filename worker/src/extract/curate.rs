@@ -13,6 +13,7 @@ use remaster_pairs::{Prints, Thumbs};
 use remaster_proto::Completion;
 use remaster_store::{Key, ShardIndex};
 
+use super::cubes::{episode_cube, season_cube};
 use super::records::read_records;
 use super::repeats::{EpisodeCopy, repeated_pairs};
 use super::sheet::{SheetInput, sheet_of};
@@ -50,14 +51,18 @@ pub(crate) async fn run(
     let mut objects = Vec::new();
     for episode in &spec.episodes {
         monitor.check()?;
-        let (summary, page) = describe(context, &spec, episode, &manifest, &sidecars, &records).await?;
+        let (summary, written) = describe(context, &spec, episode, &manifest, &sidecars, &records).await?;
         manifest.episodes.push(summary);
-        objects.push(page);
+        objects.extend(written);
         monitor.report(
-            objects.len() as u64,
+            manifest.episodes.len() as u64,
             spec.episodes.len() as u64,
             "pages to look at",
         );
+    }
+    if let Some((hash, object)) = season_cube(&context.store, &spec.season, &spec.episodes).await? {
+        manifest.colour_cube = Some(hash);
+        objects.push(object);
     }
     let key_of = |hash: &ContentHash| Key::dataset_object(&spec.season, hash);
     let (hash, object) = context.store.put_json(&manifest, key_of).await?;
@@ -114,7 +119,7 @@ async fn find_repeats(
     monitor.blocking(compare).await
 }
 
-/// What an episode gave, and its page in the store.
+/// What an episode gave, and its page and colours in the store.
 async fn describe(
     context: &Context,
     spec: &CurateSpec,
@@ -122,7 +127,7 @@ async fn describe(
     manifest: &DatasetManifest,
     sidecars: &[ShardIndex],
     records: &BTreeMap<String, PairRecord>,
-) -> Result<(EpisodeYield, OutputObject), WorkError> {
+) -> Result<(EpisodeYield, Vec<OutputObject>), WorkError> {
     let of_episode = |shards: &[ShardRef]| -> usize {
         let own = shards.iter().filter(|shard| shard.episode == episode.episode);
         own.map(|shard| shard.keys.len()).sum()
@@ -142,15 +147,18 @@ async fn describe(
     let page = sheet_of(&context.store, input).await?;
     let sheet = ContentHash::of(page.as_bytes());
     let key = Key::dataset_sheet(&spec.season, &sheet);
-    let object = context.store.put_bytes(&key, page.into()).await?;
+    let page = context.store.put_bytes(&key, page.into()).await?;
+    let cube = episode_cube(&context.store, &spec.season, episode).await?;
+    let (colour_cube, cube) = cube.unzip();
     let summary = EpisodeYield {
         episode: episode.episode.clone(),
         kept: kept as u32,
         repeats,
         rejected: episode.rejected.clone(),
         sheet,
+        colour_cube,
     };
-    Ok((summary, object))
+    Ok((summary, [page].into_iter().chain(cube).collect()))
 }
 
 /// The manifest of the shards without the pairs in `left_out`, `sidecars` in the order of the shards.
@@ -186,6 +194,7 @@ pub(super) fn manifest_of(
         scale: spec.scale,
         shards,
         episodes: Vec::new(),
+        colour_cube: None,
     }
 }
 

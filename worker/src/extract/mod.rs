@@ -4,6 +4,7 @@
 //! shards, curate the season. `local` runs the same steps for one episode without a cluster.
 
 mod align;
+mod cubes;
 mod curate;
 mod index;
 mod local;
