@@ -278,3 +278,7 @@ impl Write for Hashing {
         self.file.flush()
     }
 }
+
+#[cfg(test)]
+#[path = "shard_tests.rs"]
+mod tests;
