@@ -8,6 +8,7 @@
 #   make bench-load   lease + commit per second of the coordinator under 1,000 simulated workers, CPU time of each side, built
 #                optimised  (PART=sqlite|postgres TASKS=100000)
 #   make bench-pairs   wrong pairs, lost shots, misplaced corners on discs whose truth is known: half an hour on two cores
+#                      (CASE=TEXT: only cases whose name holds it)
 #   make bench-upscale   upscaling held against its demands, and beside a PyTorch loop and ncnn, which are fetched
 #                      (PART=reuse|alone|workers|peers|kills|memory)
 #   make bench-models    the real weights of Real-ESRGAN by us, by spandrel and by ONNX Runtime, which are fetched
@@ -50,7 +51,7 @@ bench-load: setup
 	$(or $(CARGO_TARGET_DIR),target)/release/remaster-load $(PART) $(if $(TASKS),--tasks $(TASKS))
 
 bench-pairs: build
-	$(BUILT)/remaster-bench pairs
+	$(BUILT)/remaster-bench pairs $(if $(CASE),--case '$(CASE)')
 
 bench-upscale: build
 	OMP_WAIT_POLICY=passive python3 bench/python/bench_upscale.py $(if $(PART),--part $(PART))

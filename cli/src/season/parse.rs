@@ -131,6 +131,8 @@ fn place_of(text: &str, error: &SeasonError) -> Option<usize> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use proptest::prelude::*;
+
     use super::*;
 
     const PLAIN: &str = "version = 1\n[season]\nname = \"s\"\n[[episode]]\nid = \"E1\"\nsd = \"a.mkv\"\n";
@@ -176,5 +178,73 @@ mod tests {
     #[test]
     fn text_that_is_no_toml_has_a_line() {
         assert!(refusal("version = 1\n[season\n").0.starts_with("season.toml:2: "));
+    }
+
+    const FULL: &str = r#"version = 1
+[season]
+name = "s"
+scale = 2
+[extract]
+lattice = "sd-native"
+pairs_max = 600
+[train]
+recipe = "demo"
+seed = 7
+[upscale]
+model = "channel:latest"
+before = []
+size = "1440x1080"
+cube = "card"
+encoder = "x264"
+crf = 17
+preset = "slow"
+segment_frames_max = 240
+[needs]
+train = "gpu.vram_mib>=8000"
+[[episode]]
+id = "E1"
+sd = "a.mkv"
+hd = "b.mkv"
+"#;
+
+    /// What people and editors do to a line of a file.
+    fn edit() -> impl Strategy<Value = String> {
+        prop_oneof![
+            Just(String::new()),
+            Just("-9223372036854775808".to_owned()),
+            Just("18446744073709551615".to_owned()),
+            Just("1e400".to_owned()),
+            Just("[]".to_owned()),
+            Just("\"\"".to_owned()),
+            Just("0x0".to_owned()),
+            "\"\\PC{0,12}\"",
+            "\\PC{0,16}",
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_file_says_it_is_a_season_or_one_refusal(
+            edits in prop::collection::vec((any::<prop::sample::Index>(), edit(), any::<bool>()), 1..4),
+        ) {
+            let mut lines: Vec<String> = FULL.lines().map(str::to_owned).collect();
+            for (place, edited, is_value) in edits {
+                let line = &mut lines[place.index(FULL.lines().count())];
+                let key = line.split_once('=').map(|(key, _)| key.to_owned());
+                *line = match key.filter(|_| is_value) {
+                    Some(key) => format!("{key}= {edited}"),
+                    None => edited,
+                };
+            }
+            if let Err(error) = parse(Path::new("season.toml"), &lines.join("\n")) {
+                prop_assert!(error.message.starts_with("season.toml"), "{}", error.message);
+                prop_assert!(!error.message.contains('\n'), "{}", error.message);
+            }
+        }
+    }
+
+    #[test]
+    fn the_file_that_is_edited_passes() {
+        parse(Path::new("season.toml"), FULL).unwrap();
     }
 }
