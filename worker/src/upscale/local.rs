@@ -65,7 +65,7 @@ pub(crate) struct UpscaleArgs {
         conflicts_with = "height"
     )]
     size: Option<OutputSize>,
-    /// Longest segment in frames
+    /// Longest segment in frames; none is longer than 10 seconds either
     #[arg(long, env = "REMASTER_SEGMENT_FRAMES", value_name = "N", default_value_t = 240, value_parser = clap::value_parser!(u32).range(1..))]
     segment_frames: u32,
     /// What is not made again where the picture stands still: auto (what differs by no more than the source's noise),
