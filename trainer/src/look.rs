@@ -158,8 +158,8 @@ fn page(identity: &RunIdentity, record: &RunRecord) -> Markup {
         }
         p { "Colour drift: mean difference of the colours from HD, in levels. Halo: overshoot beside edges, in levels. "
             "Flicker: changes from frame to frame that HD does not make, in levels; none where no two frames that follow each \
-            other are held out. LPIPS, DISTS: how far it looks from HD; none without path.lpips_weights, path.dists_weights in the \
-            recipe." }
+            other are held out. LPIPS, DISTS: how far its middle looks from HD; none without path.lpips_weights, path.dists_weights in \
+            the recipe." }
         h2 { "Losses" }
         @for name in names { h3 { (name) } (curve(&record.history, name)) }
         h2 { "SD, bicubic, model, HD" }

@@ -24,7 +24,7 @@ pub(super) async fn flicker(judge: &Judge, generator: &Generator) -> Result<Opti
     let mut found = Vec::new();
     let neighbours = judge.neighbours.get_or_try_init(|| neighbours(judge)).await?;
     for at in neighbours {
-        let (first, second) = futures::try_join!(judge.part(*at), judge.part(at + 1))?;
+        let (first, second) = futures::try_join!(judge.frame(*at), judge.frame(at + 1))?;
         let Some((first, second)) = first.zip(second) else {
             continue;
         };
@@ -32,7 +32,7 @@ pub(super) async fn flicker(judge: &Judge, generator: &Generator) -> Result<Opti
             continue;
         }
         let model = [first.upscaled(generator)?, second.upscaled(generator)?];
-        let plain = [&first, &second].map(|part| bicubic(&part.lr, part.width_px, part.scale));
+        let plain = [&first, &second].map(|frame| bicubic(&frame.lr, frame.width_px, frame.scale));
         let counts: Vec<bool> = first
             .counts
             .iter()

@@ -1,12 +1,12 @@
-//! PSNR, SSIM, colour drift and halo of two planar RGB pictures, and how two frames jump, counted where a mask says so.
+//! PSNR, SSIM, colour drift and halo of planar RGB pictures, and how two frames jump, counted where a mask says so. Whole
+//! pictures are gone through in bands, so that what is held beside them stays small.
 
-use super::Scores;
+use std::ops::Range;
 
-/// Side of SSIM's Gaussian window and its deviation.
-const WINDOW_PX: usize = 11;
-const DEVIATION_PX: f64 = 1.5;
-const C1: f64 = (0.01 * 255.0) * (0.01 * 255.0);
-const C2: f64 = (0.03 * 255.0) * (0.03 * 255.0);
+use super::{Scores, ssim};
+
+/// Lines looked at at once: some megabytes of a disc's picture.
+const BAND_LINES: usize = 64;
 /// Weights of R, G, B in Cb and Cr of BT.601, times 255.
 const CB: [f64; 3] = [-37.797, -74.203, 112.0];
 const CR: [f64; 3] = [112.0, -93.786, -18.214];
@@ -16,153 +16,208 @@ const HALO_REACH_PX: usize = 3;
 const EDGE_LEVELS: f64 = 56.0;
 /// Keeps equal pictures from an endless PSNR.
 const SQUARE_FLOOR: f64 = 1e-10;
+/// Place of luma behind R, G and B.
+const LUMA: usize = 3;
 
-/// Planes of `width` columns; `counts` has one entry a pixel.
-pub(super) fn score(found: &[f32], wanted: &[f32], width: usize, counts: &[bool]) -> Scores {
-    let (found, wanted) = (planes(found), planes(wanted));
-    let channels = |of: &dyn Fn(usize) -> f64| (0..3).map(of).sum::<f64>() / 3.0;
-    let square = channels(&|c| mean_square(&found[c], &wanted[c], counts));
-    Scores {
-        psnr: psnr(square),
-        ssim: channels(&|c| ssim(&found[c], &wanted[c], width, counts)),
-        psnr_y: psnr(mean_square(&found[3], &wanted[3], counts)),
-        ssim_y: ssim(&found[3], &wanted[3], width, counts),
-        colour_drift: colour_drift(&found, &wanted, counts),
-        halo: halo(&found[3], &wanted[3], width, counts),
-        flicker: None,
-        lpips: None,
-        dists: None,
+/// Each of some pictures against the wanted one, in planes of `width` columns; `counts` has one entry a pixel.
+pub(super) fn scores<const N: usize>(
+    found: [&[f32]; N],
+    wanted: &[f32],
+    width: usize,
+    counts: &[bool],
+) -> [Scores; N] {
+    let height = counts.len() / width;
+    let mut sums = [Sums::default(); N];
+    for top in (0..height).step_by(BAND_LINES) {
+        let band = Band::new(top..(top + BAND_LINES).min(height), wanted, width, counts);
+        for (sums, found) in sums.iter_mut().zip(found) {
+            band.add_to(sums, &planes(found, width, &band.seen));
+        }
     }
+    sums.map(Sums::means)
 }
 
 /// Mean absolute difference between the change of luma from one frame to the next and the wanted change, in levels.
 pub(super) fn jump(found: [&[f32]; 2], wanted: [&[f32]; 2], counts: &[bool]) -> f64 {
     let change = |[first, second]: [&[f32]; 2]| -> Vec<f64> {
-        let ([.., first], [.., second]) = (planes(first), planes(second));
+        let line = 0..1;
+        let [first, second] = [first, second].map(|picture| {
+            let [.., luma] = planes(picture, counts.len(), &line);
+            luma
+        });
         first.iter().zip(second).map(|(a, b)| b - a).collect()
     };
     let (found, wanted) = (change(found), change(wanted));
-    let differences = found.iter().zip(&wanted).map(|(a, b)| (a - b).abs());
-    mean_where(differences, counts.iter().copied())
+    let (mut sum, mut pixels) = (0.0, 0.0f64);
+    for (at, _) in counts.iter().enumerate().filter(|(_, counts)| **counts) {
+        sum += (found[at] - wanted[at]).abs();
+        pixels += 1.0;
+    }
+    sum / pixels.max(1.0)
 }
 
-/// Length of the mean difference in Cb and Cr: what noise there is cancels, a cast of the whole picture stays.
-fn colour_drift(found: &[Vec<f64>; 4], wanted: &[Vec<f64>; 4], counts: &[bool]) -> f64 {
-    let mean = |weights: [f64; 3]| {
-        let of = |planes: &[Vec<f64>; 4], at: usize| {
-            (0..3).map(|c| weights[c] * planes[c][at]).sum::<f64>() / 255.0
-        };
-        let differences = (0..counts.len()).map(|at| of(found, at) - of(wanted, at));
-        mean_where(differences, counts.iter().copied())
-    };
-    mean(CB).hypot(mean(CR))
+/// What is added up over the pixels that count.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sums {
+    pixels: f64,
+    /// Squared differences of R, G, B and luma.
+    squares: [f64; 4],
+    /// Differences in Cb and Cr: what noise there is cancels, a cast of the whole picture stays.
+    chroma: [f64; 2],
+    near_edges: f64,
+    /// How far pixels near edges lie outside all that the wanted picture has around them.
+    over: f64,
+    /// Windows of SSIM that fit and whose middle counts.
+    windows: f64,
+    ssim: [f64; 4],
 }
 
-/// How far pixels near edges lie outside all that the wanted picture has around them, on average over these pixels.
-fn halo(found: &[f64], wanted: &[f64], width: usize, counts: &[bool]) -> f64 {
-    let highest = extremes(wanted, width, f64::max);
-    let lowest = extremes(wanted, width, f64::min);
-    let over = (0..found.len()).map(|at| (found[at] - highest[at]).max(lowest[at] - found[at]).max(0.0));
-    let near_edges = (0..found.len()).map(|at| counts[at] && highest[at] - lowest[at] >= EDGE_LEVELS);
-    mean_where(over, near_edges)
-}
-
-/// The highest or lowest value around every pixel; the window ends where the picture does.
-fn extremes(plane: &[f64], width: usize, pick: fn(f64, f64) -> f64) -> Vec<f64> {
-    let height = plane.len() / width;
-    let around = |at: usize, len: usize| at.saturating_sub(HALO_REACH_PX)..(at + HALO_REACH_PX + 1).min(len);
-    let best = |values: &mut dyn Iterator<Item = f64>| values.reduce(pick).unwrap_or_default();
-    let across: Vec<f64> = (0..plane.len())
-        .map(|at| {
-            let line = at / width * width;
-            best(&mut around(at % width, width).map(|x| plane[line + x]))
-        })
-        .collect();
-    (0..plane.len())
-        .map(|at| best(&mut around(at / width, height).map(|y| across[y * width + at % width])))
-        .collect()
-}
-
-/// R, G, B rounded to 8 bit, and the luma of these.
-fn planes(samples: &[f32]) -> [Vec<f64>; 4] {
-    let plane = samples.len() / 3;
-    let eight_bit = |value: &f32| f64::from((value.clamp(0.0, 1.0) * 255.0).round());
-    let [r, g, b] = [0, 1, 2].map(|c| {
-        samples[c * plane..(c + 1) * plane]
-            .iter()
-            .map(eight_bit)
-            .collect::<Vec<_>>()
-    });
-    let luma = (0..plane).map(|at| (65.481 * r[at] + 128.553 * g[at] + 24.966 * b[at]) / 255.0 + 16.0);
-    let luma = luma.collect();
-    [r, g, b, luma]
+impl Sums {
+    fn means(self) -> Scores {
+        let of_pixels = |sum: f64| sum / self.pixels.max(1.0);
+        let of_windows = |sum: f64| sum / self.windows.max(1.0);
+        let [cb, cr] = self.chroma.map(of_pixels);
+        Scores {
+            psnr: psnr(of_pixels(self.squares[..LUMA].iter().sum::<f64>() / 3.0)),
+            ssim: of_windows(self.ssim[..LUMA].iter().sum::<f64>() / 3.0),
+            psnr_y: psnr(of_pixels(self.squares[LUMA])),
+            ssim_y: of_windows(self.ssim[LUMA]),
+            colour_drift: cb.hypot(cr),
+            halo: self.over / self.near_edges.max(1.0),
+            flicker: None,
+            lpips: None,
+            dists: None,
+        }
+    }
 }
 
 fn psnr(mean_square: f64) -> f64 {
     10.0 * (255.0 * 255.0 / mean_square.max(SQUARE_FLOOR)).log10()
 }
 
-fn mean_square(found: &[f64], wanted: &[f64], counts: &[bool]) -> f64 {
-    let squares = found.iter().zip(wanted).map(|(a, b)| (a - b).powi(2));
-    mean_where(squares, counts.iter().copied())
+/// Some lines of the wanted picture, and what every other picture is held against.
+struct Band<'a> {
+    /// Lines that are counted.
+    own: Range<usize>,
+    /// These and as many around them as a window reaches.
+    seen: Range<usize>,
+    width: usize,
+    height: usize,
+    counts: &'a [bool],
+    /// R, G, B and luma of what is seen.
+    planes: [Vec<f64>; 4],
+    means: [Vec<f64>; 4],
+    /// Highest and lowest luma around every pixel.
+    highest: Vec<f64>,
+    lowest: Vec<f64>,
 }
 
-fn mean_where(values: impl Iterator<Item = f64>, counts: impl Iterator<Item = bool>) -> f64 {
-    let (mut sum, mut number) = (0.0, 0.0f64);
-    for (value, _) in values.zip(counts).filter(|(_, counts)| *counts) {
-        sum += value;
-        number += 1.0;
+impl<'a> Band<'a> {
+    fn new(own: Range<usize>, wanted: &[f32], width: usize, counts: &'a [bool]) -> Self {
+        let height = counts.len() / width;
+        let seen = own.start.saturating_sub(ssim::REACH_PX)..(own.end + ssim::REACH_PX).min(height);
+        let planes = planes(wanted, width, &seen);
+        Self {
+            own,
+            seen,
+            width,
+            height,
+            counts,
+            means: [0, 1, 2, 3].map(|of| ssim::means(&planes[of], width)),
+            highest: extremes(&planes[LUMA], width, f64::max),
+            lowest: extremes(&planes[LUMA], width, f64::min),
+            planes,
+        }
     }
-    sum / number.max(1.0)
-}
 
-/// Mean where the window fits and its middle counts.
-fn ssim(x: &[f64], y: &[f64], width: usize, counts: &[bool]) -> f64 {
-    let height = x.len() / width;
-    if width < WINDOW_PX || height < WINDOW_PX {
-        return 0.0;
+    fn add_to(&self, sums: &mut Sums, found: &[Vec<f64>; 4]) {
+        let counted = |line: usize| self.counts[line * self.width..][..self.width].iter().enumerate();
+        for line in self.own.clone() {
+            let start = (line - self.seen.start) * self.width;
+            for (x, _) in counted(line).filter(|(_, counts)| **counts) {
+                self.add_pixel(sums, found, start + x);
+            }
+        }
+        let inner = (self.width + 1).saturating_sub(2 * ssim::REACH_PX + 1);
+        let values: [Vec<f64>; 4] = std::array::from_fn(|of| {
+            ssim::windows(&found[of], &self.planes[of], &self.means[of], self.width)
+        });
+        let middles =
+            self.own.start.max(ssim::REACH_PX)..self.own.end.min(self.height.saturating_sub(ssim::REACH_PX));
+        for line in middles.filter(|_| inner > 0) {
+            let start = (line - ssim::REACH_PX - self.seen.start) * inner;
+            let middles = counted(line).skip(ssim::REACH_PX).take(inner);
+            for (x, _) in middles.filter(|(_, counts)| **counts) {
+                let at = start + x - ssim::REACH_PX;
+                sums.windows += 1.0;
+                (0..4).for_each(|of| sums.ssim[of] += values[of][at]);
+            }
+        }
     }
-    let products = |a: &[f64], b: &[f64]| -> Vec<f64> { a.iter().zip(b).map(|(a, b)| a * b).collect() };
-    let [mean_x, mean_y] = [x, y].map(|plane| blur(plane, width));
-    let [square_x, square_y, product] = [(x, x), (y, y), (x, y)].map(|(a, b)| blur(&products(a, b), width));
-    let (inner, reach) = (width - WINDOW_PX + 1, WINDOW_PX / 2);
-    let values = (0..mean_x.len()).map(|at| {
-        let (mx, my) = (mean_x[at], mean_y[at]);
-        let (vx, vy) = (square_x[at] - mx * mx, square_y[at] - my * my);
-        let covariance = product[at] - mx * my;
-        ((2.0 * mx * my + C1) * (2.0 * covariance + C2)) / ((mx * mx + my * my + C1) * (vx + vy + C2))
-    });
-    let middles = (0..mean_x.len()).map(|at| counts[(at / inner + reach) * width + at % inner + reach]);
-    mean_where(values, middles)
+
+    fn add_pixel(&self, sums: &mut Sums, found: &[Vec<f64>; 4], at: usize) {
+        sums.pixels += 1.0;
+        for of in 0..4 {
+            let difference = found[of][at] - self.planes[of][at];
+            sums.squares[of] += difference * difference;
+            if of < LUMA {
+                sums.chroma[0] += CB[of] / 255.0 * difference;
+                sums.chroma[1] += CR[of] / 255.0 * difference;
+            }
+        }
+        let (highest, lowest, luma) = (self.highest[at], self.lowest[at], found[LUMA][at]);
+        if highest - lowest >= EDGE_LEVELS {
+            sums.near_edges += 1.0;
+            sums.over += (luma - highest).max(lowest - luma).max(0.0);
+        }
+    }
 }
 
-/// Gaussian over every place where the window fits.
-fn blur(plane: &[f64], width: usize) -> Vec<f64> {
-    let weights = window();
-    let inner = width - WINDOW_PX + 1;
+/// The highest or lowest value around every pixel; the window ends where the picture does.
+fn extremes(plane: &[f64], width: usize, pick: impl Fn(f64, f64) -> f64) -> Vec<f64> {
+    let pick_into = |into: &mut [f64], from: &[f64]| {
+        for (into, value) in into.iter_mut().zip(from) {
+            *into = pick(*into, *value);
+        }
+    };
+    let spread = |plane: &[f64], stride: usize| {
+        let mut found = plane.to_vec();
+        for distance in 1..=HALO_REACH_PX {
+            let shift = (distance * stride).min(plane.len());
+            pick_into(&mut found[shift..], plane);
+            pick_into(&mut found, &plane[shift..]);
+        }
+        found
+    };
     let across: Vec<f64> = plane
         .chunks_exact(width)
-        .flat_map(|line| {
-            line.windows(WINDOW_PX)
-                .map(|part| part.iter().zip(&weights).map(|(v, w)| v * w).sum())
-        })
+        .flat_map(|line| spread(line, 1))
         .collect();
-    let lines = across.len() / inner - WINDOW_PX + 1;
-    let down = |at: usize| (0..WINDOW_PX).map(|k| across[at + k * inner] * weights[k]).sum();
-    (0..lines * inner).map(down).collect()
+    spread(&across, width)
 }
 
-fn window() -> [f64; WINDOW_PX] {
-    let middle = (WINDOW_PX / 2) as f64;
-    let weights: [f64; WINDOW_PX] =
-        std::array::from_fn(|at| (-(at as f64 - middle).powi(2) / (2.0 * DEVIATION_PX.powi(2))).exp());
-    let sum: f64 = weights.iter().sum();
-    weights.map(|weight| weight / sum)
+/// R, G, B of some lines rounded to 8 bit, and the luma of these.
+fn planes(samples: &[f32], width: usize, lines: &Range<usize>) -> [Vec<f64>; 4] {
+    let plane = samples.len() / 3;
+    let eight_bit = |value: &f32| f64::from((value.clamp(0.0, 1.0) * 255.0).round());
+    let [r, g, b] = [0, 1, 2].map(|channel| {
+        let start = channel * plane + lines.start * width;
+        let values = samples[start..start + lines.len() * width].iter();
+        values.map(eight_bit).collect::<Vec<_>>()
+    });
+    let luma = (0..r.len()).map(|at| (65.481 * r[at] + 128.553 * g[at] + 24.966 * b[at]) / 255.0 + 16.0);
+    let luma = luma.collect();
+    [r, g, b, luma]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn score(found: &[f32], wanted: &[f32], width: usize, counts: &[bool]) -> Scores {
+        let [scores] = scores([found], wanted, width, counts);
+        scores
+    }
 
     /// The same formula that was given to PyTorch in double precision.
     fn picture(phase: f64) -> Vec<f32> {
@@ -181,6 +236,48 @@ mod tests {
             (found.ssim_y, 0.98013685),
         ] {
             assert!((found - expected).abs() < 1e-6, "{found} instead of {expected}");
+        }
+    }
+
+    /// Nothing here knows up from left, so one lying band is as good as four standing ones.
+    #[test]
+    fn a_picture_of_many_bands_is_scored_as_one_of_a_single_band() {
+        let value = |long: usize, short: usize, channel: usize| {
+            let edge = if long % 23 < 7 { 0.35 } else { 0.0 };
+            ((long * 7 + short * 5 + channel) as f32 * 0.37)
+                .sin()
+                .mul_add(0.2, 0.4 + edge)
+        };
+        let lying = |shift: usize| -> Vec<f32> {
+            let planes = (0..3).flat_map(|channel| (0..20).map(move |short| (channel, short)));
+            let lines = planes.flat_map(|(channel, short)| (0..210).map(move |long| (channel, short, long)));
+            lines
+                .map(|(channel, short, long)| value(long + shift, short, channel))
+                .collect()
+        };
+        let turned = |picture: &[f32]| -> Vec<f32> {
+            let planes = picture.chunks_exact(4200);
+            planes
+                .flat_map(|plane| (0..4200).map(|at| plane[at % 20 * 210 + at / 20]))
+                .collect()
+        };
+        let counts: Vec<bool> = (0..4200).map(|at| at % 13 > 0).collect();
+        let standing: Vec<bool> = (0..4200).map(|at| counts[at % 20 * 210 + at / 20]).collect();
+        let (wanted, mut found) = (lying(0), lying(1));
+        found
+            .iter_mut()
+            .for_each(|value| *value = value.mul_add(1.3, -0.15));
+        let one = score(&found, &wanted, 210, &counts);
+        let four = score(&turned(&found), &turned(&wanted), 20, &standing);
+        for (one, four) in [
+            (one.psnr, four.psnr),
+            (one.ssim, four.ssim),
+            (one.psnr_y, four.psnr_y),
+            (one.ssim_y, four.ssim_y),
+            (one.colour_drift, four.colour_drift),
+            (one.halo, four.halo),
+        ] {
+            assert!((one - four).abs() < 1e-9 && one != 0.0, "{one} and {four}");
         }
     }
 

@@ -1,15 +1,19 @@
-//! What a generator is worth on held-out pairs: PSNR and SSIM in RGB and of luma, colour drift, halo, flicker, LPIPS and DISTS,
-//! beside what bicubic would have given, and pictures to look at. Pixels under a pair's mask do not count.
+//! What a generator is worth on held-out pairs, whole pictures of them: PSNR and SSIM in RGB and of luma, colour drift, halo,
+//! flicker, LPIPS and DISTS, beside what bicubic would have given, and pictures to look at. Pixels under a pair's mask do not
+//! count.
 
 mod flicker;
+mod frame;
 mod likeness;
 mod metrics;
 mod pictures;
+mod ssim;
+mod tiles;
 
 use std::sync::Arc;
 
 use futures::StreamExt;
-use remaster_model::{Generator, RgbBatch, upscale_rgb};
+use remaster_model::Generator;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 use tracing::warn;
@@ -17,17 +21,15 @@ use tracing::warn;
 use crate::TrainError;
 use crate::data::picture::Pair;
 use crate::data::{Dataset, PairSource};
+use frame::Frame;
 pub use likeness::Likeness;
-use metrics::score;
 pub use pictures::Grid;
-use pictures::{bicubic, planar};
+use pictures::bicubic;
 
 /// Pairs judged, spread over all that are held out: seconds on two cores, and enough for the second digit.
 const PAIRS_MAX: usize = 12;
-/// Side of the middle part that is judged.
-const SIDE_MAX_PX: usize = 256;
-/// Of these so many are read and decoded at once: hides a store's latency, and their pictures stay small beside training's.
-const PARTS_AHEAD: usize = 4;
+/// Of these so many are read and decoded at once: hides a store's latency, and whole pictures at 4x take some 100 MB each.
+const FRAMES_AHEAD: usize = 2;
 /// Pairs shown.
 const SHOWN_MAX: usize = 4;
 
@@ -102,16 +104,21 @@ impl Judge {
         let mut judged = Vec::new();
         let mut grid = Grid::default();
         let places = self.dataset.held_out.iter().step_by(stride);
-        let mut parts = futures::stream::iter(places.map(|at| self.part(*at))).buffered(PARTS_AHEAD);
-        while let Some(part) = parts.next().await {
-            let Some(part) = part? else { continue };
-            let model = part.upscaled(generator)?;
-            let plain = bicubic(&part.lr, part.width_px, part.scale);
-            let mut scores = [part.score(&model), part.score(&plain)];
-            part.add_likeness(&self.likeness, [&model, &plain], &mut scores)?;
+        let mut frames = futures::stream::iter(places.map(|at| self.frame(*at))).buffered(FRAMES_AHEAD);
+        while let Some(frame) = frames.next().await {
+            let Some(frame) = frame? else { continue };
+            let model = frame.upscaled(generator)?;
+            let plain = bicubic(&frame.lr, frame.width_px, frame.scale);
+            let mut scores = frame.scores([&model, &plain]);
+            frame.add_likeness(&self.likeness, [&model, &plain], &mut scores)?;
             judged.push(scores);
             if judged.len() <= SHOWN_MAX {
-                grid.push(&part.lr, [&plain, &model, &part.hr], part.width_px, part.scale);
+                grid.push(
+                    &frame.lr,
+                    [&plain, &model, &frame.hr],
+                    frame.width_px,
+                    frame.scale,
+                );
             }
         }
         let flickers = flicker::flicker(self, generator).await?;
@@ -128,8 +135,8 @@ impl Judge {
         }))
     }
 
-    /// The part of a pair that is judged; `None`, and said, for one that is damaged.
-    async fn part(&self, at: usize) -> Result<Option<Part>, TrainError> {
+    /// A pair's pictures; `None`, and said, for one that is damaged.
+    async fn frame(&self, at: usize) -> Result<Option<Frame>, TrainError> {
         let (pair, scale) = (&self.dataset.pairs[at], self.dataset.manifest.scale);
         let decoded = match self.source.read(pair).await {
             Ok(files) => Pair::decode(&files, scale),
@@ -137,7 +144,7 @@ impl Judge {
             Err(error) => Err(error.to_string()),
         };
         match decoded {
-            Ok(pair) => Ok(Some(Part::of(&pair, scale as usize))),
+            Ok(pair) => Ok(Some(Frame::of(&pair, scale as usize))),
             Err(reason) => {
                 warn!(key = %pair.entry.key, %reason, "held-out pair skipped");
                 Ok(None)
@@ -181,96 +188,6 @@ impl Scores {
             lpips: None,
             dists: None,
         })
-    }
-}
-
-/// The middle of a pair as planar floats.
-struct Part {
-    lr: Vec<f32>,
-    hr: Vec<f32>,
-    width_px: usize,
-    height_px: usize,
-    scale: usize,
-    /// HR pixels that count.
-    counts: Vec<bool>,
-}
-
-impl Part {
-    fn of(pair: &Pair, scale: usize) -> Self {
-        let (lr_width, lr_height) = (pair.lr.width_px as usize, pair.lr.height_px as usize);
-        let (width_px, height_px) = (lr_width.min(SIDE_MAX_PX), lr_height.min(SIDE_MAX_PX));
-        let (left, top) = ((lr_width - width_px) / 2, (lr_height - height_px) / 2);
-        let masked = |x: usize, y: usize| {
-            pair.mask.iter().any(|rect| {
-                let (rx, ry) = (rect.x as usize, rect.y as usize);
-                (rx..rx + rect.width as usize).contains(&x) && (ry..ry + rect.height as usize).contains(&y)
-            })
-        };
-        let (hr_width, border) = (width_px * scale, scale);
-        let counts = (0..hr_width * height_px * scale).map(|at| {
-            let (x, y) = (at % hr_width, at / hr_width);
-            let inside =
-                x >= border && y >= border && x + border < hr_width && y + border < height_px * scale;
-            inside && !masked(left + x / scale, top + y / scale)
-        });
-        Self {
-            lr: planar(&pair.lr, left, top, width_px, height_px),
-            hr: planar(
-                &pair.hr,
-                left * scale,
-                top * scale,
-                width_px * scale,
-                height_px * scale,
-            ),
-            width_px,
-            height_px,
-            scale,
-            counts: counts.collect(),
-        }
-    }
-
-    fn upscaled(&self, generator: &Generator) -> Result<Vec<f32>, TrainError> {
-        let batch = RgbBatch {
-            count: 1,
-            height_px: self.height_px,
-            width_px: self.width_px,
-            samples: self.lr.clone(),
-        };
-        Ok(upscale_rgb(generator, batch)?.samples)
-    }
-
-    /// What does not count looks alike. Pictures too small for it stay without.
-    fn add_likeness(
-        &self,
-        likeness: &Likeness,
-        found: [&[f32]; 2],
-        scores: &mut [Scores; 2],
-    ) -> Result<(), TrainError> {
-        let (height_px, width_px) = (self.height_px * self.scale, self.width_px * self.scale);
-        if !likeness.is_wanted_of(width_px, height_px) {
-            return Ok(());
-        }
-        let mut samples = Vec::with_capacity(3 * self.hr.len());
-        for found in found {
-            let both = found.iter().zip(&self.hr).zip(self.counts.iter().cycle());
-            samples.extend(both.map(
-                |((found, wanted), counts)| {
-                    if *counts { found.clamp(0.0, 1.0) } else { *wanted }
-                },
-            ));
-        }
-        samples.extend(&self.hr);
-        let pictures = RgbBatch {
-            count: 3,
-            height_px,
-            width_px,
-            samples,
-        };
-        likeness.add_to(scores, pictures)
-    }
-
-    fn score(&self, found: &[f32]) -> Scores {
-        score(found, &self.hr, self.width_px * self.scale, &self.counts)
     }
 }
 

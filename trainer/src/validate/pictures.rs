@@ -58,49 +58,49 @@ impl Grid {
     }
 }
 
-/// A part of a picture as planar floats 0..1.
-pub(super) fn planar(picture: &Picture, x: usize, y: usize, width: usize, height: usize) -> Vec<f32> {
-    let stride = picture.width_px as usize;
-    let mut samples = Vec::with_capacity(3 * width * height);
+/// A picture as planar floats 0..1.
+pub(super) fn planar(picture: &Picture) -> Vec<f32> {
+    let mut samples = Vec::with_capacity(picture.rgb.len());
     for channel in 0..3 {
-        for row in y..y + height {
-            let line = (x..x + width).map(|column| picture.rgb[(row * stride + column) * 3 + channel]);
-            samples.extend(line.map(|value| f32::from(value) / 255.0));
-        }
+        let plane = picture.rgb.iter().skip(channel).step_by(3);
+        samples.extend(plane.map(|value| f32::from(*value) / 255.0));
     }
     samples
 }
 
 /// Planar RGB made `scale` times larger; edges are repeated.
 pub(super) fn bicubic(samples: &[f32], width: usize, scale: usize) -> Vec<f32> {
-    let height = samples.len() / 3 / width;
+    let (height, wide) = (samples.len() / 3 / width, width * scale);
     let mut larger = Vec::with_capacity(samples.len() * scale * scale);
+    let (columns, rows) = (taps(width, scale), taps(height, scale));
     for plane in samples.chunks_exact(width * height) {
-        let across: Vec<f32> = plane
-            .chunks_exact(width)
-            .flat_map(|line| stretch(line, scale))
-            .collect();
-        let wide = width * scale;
-        let columns: Vec<Vec<f32>> = (0..wide)
-            .map(|x| {
-                let column: Vec<f32> = across.iter().skip(x).step_by(wide).copied().collect();
-                stretch(&column, scale)
-            })
-            .collect();
-        larger.extend((0..height * scale).flat_map(|y| columns.iter().map(move |column| column[y])));
+        let mut across = Vec::with_capacity(wide * height);
+        for line in plane.chunks_exact(width) {
+            across.extend(columns.iter().map(|taps| {
+                let each = taps.iter().map(|(at, weight)| line[*at] * weight);
+                each.sum::<f32>()
+            }));
+        }
+        for taps in &rows {
+            let [a, b, c, d] = taps.map(|(row, weight)| (&across[row * wide..][..wide], weight));
+            larger.extend((0..wide).map(|x| a.0[x] * a.1 + b.0[x] * b.1 + c.0[x] * c.1 + d.0[x] * d.1));
+        }
     }
     larger
 }
 
-fn stretch(line: &[f32], scale: usize) -> Vec<f32> {
-    let last = line.len() as i64 - 1;
-    let value = |at: usize| {
+/// For every pixel of a longer side the four pixels that it is made of, and how much of each.
+fn taps(side: usize, scale: usize) -> Vec<[(usize, f32); 4]> {
+    let last = side as i64 - 1;
+    let taps = (0..side * scale).map(|at| {
         let position = (at as f64 + 0.5) / scale as f64 - 0.5;
         let first = position.floor() as i64 - 1;
-        let part = |k: i64| f64::from(line[k.clamp(0, last) as usize]) * cubic(position - k as f64);
-        (first..first + 4).map(part).sum::<f64>() as f32
-    };
-    (0..line.len() * scale).map(value).collect()
+        [0, 1, 2, 3].map(|number| {
+            let near = first + number;
+            (near.clamp(0, last) as usize, cubic(position - near as f64) as f32)
+        })
+    });
+    taps.collect()
 }
 
 fn cubic(distance: f64) -> f64 {
