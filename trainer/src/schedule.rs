@@ -34,6 +34,11 @@ impl Scheduler {
             Self::CosineAnnealing { periods, .. } if periods.contains(&0) => {
                 Err("a period of the scheduler is 0".to_owned())
             }
+            Self::CosineAnnealing { eta_min: value, .. } | Self::MultiStep { gamma: value, .. }
+                if !(value.is_finite() && *value >= 0.0) =>
+            {
+                Err(format!("the scheduler has {value}, expected 0 or more"))
+            }
             Self::MultiStep { milestones, .. } if !milestones.is_sorted() => {
                 Err("milestones must ascend".to_owned())
             }
@@ -65,7 +70,7 @@ impl Scheduler {
 fn position_in_period(step: u64, total: u64, periods: &[u64]) -> (u64, u64) {
     let mut start = 0;
     for period in periods {
-        if step < start + period {
+        if step - start < *period {
             return (step - start, *period);
         }
         start += period;

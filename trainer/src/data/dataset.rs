@@ -139,7 +139,7 @@ async fn locate_in(store: Store, shard: ShardRef) -> Result<Vec<PairRef>, TrainE
         // The keys that count are in the tar's order, so one pass finds them all.
         let Some(entry) = entries.find(|entry| entry.key == *key) else {
             let text = format!(
-                "shard {} has no pair `{key}`, or not in its order",
+                "shard {} has no pair `{key}`, or not in its order: extract the season again",
                 shard.sha256.short()
             );
             return Err(TrainError::Dataset(text));

@@ -76,30 +76,64 @@ fn permutation(seed: u64, epoch: u64, len: usize) -> Vec<u32> {
 mod tests {
     use std::collections::BTreeSet;
 
+    use proptest::prelude::*;
+
     use super::*;
 
-    #[test]
-    fn every_epoch_has_every_pair_once_and_its_own_order() {
-        let mut order = Order::new(7, 50);
-        let epoch = |order: &mut Order, number: u64| -> Vec<usize> {
-            (number * 50..(number + 1) * 50)
-                .map(|position| order.pair_at(position))
-                .collect()
-        };
-        let (first, second) = (epoch(&mut order, 0), epoch(&mut order, 1));
-        assert_eq!(first.iter().collect::<BTreeSet<_>>().len(), 50);
-        assert_eq!(second.iter().collect::<BTreeSet<_>>().len(), 50);
-        assert_ne!(first, second);
-        assert_eq!(epoch(&mut Order::new(7, 50), 0), first);
-        assert_ne!(epoch(&mut Order::new(8, 50), 0), first);
+    proptest! {
+        #[test]
+        fn every_epoch_has_every_pair_once(seed: u64, len in 1..400_usize, epoch in 0..u64::from(u32::MAX)) {
+            let mut order = Order::new(seed, len);
+            let positions = (0..len as u64).map(|within| epoch * len as u64 + within);
+            let mut seen: Vec<usize> = positions.map(|position| order.pair_at(position)).collect();
+            seen.sort_unstable();
+            prop_assert!(seen.into_iter().eq(0..len));
+        }
+
+        #[test]
+        fn begun_anywhere_the_rest_is_that_of_a_straight_run(
+            seed: u64,
+            len in 1..40_usize,
+            batch_size in 1..9_usize,
+            crops_per_pair in 1..9_usize,
+            first in 0..200_u64,
+        ) {
+            let batch = |order: &mut Order, number: u64| -> Vec<(usize, u64)> {
+                let draws = (0..batch_size).map(|slot| draw(number, slot, batch_size, crops_per_pair));
+                draws.map(|draw| (order.pair_at(draw.position), draw.crop)).collect()
+            };
+            let (mut straight, mut resumed) = (Order::new(seed, len), Order::new(seed, len));
+            for number in 0..first {
+                let _ = batch(&mut straight, number);
+            }
+            for number in first..first + 20 {
+                prop_assert_eq!(batch(&mut straight, number), batch(&mut resumed, number));
+            }
+        }
+
+        #[test]
+        fn each_position_gives_each_of_its_crops_exactly_once(batch_size in 1..20_usize, crops in 1..20_usize) {
+            let mut seen = BTreeSet::new();
+            for batch in 0..60 {
+                for slot in 0..batch_size {
+                    let draw = draw(batch, slot, batch_size, crops);
+                    prop_assert!(seen.insert((draw.position, draw.crop)));
+                    prop_assert_eq!(is_new(batch, slot, batch_size, crops), draw.crop == 0);
+                }
+            }
+        }
     }
 
     #[test]
-    fn looking_back_gives_the_same_pair() {
-        let mut order = Order::new(1, 3);
-        let straight: Vec<_> = (0..30).map(|position| order.pair_at(position)).collect();
-        let backwards: Vec<_> = (0..30).rev().map(|position| order.pair_at(position)).collect();
-        assert!(straight.iter().eq(backwards.iter().rev()));
+    fn every_epoch_and_every_seed_has_its_own_order() {
+        let epoch = |seed: u64, number: u64| -> Vec<usize> {
+            let mut order = Order::new(seed, 50);
+            let positions = number * 50..(number + 1) * 50;
+            positions.map(|position| order.pair_at(position)).collect()
+        };
+        assert_eq!(epoch(7, 0), epoch(7, 0));
+        assert_ne!(epoch(7, 0), epoch(7, 1));
+        assert_ne!(epoch(7, 0), epoch(8, 0));
     }
 
     #[test]
@@ -109,19 +143,6 @@ mod tests {
             .filter(|p| order.pair_at(*p).abs_diff(order.pair_at(p + 1)) < 10)
             .count();
         assert!(close < 60, "{close} of 999");
-    }
-
-    #[test]
-    fn each_position_gives_each_of_its_crops_exactly_once() {
-        let (batch_size, crops) = (4, 6);
-        let mut seen = BTreeSet::new();
-        for batch in 0..120 {
-            for slot in 0..batch_size {
-                let draw = draw(batch, slot, batch_size, crops);
-                assert!(seen.insert((draw.position, draw.crop)));
-                assert_eq!(is_new(batch, slot, batch_size, crops), draw.crop == 0);
-            }
-        }
     }
 
     #[test]

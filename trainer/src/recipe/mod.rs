@@ -4,6 +4,9 @@
 
 mod degradation;
 mod difference;
+mod limits;
+#[cfg(test)]
+mod mutation_tests;
 mod network;
 mod resolve;
 mod stage;

@@ -1,11 +1,20 @@
 //! `[network_g]` and `[network_d]`: by a size that people know, by numbers, or by a size of which some numbers are
 //! changed.
 
+use std::ops::RangeInclusive;
+
 use remaster_domain::ModelArch;
 use remaster_model::{DiscriminatorConfig, UnetDiscriminatorConfig, VggDiscriminatorConfig};
 use serde::Deserialize;
 
+use super::limits::within;
+
 const GROWTH_CHANNELS: u32 = 32;
+/// Sixteen times what is published.
+const FEATURES: RangeInclusive<u64> = 1..=1_024;
+/// Blocks or convolutions: ten times what is published.
+const DEPTH: RangeInclusive<u64> = 1..=256;
+const UNSHUFFLES: [u32; 3] = [1, 2, 4];
 
 /// `[network_g]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -17,6 +26,34 @@ impl NetworkG {
     #[must_use]
     pub fn arch(&self) -> ModelArch {
         self.0.clone()
+    }
+
+    /// What is wrong with it in words.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let check = |key: &str, value: u32, range| {
+            within(key, value.into(), range).map_err(|text| format!("network_g: {text}"))
+        };
+        match self.0 {
+            ModelArch::RrdbNet {
+                num_feat,
+                num_block,
+                num_grow_ch,
+                unshuffle,
+            } => {
+                check("num_feat", num_feat, FEATURES)?;
+                check("num_block", num_block, DEPTH)?;
+                check("num_grow_ch", num_grow_ch, FEATURES)?;
+                if UNSHUFFLES.contains(&unshuffle) {
+                    Ok(())
+                } else {
+                    Err(format!("network_g: unshuffle is {unshuffle}, expected 1, 2 or 4"))
+                }
+            }
+            ModelArch::Compact { num_feat, num_conv } => {
+                check("num_feat", num_feat, FEATURES)?;
+                check("num_conv", num_conv, 0..=*DEPTH.end())
+            }
+        }
     }
 
     pub(super) fn unshuffle(&self) -> u32 {
@@ -177,6 +214,8 @@ impl NetworkD {
 
     /// What is wrong with it in words.
     pub(super) fn check(&self) -> Result<(), String> {
+        let (Self::UnetSn { num_feat } | Self::VggStyle { num_feat, .. }) = self;
+        within("num_feat", u64::from(*num_feat), FEATURES).map_err(|text| format!("network_d: {text}"))?;
         match self {
             Self::VggStyle { input_size, .. }
                 if !VggDiscriminatorConfig::SIZES_PX.contains(&(*input_size as usize)) =>

@@ -2,6 +2,7 @@
 //! data.
 
 use crate::TrainError;
+use crate::recipe::limits::{SCALE, within};
 use crate::recipe::{Interpolation, NetworkD, Optim, OptimKind, Recipe, Stage};
 
 /// Ready recipes by name.
@@ -59,6 +60,7 @@ impl Recipe {
     /// [`TrainError::Recipe`] when crop and scale do not fit together or the recipe is for another scale.
     pub fn lq_size_px(&self, scale: u32) -> Result<u32, TrainError> {
         let wrong = |text: String| Err(TrainError::Recipe(text));
+        within("the dataset's scale", scale.into(), SCALE).map_err(TrainError::Recipe)?;
         if let Some(own) = self.scale.filter(|own| *own != scale) {
             return wrong(format!("scale is {own}, but the dataset's is {scale}"));
         }
@@ -93,16 +95,9 @@ impl Recipe {
     }
 
     fn check(&self) -> Result<(), String> {
+        self.check_limits()?;
+        self.network_g.check()?;
         let train = &self.datasets.train;
-        let counts = [
-            train.batch_size,
-            train.crops_per_pair,
-            train.prefetch,
-            train.accum_iter,
-        ];
-        if counts.contains(&0) {
-            return Err("batch_size, crops_per_pair, accum_iter and prefetch must be at least 1".to_owned());
-        }
         if train.gt_size.is_some() && train.lq_size.is_some() {
             return Err("datasets.train takes gt_size or lq_size, not both".to_owned());
         }
@@ -137,9 +132,6 @@ impl Recipe {
             .any(|other| other.name == stage.name)
         {
             return Err("the name is used twice".to_owned());
-        }
-        if stage.total_iter == 0 {
-            return Err("total_iter must be at least 1".to_owned());
         }
         if stage.gan_opt.is_some() && self.network_d.is_none() {
             return Err("gan_opt needs [network_d]".to_owned());
@@ -216,6 +208,16 @@ fn check_name(name: &str) -> Result<(), String> {
 fn check_optim(optim: Optim) -> Result<(), String> {
     if !(optim.lr.is_finite() && optim.lr >= 0.0) {
         return Err(format!("lr is {}, expected 0 or more", optim.lr));
+    }
+    if !optim.betas.iter().all(|beta| (0.0..1.0).contains(beta)) {
+        let [first, second] = optim.betas;
+        return Err(format!("betas are {first} and {second}, expected 0 to below 1"));
+    }
+    if !(optim.weight_decay.is_finite() && optim.weight_decay >= 0.0) {
+        return Err(format!(
+            "weight_decay is {}, expected 0 or more",
+            optim.weight_decay
+        ));
     }
     if optim.weight_decay != 0.0 && optim.kind == OptimKind::Adam {
         return Err("weight_decay needs type = \"AdamW\"".to_owned());

@@ -10,7 +10,7 @@ use remaster_trainer::TrainError;
 use remaster_trainer::data::{Batch, BatchStream, Dataset, DiskCache, DiskCacheConfig, PairSource};
 use remaster_trainer::validate::{Judge, Likeness};
 
-use super::stream_config;
+use super::stream::stream_config;
 use crate::season::Season;
 
 /// Three epochs of 24 pairs less those held out, with every slot's pair changed often.

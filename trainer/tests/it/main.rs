@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used)]
 
 mod disk_cache;
+mod guards;
 mod precision;
 mod pretrained;
 mod recipes;
 mod season;
+mod stream;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,8 +19,7 @@ use remaster_model::{DeviceKind, device, load_model, read_state, set_threads};
 use remaster_store::Key;
 use remaster_trainer::TrainError;
 use remaster_trainer::checkpoint::{CheckpointState, RunIdentity, read};
-use remaster_trainer::data::{Batch, BatchStream, CropConfig, Dataset, StreamConfig};
-use remaster_trainer::guard::ROLLBACKS_MAX;
+use remaster_trainer::data::Dataset;
 use remaster_trainer::publish::{Publication, publish, seen_in_pairs};
 use remaster_trainer::recipe::Recipe;
 use remaster_trainer::run::{FinishedRun, Observer, RunPlan, Wish, train};
@@ -306,75 +307,6 @@ async fn published_models_carry_their_stage_and_load_by_their_card() {
     assert_eq!(last.parent, Some(published.models[0].id.clone()));
 }
 
-fn stream_config(prefetch: usize) -> StreamConfig {
-    let crop = CropConfig {
-        lq_size_px: 8,
-        scale: 2,
-        hflip: true,
-        rotate: true,
-    };
-    StreamConfig {
-        seed: 5,
-        crop,
-        batch_size: 4,
-        crops_per_pair: 3,
-        prefetch,
-        synthetic: None,
-    }
-}
-
-async fn batches(
-    season: &Season,
-    config: StreamConfig,
-    first: u64,
-    count: usize,
-) -> (Result<Vec<Batch>, TrainError>, usize) {
-    let dataset = Dataset::open(&season.store, &season.key, &season.hash, 2)
-        .await
-        .unwrap();
-    let mut stream = BatchStream::start(season.store.clone(), Arc::new(dataset), config, first);
-    tokio::task::spawn_blocking(move || {
-        let batches = (0..count).map(|_| stream.next_blocking()).collect();
-        (batches, stream.damaged_count())
-    })
-    .await
-    .unwrap()
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_batch_is_the_same_whatever_was_read_before_it() {
-    let season = Season::new(24).await;
-    let straight = batches(&season, stream_config(4), 0, 40).await.0.unwrap();
-    for (first, prefetch) in [(1, 1), (17, 2), (39, 8)] {
-        let later = batches(&season, stream_config(prefetch), first, 40 - first as usize)
-            .await
-            .0
-            .unwrap();
-        assert_eq!(later[..], straight[first as usize..]);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_damaged_pair_is_skipped_and_two_end_the_run() {
-    let season = Season::new(24).await;
-    let dataset = Dataset::open(&season.store, &season.key, &season.hash, 2)
-        .await
-        .unwrap();
-    let trained = |at: &usize| dataset.train.contains(at);
-    let mut usable = (0..12).filter(trained);
-    season.damage(0, usable.next().unwrap()).await;
-    let (made, damaged) = batches(&season, stream_config(4), 0, 40).await;
-    assert_eq!((made.unwrap().len(), damaged), (40, 1));
-    season.damage(0, usable.next().unwrap()).await;
-    let (made, _) = batches(&season, stream_config(4), 0, 40).await;
-    let error = made.unwrap_err();
-    assert!(
-        matches!(error, TrainError::TooManyDamaged { count: 2, .. }),
-        "{error}"
-    );
-    assert!(!error.is_retryable());
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whole_shots_are_held_out_and_most_is_trained_on() {
     let season = Season::new(48).await;
@@ -385,63 +317,6 @@ async fn whole_shots_are_held_out_and_most_is_trained_on() {
     assert_eq!(dataset.train.len() + dataset.held_out.len(), dataset.pairs.len());
     let shots = |indices: &[usize]| indices.iter().map(|at| at / 4).collect::<BTreeSet<_>>();
     assert!(shots(&dataset.train).is_disjoint(&shots(&dataset.held_out)));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_wrong_shows_before_the_first_step() {
-    let season = Season::new(8).await;
-    let open = |hash, key: String, scale| {
-        let store = season.store.clone();
-        async move { Dataset::open(&store, &key, &hash, scale).await.unwrap_err() }
-    };
-    let error = open(season.hash.clone(), season.key.clone(), 4).await;
-    assert!(
-        error.to_string().contains("2 times, but the run is for 4 times"),
-        "{error}"
-    );
-    let error = open(remaster_domain::ContentHash::of(b"other"), season.key.clone(), 2).await;
-    assert!(matches!(error, TrainError::Dataset(_)), "{error}");
-    let error = open(season.hash.clone(), "datasets/test/none.json".to_owned(), 2).await;
-    assert!(
-        matches!(error, TrainError::Dataset(_)) && !error.is_retryable(),
-        "{error}"
-    );
-
-    let too_large = recipe(TINY_COMPACT, 3, 0).replace("lq_size = 8", "lq_size = 32");
-    let (outcome, _) = run(&season, &too_large, None, None).await;
-    let error = outcome.unwrap_err();
-    assert!(
-        error.to_string().contains("24x24, too small for crops of 32 px"),
-        "{error}"
-    );
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_run_that_diverges_names_its_loss() {
-    let season = Season::new(8).await;
-    let wild = recipe(TINY_COMPACT, 30, 0).replace("lr = 5e-3", "lr = 1e30");
-    let (outcome, _) = run(&season, &wild, None, None).await;
-    let error = outcome.unwrap_err();
-    assert!(
-        matches!(error, TrainError::Diverged { loss: "l_g_pix", .. }),
-        "{error}"
-    );
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stage_that_diverges_is_tried_again_from_the_last_checkpoint_and_then_given_up() {
-    let season = Season::new(8).await;
-    let wild = recipe(TINY_COMPACT, 3, 30).replace("lr = 1e-3", "lr = 1e30");
-    let (outcome, watcher) = run(&season, &wild, None, None).await;
-    assert!(matches!(outcome, Err(TrainError::Diverged { .. })));
-    let reported = watcher.reported.into_inner().unwrap();
-    let times = |step: u64| reported.iter().filter(|reported| **reported == step).count();
-    assert_eq!(
-        [1, 2, 3].map(times),
-        [1, 1, 1],
-        "the first stage was recorded: {reported:?}"
-    );
-    assert_eq!(times(4), 1 + ROLLBACKS_MAX as usize, "{reported:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

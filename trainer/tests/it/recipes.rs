@@ -1,9 +1,9 @@
 //! What a recipe can say: every loss and switch at once, a start from weights, a mixture of stages.
 
-use remaster_model::encode_safetensors;
+use remaster_model::{encode_safetensors, read_tensors};
 use remaster_store::Key;
 use remaster_trainer::TrainError;
-use remaster_trainer::checkpoint::{ended_weights, read};
+use remaster_trainer::checkpoint::{LossPoint, ended_weights, read};
 use remaster_trainer::kept::Kept;
 
 use super::{Season, TINY_COMPACT, plan, recipe, run};
@@ -112,6 +112,33 @@ async fn a_run_starts_from_given_weights_and_refuses_those_of_another_network() 
     let (refused, _) = run(&season, &wider, None, None).await;
     let error = refused.unwrap_err().to_string();
     assert!(error.contains("set [network_g] to what it is"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_loss_on_several_layers_of_features_is_learnt_from() {
+    let season = Season::new(16).await;
+    let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/model/tests/fixtures");
+    let tensors = read_tensors(std::path::Path::new(&format!(
+        "{fixtures}/vgg19-narrow.safetensors"
+    )))
+    .unwrap();
+    let named = tensors
+        .into_iter()
+        .map(|(key, value)| (key.replacen("net.", "", 1), value));
+    let file = season.folder.path().join("vgg19.safetensors");
+    std::fs::write(&file, encode_safetensors(&named.collect())).unwrap();
+    let layers = "perceptual_opt = { loss_weight = 1.0, layer_weights = { conv1_2 = 0.1, relu2_2 = 0.1, conv3_4 = 1.0, conv5_4 = 1.0 } }";
+    let text = recipe(TINY_COMPACT, 80, 0)
+        .replace("loss_weight = 1.0 }", &format!("loss_weight = 1e-6 }}\n{layers}"));
+    let mut plan = plan(&season, &text, None).await.unwrap();
+    plan.perceptual_weights = Some(file);
+    let record = super::train_plan(plan).await.0.unwrap().record;
+    let mean = |points: &[LossPoint]| {
+        points.iter().map(|point| point.losses["l_g_percep"]).sum::<f32>() / points.len() as f32
+    };
+    let (early, late) = (mean(&record.history[..10]), mean(&record.history[70..]));
+    assert!(late < early * 0.8, "from {early} to {late}");
+    assert!(record.notes.is_empty(), "{:?}", record.notes);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

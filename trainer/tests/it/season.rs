@@ -61,6 +61,21 @@ impl Season {
         }
     }
 
+    /// The same shards under another manifest.
+    pub(crate) async fn changed(mut self, change: impl FnOnce(&mut DatasetManifest)) -> Self {
+        change(&mut self.manifest);
+        let season = self.manifest.season.clone();
+        let put = self
+            .store
+            .put_json(&self.manifest, |hash| Key::dataset_object(&season, hash));
+        let (hash, object) = put.await.unwrap();
+        Self {
+            hash,
+            key: object.key,
+            ..self
+        }
+    }
+
     /// Flips one byte in the middle of a pair's HR picture.
     pub(crate) async fn damage(&self, shard: usize, pair: usize) {
         let sha256 = &self.manifest.shards[shard].sha256;
