@@ -102,14 +102,15 @@ pub async fn publish(
     Ok((PublishResult { models: published }, objects))
 }
 
-/// Reads some records of the dataset for what the card says of them.
+/// Reads some records of the dataset for what the card says of them; synthetic pairs have not met a DVD.
 ///
 /// # Errors
 /// [`TrainError::Store`] when the store is away.
 pub async fn seen_in_pairs(store: &Store, dataset: &Dataset) -> Result<SeenInPairs, TrainError> {
-    let stride = dataset.pairs.len().div_ceil(RECORDS_MAX).max(1);
+    let real: Vec<_> = dataset.pairs.iter().filter(|pair| !pair.synthetic).collect();
+    let stride = real.len().div_ceil(RECORDS_MAX).max(1);
     let (mut inverses, mut aspects) = (Vec::new(), Vec::new());
-    let looked_at = dataset.pairs.iter().step_by(stride).cloned().collect();
+    let looked_at = real.into_iter().step_by(stride).cloned().collect();
     for record in readable_records(store, looked_at).await?.into_iter().flatten() {
         inverses.extend(record.colour.inverse());
         aspects.push(record.sar);

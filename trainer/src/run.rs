@@ -133,8 +133,9 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn start(plan: RunPlan, runtime: &'a Handle) -> Result<Self, TrainError> {
+    fn start(mut plan: RunPlan, runtime: &'a Handle) -> Result<Self, TrainError> {
         let lq_size_px = plan.recipe.lq_size_px(plan.identity.scale)?;
+        plan.dataset = plan.dataset.chosen_by(&plan.recipe.datasets.train)?;
         runtime.block_on(plan.dataset.check_first(&plan.pairs, lq_size_px))?;
         log_differences(&plan.identity.recipe);
         let (vgg, note) = load_vgg(&plan)?;

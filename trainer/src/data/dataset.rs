@@ -1,18 +1,24 @@
 //! A manifest with its sidecars: every pair that counts and where it lies, split into what is trained on and what
-//! is held out. Whole shots are held out, so that no frame is judged whose neighbours were learnt.
+//! is held out. Whole shots are held out, so that no frame is judged whose neighbours were learnt. Pairs whose LR was made
+//! from HR at extraction are learnt from where a recipe asks for them, and never judged by.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
 use remaster_domain::{ContentHash, DatasetManifest, PairRecord, ShardRef};
 use remaster_store::{Key, ShardEntry, Store, StoreError};
+use tracing::info;
 
 use super::picture::Pair;
 use crate::TrainError;
+use crate::recipe::TrainData;
 
 /// Sidecars or records read at once: enough to hide an object store's latency.
 const READS_IN_FLIGHT: usize = 16;
+/// Records of a shard tried before it is taken to be real: damaged ones are rare, and met again when they are trained on.
+const RECORDS_TRIED: usize = 3;
 /// Held-out pairs aimed at, as a share of all.
 const HELD_OUT_SHARE: f64 = 1.0 / 20.0;
 /// Held-out pairs at most: one long shot must not take the data away.
@@ -29,10 +35,12 @@ pub struct PairRef {
     pub shard: ContentHash,
     /// Where in it.
     pub entry: ShardEntry,
+    /// Whether its shard is of an episode without SD, whose LR was made from HR.
+    pub synthetic: bool,
 }
 
 /// A dataset ready to be read.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Dataset {
     /// The manifest.
     pub manifest: DatasetManifest,
@@ -40,7 +48,7 @@ pub struct Dataset {
     pub hash: ContentHash,
     /// Every pair that counts, in the manifest's order.
     pub pairs: Vec<PairRef>,
-    /// Pairs to train on, as positions in `pairs`.
+    /// Pairs to train on, as positions in `pairs`; of the synthetic ones none, unless a recipe asked for them.
     pub train: Vec<usize>,
     /// Pairs to judge by, as positions in `pairs`; may be empty.
     pub held_out: Vec<usize>,
@@ -84,8 +92,12 @@ impl Dataset {
             );
             return Err(TrainError::Dataset(text));
         }
-        let held_out = hold_out(store, &pairs).await?;
-        let train = (0..pairs.len())
+        let real: Vec<usize> = (0..pairs.len()).filter(|at| !pairs[*at].synthetic).collect();
+        let of_real: Vec<&PairRef> = real.iter().map(|at| &pairs[*at]).collect();
+        let held_out = hold_out(store, &of_real).await?;
+        let held_out: Vec<usize> = held_out.into_iter().map(|number| real[number]).collect();
+        let train = real
+            .into_iter()
             .filter(|at| held_out.binary_search(at).is_err())
             .collect();
         Ok(Self {
@@ -95,6 +107,43 @@ impl Dataset {
             train,
             held_out,
         })
+    }
+
+    /// The same with what a recipe trains on: the synthetic pairs, too, if it says so.
+    ///
+    /// # Errors
+    /// [`TrainError::Dataset`] where nothing is left.
+    pub fn chosen_by(self: Arc<Self>, data: &TrainData) -> Result<Arc<Self>, TrainError> {
+        let synthetic = (0..self.pairs.len()).filter(|at| self.pairs[*at].synthetic);
+        let synthetic: Vec<usize> = synthetic.collect();
+        let real = self.pairs.len() - synthetic.len();
+        if data.use_synthetic_pairs && !synthetic.is_empty() {
+            info!(
+                real,
+                synthetic = synthetic.len(),
+                "synthetic pairs are learnt from, too"
+            );
+            let mut chosen = Arc::unwrap_or_clone(self);
+            chosen.train.extend(synthetic);
+            chosen.train.sort_unstable();
+            return Ok(Arc::new(chosen));
+        }
+        if self.train.is_empty() {
+            return Err(TrainError::Dataset(format!(
+                "all {} pairs of season `{}` are synthetic: extract an episode that has both discs, or set \
+                 datasets.train.use_synthetic_pairs = true",
+                synthetic.len(),
+                self.manifest.season
+            )));
+        }
+        if !synthetic.is_empty() {
+            info!(
+                real,
+                synthetic = synthetic.len(),
+                "synthetic pairs are left out, datasets.train.use_synthetic_pairs = true takes them"
+            );
+        }
+        Ok(self)
     }
 
     /// Reads and decodes the first pair, so that what is wrong with all of them shows before the first step.
@@ -147,14 +196,29 @@ async fn locate_in(store: Store, shard: ShardRef) -> Result<Vec<PairRef>, TrainE
         found.push(PairRef {
             shard: shard.sha256.clone(),
             entry,
+            synthetic: false,
         });
     }
+    let synthetic = is_synthetic(&store, &found).await?;
+    found.iter_mut().for_each(|pair| pair.synthetic = synthetic);
     Ok(found)
+}
+
+/// What a shard's first readable record says for all: a shard is of one episode, and an episode has SD or has none.
+async fn is_synthetic(store: &Store, pairs: &[PairRef]) -> Result<bool, TrainError> {
+    for pair in pairs.iter().take(RECORDS_TRIED) {
+        match read_record(store, pair).await {
+            Ok(record) => return Ok(record.synthetic),
+            Err(error) if error.is_retryable() => return Err(error.into()),
+            Err(_) => {}
+        }
+    }
+    Ok(false)
 }
 
 /// Whole shots around a few evenly spread pairs. Shots are runs in the manifest's order, so only the pairs around a
 /// pivot have their records read: a season of 100,000 pairs starts as fast as a demo.
-async fn hold_out(store: &Store, pairs: &[PairRef]) -> Result<Vec<usize>, TrainError> {
+async fn hold_out(store: &Store, pairs: &[&PairRef]) -> Result<Vec<usize>, TrainError> {
     let share = |share: f64| (pairs.len() as f64 * share) as usize;
     let (aim, most) = (share(HELD_OUT_SHARE).max(1), share(HELD_OUT_SHARE_MAX));
     let mut shots = Shots {
@@ -179,7 +243,7 @@ async fn hold_out(store: &Store, pairs: &[PairRef]) -> Result<Vec<usize>, TrainE
 /// Which shot a pair is of, read as far as it is asked for and a window at a time.
 struct Shots<'a> {
     store: &'a Store,
-    pairs: &'a [PairRef],
+    pairs: &'a [&'a PairRef],
     /// Episode and shot by position; `None` for a pair whose record cannot be read.
     known: BTreeMap<usize, Option<(String, u32)>>,
 }
@@ -218,7 +282,7 @@ impl Shots<'_> {
         let (store, pairs) = (self.store, self.pairs);
         let wanted = window.filter(|at| *at < pairs.len() && !self.known.contains_key(at));
         let places: Vec<usize> = wanted.collect();
-        let wanted = places.iter().map(|at| pairs[*at].clone()).collect();
+        let wanted = places.iter().map(|at| PairRef::clone(pairs[*at])).collect();
         let records = readable_records(store, wanted).await?;
         let shots = records
             .into_iter()

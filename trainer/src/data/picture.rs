@@ -23,6 +23,8 @@ pub struct Pair {
     pub hr: Picture,
     /// LR rectangles that must not be learnt from.
     pub mask: Vec<MaskRect>,
+    /// Whether its record says that LR was made from HR.
+    pub synthetic: bool,
 }
 
 impl Pair {
@@ -45,7 +47,20 @@ impl Pair {
             lr,
             hr,
             mask: record.mask,
+            synthetic: record.synthetic,
         })
+    }
+
+    /// The pair, if it is what its shard is said to hold.
+    ///
+    /// # Errors
+    /// What it is, in words.
+    pub fn of_kind(self, synthetic: bool) -> Result<Self, String> {
+        match (self.synthetic, synthetic) {
+            (true, false) => Err("it is synthetic in a shard of real pairs".to_owned()),
+            (false, true) => Err("it is real in a shard of synthetic pairs".to_owned()),
+            _ => Ok(self),
+        }
     }
 
     /// The pair, if crops of this side can be taken from it.

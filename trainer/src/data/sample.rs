@@ -204,6 +204,7 @@ mod tests {
             lr: picture(1),
             hr: picture(2),
             mask,
+            synthetic: false,
         }
     }
 

@@ -220,7 +220,11 @@ impl PairReader {
             }
         };
         let (scale, lq_size_px) = (self.dataset.manifest.scale, self.lq_size_px);
-        let decode = move || Pair::decode(&files, scale).and_then(|pair| pair.at_least(lq_size_px));
+        let synthetic = at.synthetic;
+        let decode = move || {
+            let pair = Pair::decode(&files, scale)?;
+            pair.of_kind(synthetic)?.at_least(lq_size_px)
+        };
         let decoded = tokio::task::spawn_blocking(decode).await;
         let decoded = decoded.map_err(|_| TrainError::Broken("a decoder"))?;
         Ok(decoded.map(|pair| self.keep(index, Arc::new(pair))))

@@ -98,6 +98,10 @@ pub struct TrainData {
     /// Batches made ahead.
     #[serde(default = "default_prefetch")]
     pub prefetch: usize,
+    /// Learn from the pairs of episodes that have a Blu-ray alone, too, whose LR was made from HR at extraction. No validation
+    /// uses them.
+    #[serde(default)]
+    pub use_synthetic_pairs: bool,
     /// Share of the crops whose LR is made from HR instead of taken from the disc.
     #[serde(default)]
     pub synthetic_prob: f64,

@@ -139,7 +139,7 @@ impl Judge {
     async fn frame(&self, at: usize) -> Result<Option<Frame>, TrainError> {
         let (pair, scale) = (&self.dataset.pairs[at], self.dataset.manifest.scale);
         let decoded = match self.source.read(pair).await {
-            Ok(files) => Pair::decode(&files, scale),
+            Ok(files) => Pair::decode(&files, scale).and_then(|pair| pair.of_kind(false)),
             Err(error) if error.is_retryable() => return Err(error.into()),
             Err(error) => Err(error.to_string()),
         };

@@ -9,6 +9,7 @@ mod pretrained;
 mod recipes;
 mod season;
 mod stream;
+mod synthetic;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};

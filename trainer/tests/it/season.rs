@@ -61,6 +61,27 @@ impl Season {
         }
     }
 
+    /// The same and a shard of an episode `e2` whose pairs are all synthetic.
+    pub(crate) async fn with_synthetic(self, pairs: u32) -> Self {
+        let records = (0..pairs).map(|frame| PairRecord {
+            episode: "e2".parse().unwrap(),
+            synthetic: true,
+            ..record(frame, 1)
+        });
+        let shard = write_records(&self.store, self.folder.path(), records.collect()).await;
+        self.changed(|manifest| manifest.shards.push(shard)).await
+    }
+
+    /// The same and a shard in which one of two pairs is synthetic.
+    pub(crate) async fn with_a_mixed_shard(self) -> Self {
+        let records = [100, 101].map(|frame| PairRecord {
+            synthetic: frame == 101,
+            ..record(frame, 1)
+        });
+        let shard = write_records(&self.store, self.folder.path(), records.into()).await;
+        self.changed(|manifest| manifest.shards.push(shard)).await
+    }
+
     /// The same shards under another manifest.
     pub(crate) async fn changed(mut self, change: impl FnOnce(&mut DatasetManifest)) -> Self {
         change(&mut self.manifest);
@@ -89,24 +110,30 @@ impl Season {
 }
 
 async fn write_shard(store: &Store, folder: &Path, frames: std::ops::Range<u32>, gap: u32) -> ShardRef {
+    write_records(store, folder, frames.map(|frame| record(frame, gap)).collect()).await
+}
+
+/// Pairs of one episode, each showing its `sd_pts`.
+async fn write_records(store: &Store, folder: &Path, records: Vec<PairRecord>) -> ShardRef {
     let mut writer = ShardWriter::create(folder).unwrap();
     let mut keys = Vec::new();
-    for frame in frames {
-        let key = format!("e1-{frame:06}");
+    let episode = records[0].episode.clone();
+    for record in records {
+        let frame = u32::try_from(record.sd_pts).unwrap();
+        let key = format!("{episode}-{frame:06}");
         let hr = picture(frame, LR_SIDE_PX * 2);
         writer
             .push(&PairFiles {
                 key: key.clone(),
                 lr_png: png(&halve(&hr, LR_SIDE_PX * 2), LR_SIDE_PX),
                 hr_png: png(&hr, LR_SIDE_PX * 2),
-                json: serde_json::to_vec(&record(frame, gap)).unwrap().into(),
+                json: serde_json::to_vec(&record).unwrap().into(),
             })
             .unwrap();
         keys.push(key);
     }
     let shard = writer.finish().unwrap();
     store.put_shard(&shard).await.unwrap();
-    let episode = "e1".parse().unwrap();
     ShardRef {
         episode,
         sha256: shard.index.shard.clone(),

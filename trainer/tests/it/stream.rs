@@ -26,7 +26,7 @@ pub(crate) fn stream_config(prefetch: usize) -> StreamConfig {
     }
 }
 
-async fn batches(
+pub(crate) async fn batches(
     season: &Season,
     config: StreamConfig,
     first: u64,
