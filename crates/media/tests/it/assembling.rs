@@ -263,8 +263,20 @@ fn subtitles_chapters_fonts_and_tags_go_along() {
         "2",
         "-c",
         "copy",
+        "-map",
+        "0:a",
         "-metadata:s:a:0",
         "language=ger",
+        "-metadata:s:a:1",
+        "title=Director's words",
+        "-disposition:a:0",
+        "default",
+        "-disposition:a:1",
+        "comment",
+        "-metadata:s:s:0",
+        "title=Signs",
+        "-metadata:s:s:0",
+        "language=eng",
         "-disposition:s:0",
         "forced",
         "-attach",
@@ -274,17 +286,47 @@ fn subtitles_chapters_fonts_and_tags_go_along() {
         &path("full.mkv"),
     ]);
     let out = assemble_and_compare(&full, Encoder::X264, 2);
-    let probed = probe(&out).unwrap();
-    assert_eq!(probed.chapter_count, 2);
-    let audio = probed
-        .streams
-        .iter()
-        .find(|stream| stream.kind == StreamKind::Audio)
+    let (kept, original) = (described(&out), described(&full.path));
+    for word in [
+        "forced",
+        "comment",
+        "Director's words",
+        "Signs",
+        "ger",
+        "font.ttf",
+        "font/ttf",
+        "Pilot",
+        "Two",
+    ] {
+        assert!(original.contains(word), "{word}: {original}");
+    }
+    assert_eq!(kept, original);
+    let font = full.folder.path().join("font-again.ttf");
+    // ffmpeg has nothing to write besides, and says so by its exit.
+    let _ = Command::new("ffmpeg")
+        .args(["-v", "quiet", "-dump_attachment:t:0"])
+        .arg(&font)
+        .arg("-i")
+        .arg(&out)
+        .status()
         .unwrap();
-    assert_eq!(
-        (audio.codec.as_str(), audio.language.as_deref()),
-        ("ac3", Some("ger"))
-    );
+    assert_eq!(std::fs::read(font).unwrap(), b"not really a font");
+}
+
+/// What a player shows of a file besides its pictures: every other stream's kind, flags and tags, chapters and titles.
+fn described(file: &Path) -> String {
+    let shown = "stream=codec_type,codec_name:stream_disposition=default,forced,comment,original,dub:\
+                 stream_tags=title,language,filename,mimetype:chapter=start_time,end_time:chapter_tags=title:\
+                 format_tags=title";
+    let said = Command::new("ffprobe")
+        .args(["-v", "error", "-of", "compact", "-show_entries", shown])
+        .arg(file)
+        .output()
+        .unwrap();
+    assert!(said.status.success());
+    let text = String::from_utf8(said.stdout).unwrap();
+    let lines = text.lines().filter(|line| !line.contains("codec_type=video"));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 #[test]
