@@ -17,7 +17,7 @@ use crate::{MediaError, YuvFrame};
 const NEIGHBOURS: u32 = 4;
 /// Frames on either side whose fields a frame made of fields may show. A coded frame may hold fields of two pictures, at a cut
 /// even of two scenes, and what is made of it shows either one: it then looks like its neighbour and is right. So one that is
-/// off by a single frame is not told from it; on true 50i film 2 in 100 right frames would have been refused.
+/// off by a single frame is not told from it; of true 50i film up to 3 in 100 right frames would have been refused.
 const FIELD_NEIGHBOURS: u32 = 1;
 /// Mean difference to its own thumbnail that a frame as it is coded may have, in levels: two scalers round
 /// differently, by up to 0.3 in all that was measured.
