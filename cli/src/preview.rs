@@ -272,6 +272,7 @@ fn job_of(
         before: files(before),
         after: files(after),
         cube: sighted.around.cube,
+        nnedi_weights: sighted.around.nnedi_weights,
         settings: season.settings,
         frames: args.frames,
         episodes: sighted.episodes,

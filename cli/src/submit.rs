@@ -111,7 +111,12 @@ async fn bring_around(
             });
         }
     }
-    if let Some(file) = &around.cube {
+    let files = [
+        (&around.cube, &mut settings.cube),
+        (&around.nnedi_weights, &mut settings.nnedi_weights),
+    ];
+    for (file, id) in files {
+        let Some(file) = file else { continue };
         let failed = |error| CliError::failed(format!("{}: {error}", file.display()));
         let sha256 = remaster_store::hash_file(file, |_| {}).map_err(failed)?;
         let key = Key::source(&sha256);
@@ -119,7 +124,7 @@ async fn bring_around(
             .put_file(&key, file)
             .await
             .map_err(store_failed)?;
-        settings.cube = Some(sha256);
+        *id = Some(sha256);
     }
     Ok(())
 }

@@ -4,6 +4,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use remaster_domain::{ContentHash, FrameRange, IndexedSource, SourceIndex, SourceRef};
+#[cfg(feature = "upscale")]
+use remaster_domain::{FieldFilter, NNEDI_WEIGHTS_BYTES, UpscaleSettings};
+#[cfg(feature = "upscale")]
+use remaster_media::Restore;
 use remaster_media::{ColourSpec, FrameThumbs, MediaError, THUMB_BYTES};
 use remaster_store::{Key, Store};
 use tempfile::TempDir;
@@ -46,6 +50,8 @@ pub(crate) struct Disc {
     pub(crate) index: Arc<SourceIndex>,
     /// What its YUV codes mean, settled once so that every frame is read alike.
     pub(crate) colour: ColourSpec,
+    /// nnedi3's weights, where its frames are deinterlaced with them.
+    pub(crate) nnedi_weights: Option<HeldFile>,
 }
 
 impl Disc {
@@ -57,6 +63,17 @@ impl Disc {
             source,
             index,
             colour,
+            nnedi_weights: None,
+        }
+    }
+
+    /// How its frames are made whole where they need `filter`.
+    #[cfg(feature = "upscale")]
+    pub(crate) fn restore(&self, filter: FieldFilter) -> Restore {
+        let weights = self.nnedi_weights.as_ref();
+        Restore {
+            filter,
+            nnedi_weights: weights.map(|file| file.path().to_owned()),
         }
     }
 
@@ -104,6 +121,27 @@ impl Context {
         let index = self.index(indexed).await?;
         let file = self.sources.find(&indexed.source, monitor).await?;
         Ok(Disc::new(file, indexed.source.clone(), index))
+    }
+
+    /// The same, with what the settings deinterlace by.
+    #[cfg(feature = "upscale")]
+    pub(crate) async fn disc_for(
+        &self,
+        indexed: &IndexedSource,
+        settings: &UpscaleSettings,
+        monitor: &Monitor,
+    ) -> Result<Disc, WorkError> {
+        let mut disc = self.disc(indexed, monitor).await?;
+        if let Some(sha256) = &settings.nnedi_weights {
+            let weights = SourceRef {
+                sha256: sha256.clone(),
+                bytes: NNEDI_WEIGHTS_BYTES,
+                name: "nnedi3_weights.bin".to_owned(),
+                path_hint: None,
+            };
+            disc.nnedi_weights = Some(self.sources.find(&weights, monitor).await?);
+        }
+        Ok(disc)
     }
 
     /// The index of a source; its file is not needed.

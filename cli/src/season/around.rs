@@ -1,9 +1,10 @@
-//! What a season file asks for around its model: models before and after it, a colour table after all of them. Files have no
-//! id before they are brought into the store, so they are set aside here and brought when the season is handed in.
+//! What a season file asks for around its model: models before and after it, a colour table after all of them, weights of a
+//! deinterlacer. Files have no id before they are brought into the store, so they are set aside here and brought when the
+//! season is handed in.
 
 use std::path::{Path, PathBuf};
 
-use remaster_domain::{ContentHash, Cube, UpscaleTable};
+use remaster_domain::{ContentHash, Cube, SeasonError, UpscaleTable, check_nnedi_weights};
 
 /// A model of a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,23 +24,29 @@ pub(crate) struct Around {
     pub(crate) after: Vec<NamedModel>,
     /// A `.cube` file that was read and found good.
     pub(crate) cube: Option<PathBuf>,
+    /// nnedi3's weights, of the right size.
+    pub(crate) nnedi_weights: Option<PathBuf>,
 }
 
 impl Around {
-    /// Takes out of the table what names files; whatever is neither a file nor an id stays there to be complained of. The error
-    /// is what is wrong with the colour table.
-    pub(super) fn take(season: &Path, table: &mut UpscaleTable) -> Result<Self, String> {
-        let cube = table.cube.take();
-        let mut around = Self {
+    /// Takes out of the table what names files; whatever is neither a file nor an id stays there to be complained of.
+    pub(super) fn take(season: &Path, table: &mut UpscaleTable) -> Result<Self, SeasonError> {
+        let refused = |key| move |reason| SeasonError::Value { key, reason };
+        let is_file = |name: &mut String| name != UpscaleTable::CARD_CUBE;
+        let cube = table.cube.take_if(is_file);
+        let weights = table.nnedi_weights.take();
+        Ok(Self {
             before: take_models(season, &mut table.before),
             after: take_models(season, &mut table.after),
-            cube: None,
-        };
-        match cube {
-            Some(name) if name != UpscaleTable::CARD_CUBE => around.cube = Some(checked_cube(season, &name)?),
-            other => table.cube = other,
-        }
-        Ok(around)
+            cube: cube
+                .map(|name| checked_cube(season, &name))
+                .transpose()
+                .map_err(refused("upscale.cube"))?,
+            nnedi_weights: weights
+                .map(|name| checked_weights(season, &name))
+                .transpose()
+                .map_err(refused("upscale.nnedi_weights"))?,
+        })
     }
 }
 
@@ -67,9 +74,20 @@ fn checked_cube(season: &Path, name: &str) -> Result<PathBuf, String> {
     Ok(file)
 }
 
+fn checked_weights(season: &Path, name: &str) -> Result<PathBuf, String> {
+    let file = season.with_file_name(name);
+    let bytes = std::fs::metadata(&file)
+        .map_err(|error| format!("`{name}` is no file beside the season file: {error}"))?
+        .len();
+    check_nnedi_weights(bytes).map_err(|reason| format!("{name}: {reason}"))?;
+    Ok(file)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+
+    use remaster_domain::NNEDI_WEIGHTS_BYTES;
 
     use super::*;
 
@@ -97,16 +115,37 @@ mod tests {
         assert!(
             Around::take(&season, &mut table)
                 .unwrap_err()
+                .to_string()
                 .contains("1x.pth: line 1")
         );
         table.cube = Some("none.cube".to_owned());
         assert!(
             Around::take(&season, &mut table)
                 .unwrap_err()
+                .to_string()
                 .contains("neither `card` nor a file")
         );
         table.cube = Some("card".to_owned());
         Around::take(&season, &mut table).unwrap();
         assert_eq!(table.cube.as_deref(), Some("card"));
+    }
+
+    #[test]
+    fn weights_of_another_size_are_no_weights_of_nnedi() {
+        let folder = tempfile::tempdir().unwrap();
+        let season = folder.path().join("season.toml");
+        let weights = folder.path().join("nnedi3_weights.bin");
+        let take = || {
+            let mut table = UpscaleTable {
+                nnedi_weights: Some("nnedi3_weights.bin".to_owned()),
+                ..UpscaleTable::default()
+            };
+            Around::take(&season, &mut table).map_err(|error| error.to_string())
+        };
+        assert!(take().unwrap_err().contains("is no file beside the season file"));
+        let file = std::fs::File::create(&weights).unwrap();
+        assert!(take().unwrap_err().contains("it has 0 bytes"));
+        file.set_len(NNEDI_WEIGHTS_BYTES).unwrap();
+        assert_eq!(take().unwrap().nnedi_weights, Some(weights));
     }
 }

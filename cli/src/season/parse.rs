@@ -40,11 +40,8 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<Parsed, CliError> {
     if pretrained_file.is_some() {
         file.train.pretrained = None;
     }
-    let around = Around::take(path, &mut file.upscale).map_err(|reason| {
-        let key = "upscale.cube";
-        let error = SeasonError::Value { key, reason };
-        at(path, place_of(text, &error), &error.to_string())
-    })?;
+    let around = Around::take(path, &mut file.upscale)
+        .map_err(|error| at(path, place_of(text, &error), &error.to_string()))?;
     file.check().map_err(|error| {
         let line = place_of(text, &error);
         let failed = at(path, line, &error.to_string());

@@ -42,7 +42,8 @@ pub use lease::{Lease, LeaseProgress, Verdict};
 pub use manifest::{CurateEpisode, DatasetManifest, EpisodeYield, MANIFEST_VERSION, ShardRef};
 pub use needs::{Labels, check_needs, needs_are_met};
 pub use output::{
-    Container, FieldChoice, Geometry, OutputFrame, OutputList, PixelShape, TELECINE_CYCLE_FRAMES,
+    Container, FieldChoice, Geometry, NNEDI_WEIGHTS_BYTES, OutputFrame, OutputList, PixelShape,
+    TELECINE_CYCLE_FRAMES, check_nnedi_weights,
 };
 pub use pair::{FieldAction, MaskRect, PairRecord, PairScores};
 pub use preview::{

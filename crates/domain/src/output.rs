@@ -39,6 +39,23 @@ impl FromStr for FieldChoice {
     }
 }
 
+/// Size of nnedi3's weights (`nnedi3_weights.bin`), which ffmpeg demands to the byte.
+pub const NNEDI_WEIGHTS_BYTES: u64 = 13_574_928;
+
+/// Whether a file of so many bytes can be nnedi3's weights; ffmpeg would refuse it for every segment.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_nnedi_weights(bytes: u64) -> Result<(), String> {
+    if bytes == NNEDI_WEIGHTS_BYTES {
+        Ok(())
+    } else {
+        Err(format!(
+            "it has {bytes} bytes, nnedi3_weights.bin has {NNEDI_WEIGHTS_BYTES}"
+        ))
+    }
+}
+
 /// Shape of the output's pixels.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

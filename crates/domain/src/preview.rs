@@ -28,6 +28,9 @@ pub struct PreviewJob {
     /// A `.cube` file for what the last of them made.
     #[serde(default)]
     pub cube: Option<PathBuf>,
+    /// nnedi3's weights, for frames that are deinterlaced.
+    #[serde(default)]
+    pub nnedi_weights: Option<PathBuf>,
     /// What the user calls all of them.
     pub model_name: String,
     /// How the season will be upscaled.

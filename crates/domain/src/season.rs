@@ -172,6 +172,8 @@ pub struct UpscaleTable {
     pub size: Option<crate::OutputSize>,
     /// A `.cube` file that is applied after the models, or `"card"`: the way to HD colours that the model's card knows.
     pub cube: Option<String>,
+    /// nnedi3's weights, which then invents the missing lines where every frame is deinterlaced.
+    pub nnedi_weights: Option<String>,
     /// `"f32"`, `"f16"` or `"bf16"`: numbers that the networks count in.
     pub precision: crate::Precision,
 }
@@ -201,6 +203,7 @@ impl Default for UpscaleTable {
             after: Vec::new(),
             size: settings.size,
             cube: None,
+            nnedi_weights: None,
             precision: settings.precision,
         }
     }
@@ -352,8 +355,9 @@ impl SeasonFile {
                 models_before: parse_ids("upscale.before", &self.upscale.before)?,
                 models_after: parse_ids("upscale.after", &self.upscale.after)?,
                 size: self.upscale.size,
-                // A file has no hash before it is read: whoever reads it puts it in.
+                // Files have no hash before they are read: whoever reads them puts it in.
                 cube: None,
+                nnedi_weights: None,
                 precision: self.upscale.precision,
             },
             needs: self.needs,

@@ -139,6 +139,10 @@ pub struct UpscaleSettings {
     /// A `.cube` file applied after the models: the object `sources/<sha256>`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cube: Option<ContentHash>,
+    /// Weights of nnedi3, which then invents the missing lines where every frame is deinterlaced: the object
+    /// `sources/<sha256>`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nnedi_weights: Option<ContentHash>,
     /// Numbers that the networks count in.
     #[serde(skip_serializing_if = "Precision::is_f32")]
     pub precision: Precision,
@@ -162,6 +166,7 @@ impl Default for UpscaleSettings {
             models_after: Vec::new(),
             size: None,
             cube: None,
+            nnedi_weights: None,
             precision: Precision::F32,
         }
     }
@@ -388,7 +393,14 @@ mod tests {
     #[test]
     fn what_is_not_asked_for_does_not_change_the_work() {
         let text = serde_json::to_string(&UpscaleSettings::default()).unwrap();
-        for later in ["models_before", "models_after", "size", "cube", "precision"] {
+        for later in [
+            "models_before",
+            "models_after",
+            "size",
+            "cube",
+            "nnedi_weights",
+            "precision",
+        ] {
             assert!(!text.contains(later), "{text}");
         }
     }

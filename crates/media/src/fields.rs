@@ -11,11 +11,12 @@ use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use remaster_domain::{FieldFilter, FieldPlan, Rational, TELECINE_CYCLE_FRAMES, VideoInfo};
+use remaster_domain::{FieldFilter, FieldPlan, TELECINE_CYCLE_FRAMES, VideoInfo};
 
 use crate::MediaError;
 use crate::child::{Args, Program, Running};
 use crate::frame::RawFormat;
+use crate::restore::MATCH;
 use crate::showinfo::parse_line;
 
 /// Frames before the first wanted one that the filters must have seen to treat it as the linear decode did: `fieldmatch`
@@ -87,20 +88,6 @@ pub(crate) fn judged(in_runs: &[Combing]) -> Vec<Combing> {
         .copied()
         .collect()
 }
-
-/// The filter chain of a plan, one frame out for each in, timestamps in the given time base. Starts with a comma.
-pub(crate) fn chain(filter: FieldFilter, time_base: Rational) -> String {
-    // `bwdif` halves the time base.
-    let clock = format!("settb={}/{}", time_base.num, time_base.den);
-    match filter {
-        FieldFilter::None => String::new(),
-        FieldFilter::Match => format!(",{MATCH},bwdif=mode=send_frame:deint=interlaced,{clock}"),
-        FieldFilter::Deinterlace => format!(",bwdif=mode=send_frame:deint=all,{clock}"),
-    }
-}
-
-/// Marks what stays combed as interlaced, and everything else as not.
-const MATCH: &str = "fieldmatch=order=auto:combmatch=full";
 
 /// Whether the pictures are worth a closer look.
 pub(crate) fn looks_combed(found: &[Combing]) -> bool {

@@ -15,13 +15,13 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use remaster_domain::{FieldFilter, FrameRange, PictType, SourceIndex};
 
 use crate::child::{Args, Program, Running};
-use crate::fields::{HANDLE_FRAMES, chain};
+use crate::fields::HANDLE_FRAMES;
 use crate::frame::RawFormat;
 use crate::landing::time_of_key;
 use crate::proof::FrameThumbs;
 use crate::selection::{Selection, stretches_of};
 use crate::showinfo::{FrameLine, PtsRepair, parse_line};
-use crate::{MediaError, YuvFrame};
+use crate::{MediaError, Restore, YuvFrame};
 
 /// Decoded frames that wait for the consumer: enough to overlap decoding with it, little beside the frames in work.
 const FRAMES_WAITING_MAX: usize = 4;
@@ -35,7 +35,7 @@ const SEEK_MARGINS_S: [f64; 2] = [0.0, 3.0];
 pub struct FrameReader {
     path: PathBuf,
     index: SourceIndex,
-    filter: FieldFilter,
+    restore: Restore,
     thumbs: Option<FrameThumbs>,
     /// Frames still to be handed out, as stretches none of which is empty.
     wanted: VecDeque<FrameRange>,
@@ -71,7 +71,7 @@ impl FrameReader {
         path: &Path,
         index: &SourceIndex,
         range: FrameRange,
-        filter: FieldFilter,
+        restore: impl Into<Restore>,
     ) -> Result<Self, MediaError> {
         if range.is_empty() || range.end as usize > index.frames.len() {
             let detail = format!("{}..{} of {} frames", range.start, range.end, index.frames.len());
@@ -80,26 +80,26 @@ impl FrameReader {
                 detail,
             });
         }
-        Self::start(path, index, VecDeque::from([range]), filter)
+        Self::start(path, index, VecDeque::from([range]), restore.into())
     }
 
     /// Starts decoding for ascending frames of the index, at least one; those in between are never handed over.
     pub(crate) fn chosen(path: &Path, index: &SourceIndex, frames: &[u32]) -> Result<Self, MediaError> {
-        Self::start(path, index, stretches_of(frames).into(), FieldFilter::None)
+        Self::start(path, index, stretches_of(frames).into(), FieldFilter::None.into())
     }
 
     fn start(
         path: &Path,
         index: &SourceIndex,
         wanted: VecDeque<FrameRange>,
-        filter: FieldFilter,
+        restore: Restore,
     ) -> Result<Self, MediaError> {
         let mut reader = Self {
             path: path.to_owned(),
             index: index.clone(),
-            filter,
+            attempts: attempts(path, index, wanted[0].start, restore.filter),
+            restore,
             thumbs: None,
-            attempts: attempts(path, index, wanted[0].start, filter),
             wanted,
             current: None,
         };
@@ -138,7 +138,7 @@ impl FrameReader {
             &self.path,
             &self.index,
             (attempt, selection),
-            self.filter,
+            &self.restore,
         )?);
         Ok(true)
     }
@@ -154,7 +154,7 @@ impl FrameReader {
                 let objection = self
                     .thumbs
                     .as_ref()
-                    .and_then(|thumbs| thumbs.objection(&frame, self.filter));
+                    .and_then(|thumbs| thumbs.objection(&frame, self.restore.filter));
                 objection.map_or(Ok(frame), |detail| Err(Stray(detail)))
             });
             match proven {
@@ -276,7 +276,7 @@ impl Decoder {
         path: &Path,
         index: &SourceIndex,
         (attempt, selection): (Attempt, Option<Selection>),
-        filter: FieldFilter,
+        restore: &Restore,
     ) -> Result<Self, MediaError> {
         let format = RawFormat::of(&index.video);
         let (line_sender, lines) = sync_channel(LINES_WAITING_MAX);
@@ -291,7 +291,7 @@ impl Decoder {
         let filters = format!(
             "format={}{},showinfo=checksum=0{}",
             format.pix_fmt,
-            chain(filter, index.video.time_base),
+            restore.chain(index.video.time_base),
             selection
                 .as_ref()
                 .map_or_else(String::new, |selection| format!(",{}", selection.filter()))

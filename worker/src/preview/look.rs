@@ -38,6 +38,8 @@ pub(super) struct Episode<'a> {
     pub(super) duration_s: f64,
     pub(super) network: BoundedModel<'a>,
     pub(super) settings: &'a UpscaleSettings,
+    /// nnedi3's weights, where its frames are deinterlaced with them.
+    pub(super) nnedi_weights: Option<&'a Path>,
     /// For what is written on the way.
     pub(super) scratch: &'a Path,
 }
@@ -144,8 +146,10 @@ impl Stretch {
                 source.name
             )));
         };
+        let mut disc = Disc::new(file, source, Arc::new(index));
+        disc.nnedi_weights = episode.nnedi_weights.map(|file| HeldFile::own(file.to_owned()));
         Ok(Self {
-            disc: Disc::new(file, source, Arc::new(index)),
+            disc,
             thumbs: FrameThumbs::new(0, thumbs)?,
             outputs,
             start_s,
@@ -206,7 +210,7 @@ impl Stretch {
         };
         let (path, index) = (self.disc.file.path(), &self.disc.index);
         let named = |error: MediaError| self.disc.error(&error);
-        let frame = FrameReader::filtered(path, index, range, self.outputs.filter)
+        let frame = FrameReader::filtered(path, index, range, self.disc.restore(self.outputs.filter))
             .map_err(named)?
             .next();
         let frame = frame.ok_or_else(nothing_decoded)?.map_err(named)?;

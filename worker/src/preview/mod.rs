@@ -207,6 +207,7 @@ impl<'a> Season<'a> {
                 frames_max: self.frames_max,
             },
             settings: &self.job.settings,
+            nnedi_weights: self.job.nnedi_weights.as_deref(),
             scratch: self.scratch.path(),
         };
         let (mut looks, mut pictures) = (Vec::new(), Vec::new());

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use clap::Args;
 use remaster_domain::{
     Container, ContentHash, Encoder, FieldChoice, FrameRange, OutputList, OutputSize, PixelShape, Precision,
-    Reuse, UpscaleSettings, UpscaleTable,
+    Reuse, UpscaleSettings, UpscaleTable, check_nnedi_weights,
 };
 use remaster_media::{FrameThumbs, try_encoder};
 use remaster_model::{encode_safetensors, read_state};
+use remaster_store::hash_file;
 use tokio_util::sync::CancellationToken;
 
 use super::assemble::join;
@@ -21,6 +22,7 @@ use super::network::{BatchChoice, BoundedModel};
 use super::plan::{check_output, plan_segments};
 use super::reuse::Inferred;
 use super::segment::{SegmentJob, make_segment};
+use crate::cache::HeldFile;
 use crate::context::{Disc, NETWORK_MEMORY_MIB};
 use crate::error::WorkError;
 use crate::local::open_disc;
@@ -93,6 +95,10 @@ pub(crate) struct UpscaleArgs {
     /// Colour table (.cube) applied after the model; "card" is the model card's own way to HD colours
     #[arg(long, env = "REMASTER_CUBE", value_name = "FILE|card")]
     cube: Option<PathBuf>,
+    /// nnedi3's weights (nnedi3_weights.bin), which then invents the missing lines where every frame is deinterlaced; bwdif does so
+    /// without
+    #[arg(long, env = "REMASTER_NNEDI_WEIGHTS", value_name = "FILE")]
+    nnedi_weights: Option<PathBuf>,
     /// Numbers that the network counts in: f32, or f16 and bf16 for CUDA; a frame that is none in those is made again in f32
     #[arg(long, env = "REMASTER_PRECISION", value_name = "NAME", default_value = "f32")]
     precision: Precision,
@@ -135,7 +141,12 @@ fn upscale_file(args: &UpscaleArgs, stop: &CancellationToken, monitor: &Monitor)
     let folder = output_folder(&args.input, &args.output)?;
     // Before the minutes that an index takes.
     try_encoder(&settings)?;
-    let (disc, thumbs) = open_disc(&args.input, &Monitor::on_stderr(stop.clone(), "index"))?;
+    let nnedi_weights = args.nnedi_weights.as_deref().map(checked_weights).transpose()?;
+    let (mut disc, thumbs) = open_disc(&args.input, &Monitor::on_stderr(stop.clone(), "index"))?;
+    if let Some((sha256, file)) = nnedi_weights {
+        settings.nnedi_weights = Some(sha256);
+        disc.nnedi_weights = Some(file);
+    }
     check_output(&disc, &settings)?;
     let network = BoundedModel {
         model: &model,
@@ -288,6 +299,17 @@ fn open_models(args: &UpscaleArgs, settings: &mut UpscaleSettings) -> Result<Loa
         model.cube = Some(Arc::new(cube));
     }
     Ok(model)
+}
+
+/// nnedi3's weights and the hash that they are known by.
+fn checked_weights(file: &Path) -> Result<(ContentHash, HeldFile), WorkError> {
+    let bad = |reason: String| WorkError::BadInput(format!("nnedi weights {}: {reason}", file.display()));
+    let bytes = std::fs::metadata(file)
+        .map_err(|error| bad(error.to_string()))?
+        .len();
+    check_nnedi_weights(bytes).map_err(bad)?;
+    let sha256 = hash_file(file, |_| {}).map_err(|error| bad(error.to_string()))?;
+    Ok((sha256, HeldFile::own(file.to_owned())))
 }
 
 /// The folder that the output goes to, once it is sure that the source is not written over.

@@ -64,7 +64,7 @@ pub(crate) async fn run(
     spec: UpscaleSpec,
     monitor: &Monitor,
 ) -> Result<Completion, WorkError> {
-    let disc = context.disc(&spec.sd, monitor).await?;
+    let disc = context.disc_for(&spec.sd, &spec.settings, monitor).await?;
     let thumbs = context.thumbs_around(&spec.sd, spec.range).await?;
     let models = &context.models;
     let model = models
@@ -149,7 +149,7 @@ fn decode(job: &SegmentJob<'_>, sender: &SyncSender<Result<YuvFrame, WorkError>>
     let named = |error| job.disc.error(&error);
     let (path, index) = (job.disc.file.path(), &job.disc.index);
     let mut shown = job.shown().iter().map(|frame| frame.source).peekable();
-    let opened = FrameReader::filtered(path, index, job.range, job.outputs.filter)
+    let opened = FrameReader::filtered(path, index, job.range, job.disc.restore(job.outputs.filter))
         .and_then(|frames| frames.proven_by(job.thumbs.clone()));
     match opened {
         Ok(frames) => {

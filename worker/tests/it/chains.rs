@@ -87,3 +87,52 @@ fn models_run_one_after_the_other_into_a_size_and_a_colour() {
         text(&refused.stderr)
     );
 }
+
+#[test]
+fn weights_of_nnedi_change_what_is_deinterlaced_and_what_are_none_is_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let file = |name: &str| root.path().join(name);
+    let (film, model, weights) = (
+        file("film.mkv"),
+        file("m.safetensors"),
+        file("nnedi3_weights.bin"),
+    );
+    let moving = [
+        "-f",
+        "lavfi",
+        "-i",
+        "testsrc=s=96x80:r=25:d=0.4",
+        "-pix_fmt",
+        "yuv420p",
+        "-c:v",
+        "ffv1",
+    ];
+    tool(
+        "ffmpeg",
+        &[&["-v", "error"], &moving[..], &[path(&film)]].concat(),
+    );
+    write_model(&model);
+    std::fs::write(&weights, "no weights").unwrap();
+    let (plain, by_nnedi) = (file("plain.mkv"), file("nnedi.mkv"));
+    let run = |out, more: &[&str]| {
+        let upscale = ["upscale", path(&film), path(out), "--model", path(&model)];
+        let settings = ["--fields", "deinterlace", "--encoder", "ffv1"];
+        worker(&[&upscale[..], &settings, more].concat())
+    };
+    let given = ["--nnedi-weights", path(&weights)];
+    let refused = run(&by_nnedi, &given);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(
+        text(&refused.stderr).contains("it has 10 bytes"),
+        "{}",
+        text(&refused.stderr)
+    );
+    std::fs::write(&weights, vec![0; 13_574_928]).unwrap();
+    for (out, more) in [(&plain, &[][..]), (&by_nnedi, &given)] {
+        let done = run(out, more);
+        assert!(done.status.success(), "{}", text(&done.stderr));
+    }
+    let pictures = |out| tool("ffmpeg", &["-v", "error", "-i", path(out), "-f", "framemd5", "-"]);
+    let (plain, by_nnedi) = (pictures(&plain), pictures(&by_nnedi));
+    assert!(plain.lines().count() == by_nnedi.lines().count() && plain != by_nnedi);
+}
