@@ -119,6 +119,10 @@ pub struct SourceIndex {
     pub frames: Vec<FrameInfo>,
     /// Frames at which a new shot starts, ascending, without 0.
     pub cuts: Vec<u32>,
+    /// Frames that show what the one before shows, as far as thumbnails tell, ascending; older indexes do not say. A first field that
+    /// is shown twice (soft telecine) is no frame of its own: it stands in `pts`, as frames three fields apart and two.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repeats: Vec<u32>,
     /// What its fields are; absent in older indexes, which took every source for progressive.
     #[serde(default, skip_serializing_if = "FieldPlan::is_progressive")]
     pub fields: FieldPlan,

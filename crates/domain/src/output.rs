@@ -309,6 +309,7 @@ mod tests {
             },
             frames: pts.into_iter().map(frame).collect(),
             cuts: Vec::new(),
+            repeats: Vec::new(),
             fields: FieldPlan {
                 filter: FieldFilter::Match,
                 dropped: dropped.to_vec(),

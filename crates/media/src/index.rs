@@ -16,6 +16,7 @@ use crate::child::{Args, Program, Running, run};
 use crate::cuts::find_cuts;
 use crate::fields::{self, Combing, parse_combing};
 use crate::frame::RawFormat;
+use crate::repeats::find_repeats;
 use crate::showinfo::{FrameLine, PtsRepair, parse_line};
 use crate::thumbnail::THUMB_BYTES;
 use crate::{MediaError, Probe, probe};
@@ -49,6 +50,7 @@ pub fn index(
     let frames = number_frames(path, &probed, &lines)?;
     refuse_truncated(path, &probed, &frames)?;
     let cuts = find_cuts(&thumbs);
+    let repeats = find_repeats(&thumbs);
     let combing = fields::judged(&combing);
     let fields = if fields::looks_combed(&combing) {
         fields::plan(path, &probed.video, (frames.len(), &combing), progress)?
@@ -61,6 +63,7 @@ pub fn index(
         video: probed.video,
         frames,
         cuts,
+        repeats,
         fields,
     };
     Ok((index, thumbs))

@@ -22,6 +22,7 @@ mod mux;
 mod probe;
 mod proof;
 mod reader;
+mod repeats;
 mod restore;
 mod scattered;
 mod selection;

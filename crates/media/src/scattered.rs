@@ -235,6 +235,7 @@ mod tests {
             },
             frames: (0..frames).map(frame).collect(),
             cuts: Vec::new(),
+            repeats: Vec::new(),
             fields: remaster_domain::FieldPlan::default(),
         }
     }

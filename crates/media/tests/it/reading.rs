@@ -145,3 +145,18 @@ fn a_range_outside_the_index_is_refused() {
     assert!(FrameReader::open(&dvd.path, &index, FrameRange { start: 5, end: 5 }).is_err());
     assert!(read_frames(&dvd.path, &index, &[end]).is_err());
 }
+
+#[test]
+fn a_drawing_that_is_held_on_twos_repeats_every_other_frame_through_mpeg2() {
+    let held = clip(
+        "held.mkv",
+        "-vf fps=12.5,scale=720:576,fps=25 -c:v mpeg2video -b:v 4.8M -maxrate 8M -bufsize 1835k -g 12 -bf 2 -an",
+    );
+    let (index, _) = index_of(&held.path);
+    let count = index.frames.len();
+    let (first, second): (Vec<u32>, Vec<u32>) = index.repeats.iter().partition(|&&frame| frame % 2 == 0);
+    assert!(
+        second.len() * 10 >= count / 2 * 9 && first.len() * 10 <= count,
+        "of {count} frames {second:?} and {first:?}"
+    );
+}
