@@ -2,6 +2,9 @@
 
 use serde::Deserialize;
 
+/// Far above all that trains, far below where sums of rates are no number.
+pub(crate) const RATE_MAX: f64 = 1e30;
+
 /// `scheduler` of a stage.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(tag = "type", deny_unknown_fields)]
@@ -34,10 +37,11 @@ impl Scheduler {
             Self::CosineAnnealing { periods, .. } if periods.contains(&0) => {
                 Err("a period of the scheduler is 0".to_owned())
             }
-            Self::CosineAnnealing { eta_min: value, .. } | Self::MultiStep { gamma: value, .. }
-                if !(value.is_finite() && *value >= 0.0) =>
-            {
-                Err(format!("the scheduler has {value}, expected 0 or more"))
+            Self::CosineAnnealing { eta_min, .. } if !(0.0..=RATE_MAX).contains(eta_min) => {
+                Err(format!("eta_min is {eta_min}, expected 0 to {RATE_MAX:e}"))
+            }
+            Self::MultiStep { gamma, .. } if !(0.0..=1.0).contains(gamma) => {
+                Err(format!("gamma is {gamma}, expected 0 to 1"))
             }
             Self::MultiStep { milestones, .. } if !milestones.is_sorted() => {
                 Err("milestones must ascend".to_owned())

@@ -14,6 +14,21 @@ pub struct Picture {
     pub rgb: Vec<u8>,
 }
 
+impl Picture {
+    /// A rectangle of it.
+    fn cut(&self, x: u32, y: u32, width_px: u32, height_px: u32) -> Self {
+        let line = |row: u32| {
+            let start = (row as usize * self.width_px as usize + x as usize) * 3;
+            &self.rgb[start..start + width_px as usize * 3]
+        };
+        Self {
+            width_px,
+            height_px,
+            rgb: (y..y + height_px).flat_map(line).copied().collect(),
+        }
+    }
+}
+
 /// LR and HR of one frame.
 #[derive(Debug, Clone)]
 pub struct Pair {
@@ -63,6 +78,34 @@ impl Pair {
         }
     }
 
+    /// The middle of it, so many LR pixels wide and high, where it is larger.
+    #[must_use]
+    pub fn middle(self, width_px: u32, height_px: u32) -> Self {
+        let (width, height) = (width_px.min(self.lr.width_px), height_px.min(self.lr.height_px));
+        let (x, y) = ((self.lr.width_px - width) / 2, (self.lr.height_px - height) / 2);
+        let scale = self.hr.width_px / self.lr.width_px;
+        let stretch = |from: u32, length: u32, before: u32| {
+            let first = from.saturating_sub(before);
+            (first, (from + length).saturating_sub(before) - first)
+        };
+        let mask = self.mask.iter().map(|rect| {
+            let ((left, width), (top, height)) =
+                (stretch(rect.x, rect.width, x), stretch(rect.y, rect.height, y));
+            MaskRect {
+                x: left,
+                y: top,
+                width,
+                height,
+            }
+        });
+        Self {
+            lr: self.lr.cut(x, y, width, height),
+            hr: self.hr.cut(x * scale, y * scale, width * scale, height * scale),
+            mask: mask.collect(),
+            synthetic: self.synthetic,
+        }
+    }
+
     /// The pair, if crops of this side can be taken from it.
     ///
     /// # Errors
@@ -100,4 +143,37 @@ fn decode_png(bytes: &[u8]) -> Result<Picture, String> {
         height_px: info.height,
         rgb,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_middle_of_a_pair_stays_registered_and_keeps_its_masks_places() {
+        let picture = |scale: u32| Picture {
+            width_px: 10 * scale,
+            height_px: 6 * scale,
+            rgb: (0..6 * scale)
+                .flat_map(|y| (0..10 * scale).flat_map(move |x| [(x / scale) as u8, (y / scale) as u8, 0]))
+                .collect(),
+        };
+        let rect = |x, y, width, height| MaskRect { x, y, width, height };
+        let pair = Pair {
+            lr: picture(1),
+            hr: picture(2),
+            mask: vec![rect(1, 0, 4, 2), rect(0, 0, 2, 1)],
+            synthetic: false,
+        };
+        let middle = pair.middle(4, 20);
+        assert_eq!((middle.lr.width_px, middle.lr.height_px), (4, 6));
+        assert_eq!((middle.hr.width_px, middle.hr.height_px), (8, 12));
+        assert_eq!(
+            (middle.lr.rgb[..3].to_vec(), middle.hr.rgb[..3].to_vec()),
+            (vec![3, 0, 0], vec![3, 0, 0])
+        );
+        assert_eq!(middle.hr.rgb[8 * 3 - 3..8 * 3], [6, 0, 0]);
+        // Columns 1 to 4 were masked; the middle begins at 3. The second lies left of it.
+        assert_eq!(middle.mask, [rect(0, 0, 2, 2), rect(0, 0, 0, 1)]);
+    }
 }

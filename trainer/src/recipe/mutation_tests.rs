@@ -1,6 +1,8 @@
 //! Recipes that people break: lines lost, doubled and swapped, values of another kind or size, a file cut short. Whatever comes out
 //! is a recipe that can be used or one error in words.
 
+#![allow(clippy::unwrap_used)]
+
 use proptest::prelude::*;
 
 use super::resolve::READY;
@@ -141,5 +143,44 @@ proptest! {
     fn what_is_no_recipe_at_all_is_an_error(text in "\\PC{0,60}") {
         let resolved = Recipe::resolve(&format!("= {text}"));
         prop_assert!(resolved.is_err());
+    }
+}
+
+#[test]
+fn a_number_that_no_run_is_meant_to_have_is_named_with_what_is_expected() {
+    let demo = Recipe::text_of("demo");
+    for (from, to, words) in [
+        (
+            "batch_size = 8",
+            "batch_size = 0",
+            "batch_size is 0, expected 1 to 65536",
+        ),
+        (
+            "batch_size = 8",
+            "batch_size = 8\nprefetch = 99999",
+            "prefetch is 99999, expected 1 to 1024",
+        ),
+        (
+            "num_feat = 24",
+            "num_feat = 2400",
+            "network_g: num_feat is 2400, expected 1 to 1024",
+        ),
+        (
+            "total_iter = 1_500",
+            "total_iter = 0",
+            "stage `l1`: total_iter is 0",
+        ),
+        ("lr = 1e-3", "lr = 1e308", "expected 0 to 1e30"),
+        (
+            "betas = [0.9, 0.99]",
+            "betas = [0.9, 1.0]",
+            "betas are 0.9 and 1, expected 0 to below 1",
+        ),
+    ] {
+        assert!(demo.contains(from), "`{from}` is not in the recipe");
+        let error = Recipe::resolve(&demo.replacen(from, to, 1))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(words), "{error}");
     }
 }

@@ -4,6 +4,7 @@
 use crate::TrainError;
 use crate::recipe::limits::{SCALE, within};
 use crate::recipe::{Interpolation, NetworkD, Optim, OptimKind, Recipe, Stage};
+use crate::schedule::RATE_MAX;
 
 /// Ready recipes by name.
 pub(super) const READY: [(&str, &str); 6] = [
@@ -206,8 +207,8 @@ fn check_name(name: &str) -> Result<(), String> {
 }
 
 fn check_optim(optim: Optim) -> Result<(), String> {
-    if !(optim.lr.is_finite() && optim.lr >= 0.0) {
-        return Err(format!("lr is {}, expected 0 or more", optim.lr));
+    if !(0.0..=RATE_MAX).contains(&optim.lr) {
+        return Err(format!("lr is {}, expected 0 to {RATE_MAX:e}", optim.lr));
     }
     if !optim.betas.iter().all(|beta| (0.0..1.0).contains(beta)) {
         let [first, second] = optim.betas;

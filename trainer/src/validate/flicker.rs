@@ -24,7 +24,8 @@ pub(super) async fn flicker(judge: &Judge, generator: &Generator) -> Result<Opti
     let mut found = Vec::new();
     let neighbours = judge.neighbours.get_or_try_init(|| neighbours(judge)).await?;
     for at in neighbours {
-        let (first, second) = futures::try_join!(judge.frame(*at), judge.frame(at + 1))?;
+        let (first, second) =
+            futures::try_join!(judge.frame(*at, generator), judge.frame(at + 1, generator))?;
         let Some((first, second)) = first.zip(second) else {
             continue;
         };

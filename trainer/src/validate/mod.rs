@@ -1,6 +1,6 @@
-//! What a generator is worth on held-out pairs, whole pictures of them: PSNR and SSIM in RGB and of luma, colour drift, halo,
-//! flicker, LPIPS and DISTS, beside what bicubic would have given, and pictures to look at. Pixels under a pair's mask do not
-//! count.
+//! What a generator is worth on held-out pairs, whole pictures of them where memory holds these: PSNR and SSIM in RGB and of
+//! luma, colour drift, halo, flicker, LPIPS and DISTS, beside what bicubic would have given, and pictures to look at. Pixels
+//! under a pair's mask do not count.
 
 mod flicker;
 mod frame;
@@ -10,7 +10,7 @@ mod pictures;
 mod ssim;
 mod tiles;
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use futures::StreamExt;
 use remaster_model::Generator;
@@ -81,6 +81,7 @@ pub struct Judge {
     likeness: Likeness,
     /// Held-out pairs whose next pair is the next frame; looked for once.
     neighbours: OnceCell<Vec<usize>>,
+    is_cut_said: Once,
 }
 
 impl Judge {
@@ -92,6 +93,7 @@ impl Judge {
             dataset,
             likeness,
             neighbours: OnceCell::new(),
+            is_cut_said: Once::new(),
         }
     }
 
@@ -104,7 +106,8 @@ impl Judge {
         let mut judged = Vec::new();
         let mut grid = Grid::default();
         let places = self.dataset.held_out.iter().step_by(stride);
-        let mut frames = futures::stream::iter(places.map(|at| self.frame(*at))).buffered(FRAMES_AHEAD);
+        let mut frames =
+            futures::stream::iter(places.map(|at| self.frame(*at, generator))).buffered(FRAMES_AHEAD);
         while let Some(frame) = frames.next().await {
             let Some(frame) = frame? else { continue };
             let model = frame.upscaled(generator)?;
@@ -135,8 +138,21 @@ impl Judge {
         }))
     }
 
+    /// All of a pair or, said once, the middle that memory holds.
+    fn shown(&self, pair: Pair, generator: &Generator) -> Pair {
+        let (width_px, height_px) = (pair.lr.width_px, pair.lr.height_px);
+        let (width, height) = tiles::fitting(generator, (width_px as usize, height_px as usize));
+        if (width, height) == (width_px as usize, height_px as usize) {
+            return pair;
+        }
+        self.is_cut_said.call_once(|| {
+            warn!("the network takes too much memory for pictures of {width_px}x{height_px} px: their middle, {width}x{height} px, is judged");
+        });
+        pair.middle(width as u32, height as u32)
+    }
+
     /// A pair's pictures; `None`, and said, for one that is damaged.
-    async fn frame(&self, at: usize) -> Result<Option<Frame>, TrainError> {
+    async fn frame(&self, at: usize, generator: &Generator) -> Result<Option<Frame>, TrainError> {
         let (pair, scale) = (&self.dataset.pairs[at], self.dataset.manifest.scale);
         let decoded = match self.source.read(pair).await {
             Ok(files) => Pair::decode(&files, scale).and_then(|pair| pair.of_kind(false)),
@@ -144,7 +160,7 @@ impl Judge {
             Err(error) => Err(error.to_string()),
         };
         match decoded {
-            Ok(pair) => Ok(Some(Frame::of(&pair, scale as usize))),
+            Ok(pair) => Ok(Some(Frame::of(&self.shown(pair, generator), scale as usize))),
             Err(reason) => {
                 warn!(key = %pair.entry.key, %reason, "held-out pair skipped");
                 Ok(None)

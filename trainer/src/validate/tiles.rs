@@ -1,5 +1,6 @@
 //! Whole pictures through a network in as few parts as its memory allows. Every part is shown with the network's whole reach
-//! around it, so there is no seam to see and the figures are those of the picture in one piece.
+//! around it, so there is no seam to see and the figures are those of the picture in one piece. Of a picture that neither fits
+//! nor can be cut so, since the network reaches over half of it, the middle that fits is what can be judged.
 
 use std::ops::Range;
 
@@ -7,10 +8,33 @@ use remaster_model::{Generator, PART_SIDE_MIN_PX, RgbBatch, upscale_rgb};
 
 use crate::TrainError;
 
-/// What a pass may hold: far less than a training step of the same network, and a Compact makes any disc's picture in one piece.
-const PASS_BYTES_MAX: usize = 1 << 30;
+/// What a pass may hold: less than a training step of a network that needs so much. PAL's picture fits ESRGAN's network at 2x in
+/// one piece and a Compact at any scale; of ESRGAN's at 4x fits a middle of some 360 px.
+const PASS_BYTES_MAX: usize = 2 << 30;
 /// A part is at least so many times as long as the network reaches, or most of the work would be what lies around parts.
 const PART_REACHES_MIN: usize = 2;
+
+/// Columns and lines of the middle of a picture that can be shown to a network: all of them, but for the largest networks.
+pub(super) fn fitting(generator: &Generator, size_px: (usize, usize)) -> (usize, usize) {
+    let area_max_px = PASS_BYTES_MAX / generator.bytes_per_pixel();
+    middle(
+        size_px,
+        generator.reach_px(),
+        generator.size_multiple_px(),
+        area_max_px,
+    )
+}
+
+fn middle(size: (usize, usize), reach: usize, multiple: usize, area_max: usize) -> (usize, usize) {
+    let (columns, rows) = plan(size, reach, multiple, area_max);
+    let area = longest(&columns) * longest(&rows);
+    if area <= area_max {
+        return size;
+    }
+    let share = (area_max as f64 / (size.0 * size.1) as f64).sqrt();
+    let side = |side: usize| ((side as f64 * share) as usize / multiple).max(1) * multiple;
+    (side(size.0), side(size.1))
+}
 
 /// A planar RGB picture made larger.
 pub(super) fn upscaled(
@@ -87,13 +111,16 @@ fn plan(
             stretches(height, rows, reach, multiple),
         )
     });
-    let longest = |stretches: &[Stretch]| stretches.iter().map(|one| one.seen.len()).max().unwrap_or(0);
     grids
         .min_by_key(|(columns, rows)| {
             let area = longest(columns) * longest(rows);
             (area.max(area_max), columns.len() * rows.len())
         })
         .expect("a side is at least one part")
+}
+
+fn longest(stretches: &[Stretch]) -> usize {
+    stretches.iter().map(|one| one.seen.len()).max().unwrap_or(0)
 }
 
 /// A side in so many stretches that begin at multiples, as pixels that are folded together must stay together.
@@ -190,6 +217,18 @@ mod tests {
         // A network that reaches over half the picture has it in one piece, whatever that takes.
         let (columns, rows) = plan((720, 576), 349, 1, 1);
         assert_eq!((columns.len(), rows.len()), (1, 1));
+    }
+
+    #[test]
+    fn a_picture_that_neither_fits_nor_can_be_cut_is_judged_by_its_middle() {
+        assert_eq!(middle((720, 576), 8, 1, 100_000), (720, 576));
+        assert_eq!(middle((720, 576), 349, 1, 720 * 576), (720, 576));
+        let (width, height) = middle((720, 576), 349, 2, 131_072);
+        assert!(
+            width * height <= 131_072 && width * height > 128_000,
+            "{width}x{height}"
+        );
+        assert!(width % 2 == 0 && height % 2 == 0);
     }
 
     #[test]
