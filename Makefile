@@ -16,12 +16,13 @@
 #                      (PART=losses|discriminator|two-blocks|four-blocks|small|gan|order|kills|waiting)
 #   make chaos   faults by the hundred against real coordinators, and what they have done to the work: 20 minutes;
 #                goes on where it stopped; GROUPS="zombie partition" runs these (again)
+#   make soak    half an hour of seasons in a loop, a fault every two seconds: memory and descriptors stay flat  (MINUTES=N)
 NETWORK ?= compact
 
 # Run as built: `cargo run -p` would build burn once more, with the features of one package alone.
 BUILT = $(or $(CARGO_TARGET_DIR),target)/debug
 
-.PHONY: setup build demo test check chaos bench bench-load bench-pairs bench-upscale bench-models bench-trainer
+.PHONY: setup build demo test check chaos soak bench bench-load bench-pairs bench-upscale bench-models bench-trainer
 
 setup:
 	@bash deploy/setup.sh
@@ -42,6 +43,9 @@ check: setup
 
 chaos: build
 	$(BUILT)/remaster-chaos run $(GROUPS)
+
+soak: build
+	$(BUILT)/remaster-chaos soak $(if $(MINUTES),--minutes $(MINUTES))
 
 bench: build bench-load
 	$(BUILT)/remaster-bench

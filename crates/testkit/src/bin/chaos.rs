@@ -1,12 +1,14 @@
-//! `remaster-chaos`: runs groups of faults and keeps a report; `remaster-chaos worker` is one of the workers that suffer them.
+//! `remaster-chaos`: runs groups of faults and keeps a report, or soaks; `remaster-chaos worker` is one of the workers that
+//! suffer it.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use remaster_store::hash_file;
 use remaster_testkit::binary;
-use remaster_testkit::chaos::{Group, Outcome, Report, WorkerArgs, run_group, run_worker};
+use remaster_testkit::chaos::{Group, Outcome, Report, WorkerArgs, run_group, run_worker, soak};
 
 /// Faults by the hundred against real coordinators
 #[derive(Debug, Parser)]
@@ -19,6 +21,8 @@ struct Cli {
 enum Command {
     /// Run groups of faults; all that have not passed yet when none is named
     Run(RunArgs),
+    /// Run seasons in a loop with a fault every two seconds, and say whether memory and descriptors stay flat
+    Soak(SoakArgs),
     /// Work, and suffer
     Worker(WorkerArgs),
 }
@@ -35,15 +39,56 @@ struct RunArgs {
     percent: usize,
 }
 
-#[expect(clippy::print_stdout, reason = "the table is the output")]
+#[derive(Debug, Args)]
+struct SoakArgs {
+    /// For how long
+    #[arg(long, default_value_t = 30)]
+    minutes: u64,
+    /// Folder of what the seasons come to without faults
+    #[arg(long, default_value = "target/chaos")]
+    out: PathBuf,
+}
+
 fn main() -> anyhow::Result<ExitCode> {
-    let args = match Cli::parse().command {
-        Command::Worker(args) => {
-            run_worker(args)?;
-            return Ok(ExitCode::SUCCESS);
-        }
-        Command::Run(args) => args,
-    };
+    match Cli::parse().command {
+        Command::Worker(args) => run_worker(args).map(|()| ExitCode::SUCCESS),
+        Command::Run(args) => run_groups(args),
+        Command::Soak(args) => run_soak(&args),
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the table is the output")]
+fn run_soak(args: &SoakArgs) -> anyhow::Result<ExitCode> {
+    let calm = args.out.join(build()?).join("calm");
+    let time = Duration::from_secs(60 * args.minutes);
+    let soaked = tokio::runtime::Runtime::new()?.block_on(soak(time, &calm))?;
+    let findings = &soaked.findings;
+    println!(
+        "soak: {} s, {} faults, {} seasons, {} tasks committed; lost {}, duplicated {}, unexpected {}",
+        soaked.seconds,
+        soaked.faults,
+        soaked.seasons,
+        findings.committed,
+        findings.lost.len(),
+        findings.duplicated.len(),
+        findings.unexpected.len()
+    );
+    for course in &soaked.courses {
+        let (memory, open) = (course.memory_kib(), course.descriptors());
+        let word = if course.is_flat() { "flat" } else { "GROWS" };
+        println!(
+            "{}: {} to {} KiB, {} to {} descriptors from the second quarter to the last: {word}",
+            course.name, memory.0, memory.1, open.0, open.1
+        );
+    }
+    for complaint in findings.complaints() {
+        println!("  {complaint}");
+    }
+    Ok(ExitCode::from(u8::from(!soaked.is_passed())))
+}
+
+#[expect(clippy::print_stdout, reason = "the table is the output")]
+fn run_groups(args: RunArgs) -> anyhow::Result<ExitCode> {
     let folder = args.out.join(build()?);
     let report = Report::open(&folder)?;
     let has_passed = |group: &Group| report.outcome(*group).is_some_and(|outcome| outcome.is_passed());

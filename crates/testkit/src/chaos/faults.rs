@@ -18,7 +18,7 @@ const KILL_PAUSE: Duration = Duration::from_millis(400);
 /// After the first lease that follows a fault of the coordinator or its database.
 const CALM_PAUSE: Duration = Duration::from_millis(700);
 /// How long a worker is frozen or cut off: its lease has run out and was given to another by then.
-const AWAY: Duration = LEASE.saturating_mul(2);
+pub(super) const AWAY: Duration = LEASE.saturating_mul(2);
 /// Between the beginnings of such times: six are away at once.
 const AWAY_PAUSE: Duration = Duration::from_secs(1);
 /// How long a fault that strikes by itself is waited for.

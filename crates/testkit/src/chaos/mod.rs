@@ -17,6 +17,7 @@ mod recovery;
 mod report;
 mod rows;
 mod season;
+mod soak;
 mod unfenced;
 mod worker;
 
@@ -24,4 +25,5 @@ pub use checker::Findings;
 pub use groups::{Group, run_group};
 pub use recovery::Recovery;
 pub use report::{Outcome, Report};
+pub use soak::{Course, Soaked, soak};
 pub use worker::{WorkerArgs, run_worker};
