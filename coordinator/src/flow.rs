@@ -37,9 +37,45 @@ pub struct NewTask {
 /// Indexes that are committed, by source.
 pub type Indexes = BTreeMap<ContentHash, IndexResult>;
 
+/// A job's spec with the places of the episodes that each source belongs to: every commit of an index asks for them, and a
+/// season may have thousands.
+#[derive(Debug)]
+pub struct Job {
+    spec: JobSpec,
+    places: BTreeMap<ContentHash, Vec<usize>>,
+}
+
+impl Job {
+    /// Looks at every episode once.
+    #[must_use]
+    pub fn new(spec: JobSpec) -> Self {
+        let mut places: BTreeMap<ContentHash, Vec<usize>> = BTreeMap::new();
+        for (place, episode) in spec.season.episodes.iter().enumerate() {
+            let sources = episode.sd.iter().chain(&episode.hd);
+            for sha256 in sources.map(|source| &source.sha256).collect::<BTreeSet<_>>() {
+                places.entry(sha256.clone()).or_default().push(place);
+            }
+        }
+        Self { spec, places }
+    }
+
+    fn episodes_with(&self, source: &ContentHash) -> impl Iterator<Item = &Episode> {
+        let places = self.places.get(source).into_iter().flatten();
+        places.map(|place| &self.spec.season.episodes[*place])
+    }
+}
+
+impl std::ops::Deref for Job {
+    type Target = JobSpec;
+
+    fn deref(&self) -> &JobSpec {
+        &self.spec
+    }
+}
+
 /// First tasks of a job that decodes sources: one index for each distinct source it needs.
 #[must_use]
-pub fn indexes(job: &JobSpec) -> Vec<NewTask> {
+pub fn indexes(job: &Job) -> Vec<NewTask> {
     let mut seen = BTreeSet::new();
     let mut tasks = vec![];
     for episode in &job.season.episodes {
@@ -66,8 +102,8 @@ pub fn index_name(source: &ContentHash) -> String {
 
 /// Sources whose indexes decide what follows once this source's is committed.
 #[must_use]
-pub fn sources_beside(job: &JobSpec, source: &ContentHash) -> BTreeSet<ContentHash> {
-    episodes_with(job, source)
+pub fn sources_beside(job: &Job, source: &ContentHash) -> BTreeSet<ContentHash> {
+    job.episodes_with(source)
         .flat_map(|episode| [&episode.sd, &episode.hd])
         .flatten()
         .map(|source| source.sha256.clone())
@@ -77,13 +113,13 @@ pub fn sources_beside(job: &JobSpec, source: &ContentHash) -> BTreeSet<ContentHa
 /// Follows an index: episodes with both indexes are aligned, and upscaled ones planned when the model is known.
 #[must_use]
 pub fn after_index(
-    job: &JobSpec,
+    job: &Job,
     source: &ContentHash,
     indexes: &Indexes,
     model: Option<&ContentHash>,
 ) -> Vec<NewTask> {
     let mut tasks = vec![];
-    for episode in episodes_with(job, source) {
+    for episode in job.episodes_with(source) {
         tasks.extend(align(job, episode, indexes));
         tasks.extend(model.and_then(|model| plan(job, episode, indexes, model)));
     }
@@ -301,21 +337,16 @@ fn sources_needed(stage: Stage, episode: &Episode) -> Vec<&SourceRef> {
 }
 
 /// A source that no pair comes from is not waited for by `curate`.
-fn index_gate(job: &JobSpec, source: &ContentHash) -> String {
+fn index_gate(job: &Job, source: &ContentHash) -> String {
     let feeds_pairs = makes_dataset(job.stage)
-        && episodes_with(job, source).any(|episode| episode.sd.is_some() && episode.hd.is_some());
+        && job
+            .episodes_with(source)
+            .any(|episode| episode.sd.is_some() && episode.hd.is_some());
     if feeds_pairs {
         PAIRS_GATE.to_owned()
     } else {
         String::new()
     }
-}
-
-fn episodes_with<'a>(job: &'a JobSpec, source: &'a ContentHash) -> impl Iterator<Item = &'a Episode> {
-    job.season.episodes.iter().filter(move |episode| {
-        let mut sources = episode.sd.iter().chain(&episode.hd);
-        sources.any(|candidate| candidate.sha256 == *source)
-    })
 }
 
 #[cfg(test)]
@@ -335,13 +366,13 @@ mod tests {
         }
     }
 
-    fn job(stage: Stage, episodes: &[(&str, Option<&str>, Option<&str>)]) -> JobSpec {
+    fn job(stage: Stage, episodes: &[(&str, Option<&str>, Option<&str>)]) -> Job {
         let episodes = episodes.iter().map(|(id, sd, hd)| Episode {
             id: id.parse().unwrap(),
             sd: sd.map(source),
             hd: hd.map(source),
         });
-        JobSpec {
+        Job::new(JobSpec {
             season: Season {
                 name: "s".parse().unwrap(),
                 scale: 2,
@@ -356,7 +387,7 @@ mod tests {
                 episodes: episodes.collect(),
             },
             stage,
-        }
+        })
     }
 
     fn committed(names: &[&str]) -> Indexes {
@@ -442,7 +473,7 @@ mod tests {
     fn a_run_is_named_by_everything_that_is_trained() {
         let run = |edit: fn(&mut Season), dataset: &[u8]| {
             let mut job = job(Stage::All, &SEASON);
-            edit(&mut job.season);
+            edit(&mut job.spec.season);
             let TaskSpec::Train(spec) = train(&job, &ContentHash::of(dataset)).spec else {
                 panic!("not train")
             };

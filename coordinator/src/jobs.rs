@@ -188,7 +188,7 @@ async fn submit(tx: &mut Tx, id: &JobId, spec: &JobSpec, priority: i64) -> Resul
 
 async fn first_tasks(connection: &mut Connection, spec: &JobSpec) -> Result<Vec<NewTask>, CoordinatorError> {
     if spec.stage != Stage::Train {
-        return Ok(flow::indexes(spec));
+        return Ok(flow::indexes(&flow::Job::new(spec.clone())));
     }
     let season = &spec.season.name;
     let dataset = db::newest_dataset(connection, season).await?.ok_or_else(|| {

@@ -99,7 +99,7 @@ pub(crate) async fn add(tx: &mut Tx, job: &JobId, tasks: Vec<NewTask>) -> Result
 
 /// Makes `curate` if nothing that feeds it is left; for when a task has died or was put back.
 pub(crate) async fn check_pairs(tx: &mut Tx, job: &JobId) -> Result<(), CoordinatorError> {
-    let done = curate_if_ready(tx, job).await?;
+    let done = curate_what_is_ready(tx, BTreeSet::from([job.clone()])).await?;
     follow(tx, done).await
 }
 
@@ -151,9 +151,7 @@ async fn follow(tx: &mut Tx, mut wave: Vec<Done>) -> Result<(), CoordinatorError
         wave = insert(tx, next).await?;
         // Last of all: what was done before and still waits here for its followers holds the gate as well.
         if wave.is_empty() {
-            for job in std::mem::take(&mut paired) {
-                wave.extend(curate_if_ready(tx, &job).await?);
-            }
+            wave = curate_what_is_ready(tx, std::mem::take(&mut paired)).await?;
         }
     }
     Ok(())
@@ -257,9 +255,7 @@ async fn assemble_if_ready(
     gate: &str,
 ) -> Result<Vec<NewTask>, CoordinatorError> {
     let name = format!("assemble/{}", spec.episode);
-    if gate_has(tx, job, gate, &["ready", "leased", "dead", "cancelled"]).await?
-        || task_exists(tx, job, &name).await?
-    {
+    if gate_is_open(tx, job, gate).await? || task_exists(tx, job, &name).await? {
         return Ok(vec![]);
     }
     let results: Vec<String> = query("SELECT result FROM task WHERE job_id = $1 AND gate = $2")
@@ -276,12 +272,31 @@ async fn assemble_if_ready(
     Ok(vec![flow::assemble(spec, segments)])
 }
 
-async fn curate_if_ready(tx: &mut Tx, id: &JobId) -> Result<Vec<Done>, CoordinatorError> {
-    if gate_has(tx, id, PAIRS_GATE, &["ready", "leased"]).await?
-        || task_exists(tx, id, flow::CURATE_NAME).await?
-    {
+/// Asked for all jobs of a wave at once: nearly always there is none.
+async fn curate_what_is_ready(tx: &mut Tx, jobs: BTreeSet<JobId>) -> Result<Vec<Done>, CoordinatorError> {
+    let rows: Vec<_> = jobs.iter().map(|id| json!({"id": id.as_str()})).collect();
+    if rows.is_empty() {
         return Ok(vec![]);
     }
+    let paired = query_over!(
+        rows,
+        ["SELECT r.value ->> 'id' FROM "],
+        [
+            " WHERE (SELECT 1 FROM task t WHERE t.job_id = r.value ->> 'id' AND t.gate = $2
+                 AND t.state IN ('ready', 'leased') LIMIT 1) IS NULL
+             AND (SELECT 1 FROM task t WHERE t.job_id = r.value ->> 'id' AND t.name = $3 LIMIT 1) IS NULL"
+        ]
+    )
+    .bind(PAIRS_GATE)
+    .bind(flow::CURATE_NAME);
+    let mut done = vec![];
+    for id in paired.column::<String>(&mut tx.connection).await? {
+        done.extend(curate(tx, &known("id", &id)?).await?);
+    }
+    Ok(done)
+}
+
+async fn curate(tx: &mut Tx, id: &JobId) -> Result<Vec<Done>, CoordinatorError> {
     let job = spec_of(tx, id).await?;
     if !flow::makes_dataset(job.stage) {
         return Ok(vec![]);
@@ -364,13 +379,13 @@ async fn insert(tx: &mut Tx, tasks: Vec<(JobId, NewTask)>) -> Result<Vec<Done>, 
 }
 
 /// The job's spec, parsed once and kept.
-async fn spec_of(tx: &mut Tx, job: &JobId) -> Result<Arc<JobSpec>, CoordinatorError> {
+async fn spec_of(tx: &mut Tx, job: &JobId) -> Result<Arc<flow::Job>, CoordinatorError> {
     if let Some(spec) = tx.kept_spec(job) {
         return Ok(spec);
     }
     let row = jobs::load_job(&mut tx.connection, job).await?;
     let row = row.ok_or_else(|| CoordinatorError::NotFound(format!("there is no job {job}")))?;
-    let spec = Arc::new(row.spec()?);
+    let spec = Arc::new(flow::Job::new(row.spec()?));
     tx.keep_spec(job, Arc::clone(&spec));
     Ok(spec)
 }
@@ -423,22 +438,17 @@ async fn pinned_models(
     models.collect()
 }
 
-/// Whether any task of a gate is in one of up to four states.
-async fn gate_has(
-    tx: &mut Tx,
-    job: &JobId,
-    gate: &str,
-    states: &[&'static str],
-) -> Result<bool, CoordinatorError> {
-    let mut statement = query(
-        "SELECT EXISTS (SELECT 1 FROM task WHERE job_id = $1 AND gate = $2 AND state IN ($3, $4, $5, $6))",
+/// Whether any task of a gate is not committed yet.
+async fn gate_is_open(tx: &mut Tx, job: &JobId, gate: &str) -> Result<bool, CoordinatorError> {
+    let open: i64 = query(
+        "SELECT EXISTS (SELECT 1 FROM task WHERE job_id = $1 AND gate = $2
+             AND state IN ('ready', 'leased', 'dead', 'cancelled'))",
     )
     .bind(job.as_str())
-    .bind(gate);
-    for place in 0..4 {
-        statement = statement.bind(states.get(place).copied().unwrap_or(""));
-    }
-    Ok(statement.one::<i64>(&mut tx.connection).await? != 0)
+    .bind(gate)
+    .one(&mut tx.connection)
+    .await?;
+    Ok(open != 0)
 }
 
 async fn task_exists(tx: &mut Tx, job: &JobId, name: &str) -> Result<bool, CoordinatorError> {

@@ -41,8 +41,10 @@ struct QueuedJob {
 impl Queue {
     async fn load(connection: &mut Connection) -> Result<Self, CoordinatorError> {
         let rows = query(
-            "SELECT id, priority, created_ms, pass FROM job WHERE state = 'running'
-                 AND (SELECT 1 FROM task WHERE task.job_id = job.id AND task.state = 'ready' LIMIT 1) IS NOT NULL",
+            "SELECT job.id, job.priority, job.created_ms, COALESCE(turn.pass, 0) AS pass
+             FROM job LEFT JOIN turn ON turn.job_id = job.id WHERE job.state = 'running'
+                 AND (SELECT task.id FROM task WHERE task.job_id = job.id AND task.state = 'ready'
+                     ORDER BY task.id LIMIT 1) IS NOT NULL",
         )
         .rows(connection)
         .await?;
@@ -107,8 +109,8 @@ impl Queue {
         if !rows.is_empty() {
             query_over!(
                 rows,
-                ["UPDATE job SET pass = CAST(r.value ->> 'pass' AS BIGINT) FROM "],
-                [" WHERE job.id = r.value ->> 'id'"]
+                ["INSERT INTO turn (job_id, pass) SELECT r.value ->> 'id', CAST(r.value ->> 'pass' AS BIGINT) FROM "],
+                [" WHERE true ON CONFLICT (job_id) DO UPDATE SET pass = excluded.pass"]
             )
             .execute(connection)
             .await?;

@@ -204,9 +204,12 @@ pub(crate) async fn end_done(tx: &mut Tx, ids: BTreeSet<JobId>) -> Result<(), Co
         [
             "SELECT r.value ->> 'id' FROM "
         ],
-        // Not as NOT EXISTS, which a planner may turn into a join with all open tasks.
-        [" WHERE (SELECT 1 FROM task t WHERE t.job_id = r.value ->> 'id'
-                 AND t.state IN ('ready', 'leased') AND t.state <> 'committed' LIMIT 1) IS NULL
+        // Not as NOT EXISTS, which a planner may turn into a join with all open tasks; in the orders of the two indexes that
+        // hold open tasks alone.
+        [" WHERE (SELECT t.id FROM task t WHERE t.job_id = r.value ->> 'id' AND t.state = 'ready'
+                 ORDER BY t.id LIMIT 1) IS NULL
+             AND (SELECT t.id FROM task t WHERE t.job_id = r.value ->> 'id' AND t.state = 'leased'
+                 ORDER BY t.expires_ms LIMIT 1) IS NULL
              AND (SELECT 1 FROM object_copy c WHERE c.job_id = r.value ->> 'id' AND c.done_ms IS NULL LIMIT 1) IS NULL"]
     );
     for id in done.column::<String>(&mut tx.connection).await? {
@@ -216,12 +219,10 @@ pub(crate) async fn end_done(tx: &mut Tx, ids: BTreeSet<JobId>) -> Result<(), Co
 }
 
 async fn end(tx: &mut Tx, id: &JobId) -> Result<(), CoordinatorError> {
-    let dead: i64 = query(
-        "SELECT EXISTS (SELECT 1 FROM task WHERE job_id = $1 AND state = 'dead' AND state <> 'committed')",
-    )
-    .bind(id.as_str())
-    .one(&mut tx.connection)
-    .await?;
+    let dead: i64 = query("SELECT EXISTS (SELECT 1 FROM task WHERE job_id = $1 AND state = 'dead')")
+        .bind(id.as_str())
+        .one(&mut tx.connection)
+        .await?;
     let state = if dead == 0 {
         JobState::Succeeded
     } else {
@@ -268,7 +269,7 @@ async fn tasks_in(
     let rows = query(concat!(
         "SELECT ",
         task_columns!(),
-        " FROM task WHERE job_id = $1 AND state = $2 AND state <> 'committed' ORDER BY id"
+        " FROM task WHERE job_id = $1 AND state = $2 ORDER BY id"
     ))
     .bind(job.as_str())
     .bind(state)

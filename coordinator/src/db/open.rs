@@ -22,9 +22,20 @@ use crate::signals::Signals;
 
 /// Queries that run beside the writer; they never wait for it.
 const READERS_MAX: u32 = 4;
+/// What each connection to the file keeps of it in memory, negative as SQLite has it: the indexes of some hundred thousand
+/// tasks, which every transaction changes in many places.
+const CACHE_KIB: &str = "-65536";
 /// The server ends a transaction whose coordinator is silent for this long (frozen, cut off), since the others wait for
 /// it; well below a lease, so that nobody's heartbeats are late by it.
 const SILENCE_MAX: &str = "8s";
+/// The writer's statements take rows by indexes that were made for them, a few of a table of millions. A planner that knows
+/// nothing of a table yet reads the whole of it rather; and it is asked once for each statement, not at every execution.
+const BY_INDEX: [(&str, &str); 4] = [
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("enable_seqscan", "off"),
+    ("plan_cache_mode", "force_generic_plan"),
+];
 
 /// The open database.
 #[derive(Debug)]
@@ -140,7 +151,8 @@ async fn open_file(path: &Path) -> Result<(Pool, Pool), sqlx::Error> {
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
-        .foreign_keys(true);
+        .foreign_keys(true)
+        .pragma("cache_size", CACHE_KIB);
     let pool = |most| SqlitePoolOptions::new().max_connections(most).idle_timeout(None);
     // A second one only for the moment in which it takes the place of a broken one.
     let writers = pool(2).connect_with(options.clone()).await?;
@@ -156,7 +168,7 @@ async fn open_server(url: &str) -> Result<(Pool, Pool), sqlx::Error> {
     ]);
     let pool = |most| PgPoolOptions::new().max_connections(most);
     // A second one only for the moment in which it takes the place of a broken one.
-    let writers = pool(2).connect_with(options.clone()).await?;
+    let writers = pool(2).connect_with(options.clone().options(BY_INDEX)).await?;
     // One more than there are readers: the listener keeps its own.
     let readers = pool(READERS_MAX + 1).connect_lazy_with(options);
     Ok((Pool::Postgres(writers), Pool::Postgres(readers)))
@@ -176,6 +188,7 @@ fn migrations() -> Migrator {
         ("fair", include_str!("../../migrations/0002_fair.sql")),
         ("needs", include_str!("../../migrations/0003_needs.sql")),
         ("elders", include_str!("../../migrations/0004_elders.sql")),
+        ("lean", include_str!("../../migrations/0005_lean.sql")),
     ];
     let migrations = (1..).zip(all).map(|(version, (name, sql))| {
         Migration::new(

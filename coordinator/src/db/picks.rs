@@ -45,7 +45,8 @@ pub(crate) async fn next_ready(
         .map(|(job, wanted)| json!({"job": job.as_str(), "wanted": wanted + LOOK_AHEAD}))
         .collect();
     // Steps from task to task along the index of ready rows, so that it reads what it answers and no more, however long
-    // the queue is. The tests of kind and needs are such that no planner can take them for a better way in.
+    // the queue is. The tests of kind and needs are such that no planner can take them for a better way in. Joined by CROSS,
+    // which SQLite takes in this order, and sorted here: it would walk all tasks in the order of their ids instead.
     let rows = query_over!(
         rows,
         ["WITH RECURSIVE pick (of_job, found, wanted) AS (
@@ -63,7 +64,7 @@ pub(crate) async fn next_ready(
              FROM pick p WHERE p.wanted > 1 AND p.found IS NOT NULL)
          SELECT ",
             task_columns!(),
-            " FROM pick JOIN task ON task.id = pick.found ORDER BY task.id"
+            " FROM pick CROSS JOIN task WHERE task.id = pick.found"
         ]
     )
     .bind(tx.now_ms)
@@ -72,8 +73,9 @@ pub(crate) async fn next_ready(
     .rows(&mut tx.connection)
     .await?;
     let mut ready: BTreeMap<JobId, VecDeque<StoredTask>> = BTreeMap::new();
-    for row in &rows {
-        let task = stored(row)?;
+    let mut tasks = rows.iter().map(stored).collect::<Result<Vec<_>, _>>()?;
+    tasks.sort_by(|a, b| a.id.cmp(&b.id));
+    for task in tasks {
         ready.entry(task.job.clone()).or_default().push_back(task);
     }
     Ok(ready)

@@ -108,12 +108,13 @@ pub(crate) const fn query(sql: &'static str) -> Statement {
 }
 
 /// A statement over many rows at once: `$1` is a JSON array of objects, which stands as table `r` between the text before
-/// and the text after and is read as `r.value ->> 'name'`. One text, prepared once, whatever the number of rows.
+/// and the text after and is read as `r.value ->> 'name'`. One text, prepared once, whatever the number of rows. The limit
+/// is none; without it SQLite writes a row's object out again for each of its names.
 macro_rules! query_over {
     ($rows:expr, [$($before:tt)*], [$($after:tt)*]) => {
         $crate::db::sql::over(
-            concat!($($before)*, "json_each($1) AS r", $($after)*),
-            concat!($($before)*, "json_array_elements(CAST($1 AS json)) AS r", $($after)*),
+            concat!($($before)*, "(SELECT value FROM json_each($1) LIMIT -1) AS r", $($after)*),
+            concat!($($before)*, "jsonb_array_elements(CAST($1 AS jsonb)) AS r", $($after)*),
             $rows,
         )
     };

@@ -190,7 +190,7 @@ async fn kinds(readers: &mut Connection, job: &JobRow) -> Result<Vec<KindView>, 
         view.leased += tasks;
     }
     let running = query(
-        "SELECT kind, done, total, note FROM task WHERE job_id = $1 AND state = 'leased' AND state <> 'committed'
+        "SELECT kind, done, total, note FROM task WHERE job_id = $1 AND state = 'leased'
          ORDER BY id",
     )
     .bind(job.id.as_str())
@@ -230,7 +230,7 @@ fn has_tasks(view: &KindView) -> bool {
 
 async fn dead(readers: &mut Connection, job: &JobRow) -> Result<Vec<DeadView>, CoordinatorError> {
     let rows = query(
-        "SELECT id, name, kind, message FROM task WHERE job_id = $1 AND state = 'dead' AND state <> 'committed'
+        "SELECT id, name, kind, message FROM task WHERE job_id = $1 AND state = 'dead'
          ORDER BY id LIMIT $2",
     )
     .bind(job.id.as_str())

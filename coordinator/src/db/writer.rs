@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use remaster_domain::{JobId, JobSpec};
+use remaster_domain::JobId;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, warn};
 use uuid::Uuid;
@@ -24,6 +24,7 @@ use super::open::Pool;
 use super::sql::{Connection, query};
 use crate::CoordinatorError;
 use crate::clock::Clock;
+use crate::flow::Job;
 use crate::grants::{Grant, LeaseAsked};
 use crate::groups::{CommitAsked, HeartbeatAsked, Renewal};
 use crate::signals::{Effects, Signals};
@@ -92,7 +93,7 @@ pub(crate) struct Tx {
     /// Jobs that may have ended in this transaction; looked at once, at its end.
     pub(crate) moved: BTreeSet<JobId>,
     /// Specs of jobs that moved lately. A job's spec never changes, so this is never wrong; see [`Tx::keep_spec`].
-    specs: HashMap<JobId, Arc<JobSpec>>,
+    specs: HashMap<JobId, Arc<Job>>,
 }
 
 impl Tx {
@@ -102,12 +103,12 @@ impl Tx {
     }
 
     /// The spec of a job, if it was read before.
-    pub(crate) fn kept_spec(&self, job: &JobId) -> Option<Arc<JobSpec>> {
+    pub(crate) fn kept_spec(&self, job: &JobId) -> Option<Arc<Job>> {
         self.specs.get(job).cloned()
     }
 
     /// Spares the next commit of the job from parsing a season of hundreds of episodes again.
-    pub(crate) fn keep_spec(&mut self, job: &JobId, spec: Arc<JobSpec>) {
+    pub(crate) fn keep_spec(&mut self, job: &JobId, spec: Arc<Job>) {
         if self.specs.len() >= SPECS_KEPT {
             self.specs.clear();
         }
@@ -268,8 +269,8 @@ async fn write(
 ) {
     let mut batch = Vec::with_capacity(BATCH_REQUESTS);
     while requests.recv_many(&mut batch, BATCH_REQUESTS).await > 0 {
-        let mut answers = Vec::with_capacity(batch.len());
-        match run_batch(&mut tx, &clock, batch.drain(..), &mut answers).await {
+        let mut answers = Vec::with_capacity(BATCH_REQUESTS);
+        match run_batch(&mut tx, &clock, &mut requests, &mut batch, &mut answers).await {
             Ok(()) => {
                 let effects = std::mem::take(&mut tx.effects);
                 signals.ring(&effects, tx.now_ms);
@@ -308,11 +309,19 @@ async fn reconnect(tx: &mut Tx, pool: &Pool, requests: &mpsc::Receiver<Request>)
 async fn run_batch(
     tx: &mut Tx,
     clock: &Clock,
-    batch: impl Iterator<Item = Request>,
+    requests: &mut mpsc::Receiver<Request>,
+    batch: &mut Vec<Request>,
     answers: &mut Vec<Answer>,
 ) -> Result<(), CoordinatorError> {
+    tx.begin(clock).await?;
+    // What came while others had their turn goes with it: waiting for the next one would cost as much again.
+    while batch.len() < BATCH_REQUESTS
+        && let Ok(request) = requests.try_recv()
+    {
+        batch.push(request);
+    }
     let (mut heartbeats, mut commits, mut others, mut leases) = (vec![], vec![], vec![], vec![]);
-    for request in batch {
+    for request in batch.drain(..) {
         match request {
             Request::Heartbeat(asked) => heartbeats.push(asked),
             Request::Commit(asked) => commits.push(*asked),
@@ -320,7 +329,6 @@ async fn run_batch(
             Request::Lease(asked) => leases.push(asked),
         }
     }
-    tx.begin(clock).await?;
     run_together(tx, heartbeats, answers).await?;
     run_together(tx, commits, answers).await?;
     for alone in others {
