@@ -6,7 +6,7 @@
 #   make check   format, lints, layering, unused dependencies
 #   make bench   the figures, side by side with peers
 #   make bench-load   lease + commit per second of the coordinator under 1,000 simulated workers, CPU time of each side, built
-#                optimised  (PART=sqlite|postgres TASKS=100000)
+#                optimised  (PART=sqlite|postgres|fair TASKS=100000)
 #   make bench-pairs   wrong pairs, lost shots, misplaced corners on discs whose truth is known: half an hour on two cores
 #                      (CASE=TEXT: only cases whose name holds it)
 #   make bench-upscale   upscaling held against its demands, and beside a PyTorch loop and ncnn, which are fetched

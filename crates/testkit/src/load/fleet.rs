@@ -3,13 +3,14 @@
 //! They lease `index` tasks, one at a time each, and commit an answer whose objects were put into the store before, so what
 //! is measured is the protocol, the database and the coordinator's look at the store. Left to others: the processes measured.
 
+use std::ops::Range;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use remaster_domain::{
-    Capabilities, ContentHash, Encoder, Episode, IndexResult, JobId, JobSpec, Lattice, ModelRef, Season,
-    SessionId, SourceRef, Stage, TaskKind, TaskResult, UpscaleSettings, WorkerId,
+    Capabilities, ContentHash, Encoder, Episode, IndexResult, JobId, JobSpec, Lattice, Lease, ModelRef,
+    Season, SessionId, SourceRef, Stage, TaskKind, TaskResult, UpscaleSettings, WorkerId,
 };
 use remaster_proto::{LeaseClient, MESSAGE_BYTES_MAX, PROTOCOL_VERSION, connect, pb, to_json};
 use tonic::transport::Channel;
@@ -19,9 +20,10 @@ use uuid::Uuid;
 pub(crate) const WORKERS: usize = 1_000;
 /// Workers that share a connection: what is measured is not the making of a thousand sockets.
 const WORKERS_PER_CONNECTION: usize = 20;
-const EPISODES_PER_JOB: usize = 1000;
+/// Jobs that the tasks are spread over, however many they are.
+const JOBS: usize = 50;
 /// An episode has two discs to index.
-pub(crate) const TASKS_PER_JOB: usize = 2 * EPISODES_PER_JOB;
+const TASKS_PER_EPISODE: usize = 2;
 
 /// What the workers saw.
 pub(crate) struct Seen {
@@ -41,11 +43,16 @@ impl Seen {
     }
 }
 
-/// The objects that the commits speak of, written straight into the folder that the store is.
-pub(crate) fn put_indexes(indexes: &Path, jobs: usize) -> anyhow::Result<()> {
+/// Tasks of each of the jobs when there shall be so many of all.
+pub(crate) fn tasks_per_job(tasks: usize) -> usize {
+    tasks.div_ceil(JOBS * TASKS_PER_EPISODE) * TASKS_PER_EPISODE
+}
+
+/// The objects that the commits speak of, of as many discs, written straight into the folder that the store is.
+pub(crate) fn put_indexes(indexes: &Path, discs: usize) -> anyhow::Result<()> {
     let index = index();
-    for (job, disc) in (0..jobs).flat_map(|job| (0..TASKS_PER_JOB).map(move |disc| (job, disc))) {
-        let folder = indexes.join(source(job, disc).sha256.as_str()).join("v1");
+    for disc in 0..discs {
+        let folder = indexes.join(source(disc).sha256.as_str()).join("v1");
         std::fs::create_dir_all(&folder)?;
         std::fs::write(folder.join(format!("{index}.json")), "{}")?;
         std::fs::write(folder.join(format!("{index}.thumbs")), "")?;
@@ -57,22 +64,29 @@ fn index() -> ContentHash {
     ContentHash::of(b"index")
 }
 
-/// Queues jobs of [`TASKS_PER_JOB`] tasks each.
-pub(crate) async fn submit_all(urls: &[String], jobs: usize) -> anyhow::Result<()> {
-    for job in 0..jobs {
-        submit(connect(&urls[job % urls.len()])?, job).await?;
+/// Queues the jobs; answers how many tasks they have. All have the same discs: a folder in the store for each of a million
+/// tasks would keep the disk busy with itself while it is measured.
+pub(crate) async fn submit_all(urls: &[String], tasks: usize) -> anyhow::Result<usize> {
+    let each = tasks_per_job(tasks);
+    for job in 0..JOBS {
+        submit(urls, &new_job(), &format!("bench-{job}"), 0..each).await?;
     }
-    Ok(())
+    Ok(JOBS * each)
 }
 
-/// Makes the workers known.
-pub(crate) async fn register_all(urls: &[String]) -> anyhow::Result<Vec<LeaseClient>> {
+/// A name for a job to be handed in.
+pub(crate) fn new_job() -> JobId {
+    JobId::from_uuid(Uuid::now_v7())
+}
+
+/// Makes workers known.
+pub(crate) async fn register_all(urls: &[String], workers: usize) -> anyhow::Result<Vec<LeaseClient>> {
     let mut channels = vec![];
-    for number in 0..WORKERS.div_ceil(WORKERS_PER_CONNECTION) {
+    for number in 0..workers.div_ceil(WORKERS_PER_CONNECTION) {
         channels.push(connect(&urls[number % urls.len()])?);
     }
     let mut clients = vec![];
-    for number in 0..WORKERS {
+    for number in 0..workers {
         clients.push(register(channels[number % channels.len()].clone(), number).await?);
     }
     Ok(clients)
@@ -103,14 +117,20 @@ pub(crate) async fn work_all(
     })
 }
 
-async fn submit(channel: Channel, job: usize) -> anyhow::Result<()> {
-    let episodes = (0..EPISODES_PER_JOB).map(|n| Episode {
-        id: format!("E{n}").parse().expect("a valid id"),
-        sd: Some(source(job, 2 * n)),
-        hd: Some(source(job, 2 * n + 1)),
+/// Hands in a job that has an index to make of each of some discs, of which two are an episode.
+pub(crate) async fn submit(
+    urls: &[String],
+    job: &JobId,
+    name: &str,
+    discs: Range<usize>,
+) -> anyhow::Result<()> {
+    let episodes = discs.step_by(TASKS_PER_EPISODE).map(|disc| Episode {
+        id: format!("E{disc}").parse().expect("a valid id"),
+        sd: Some(source(disc)),
+        hd: Some(source(disc + 1)),
     });
     let season = Season {
-        name: format!("bench-{job}").parse()?,
+        name: name.parse()?,
         scale: 2,
         lattice: Lattice::SdNative,
         pairs_max: 10,
@@ -132,8 +152,9 @@ async fn submit(channel: Channel, job: usize) -> anyhow::Result<()> {
             stage: Stage::Extract,
         }),
         priority: 0,
-        job_id: JobId::from_uuid(Uuid::now_v7()).into(),
+        job_id: job.clone().into(),
     };
+    let channel = connect(urls.first().context("no coordinator")?)?;
     let mut jobs = pb::jobs_client::JobsClient::new(channel).max_encoding_message_size(MESSAGE_BYTES_MAX);
     // The coordinator may still be starting.
     let mut tries = 0;
@@ -145,12 +166,11 @@ async fn submit(channel: Channel, job: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn source(job: usize, episode: usize) -> SourceRef {
-    let sha256 = ContentHash::of(format!("{job}/{episode}").as_bytes());
+fn source(disc: usize) -> SourceRef {
     SourceRef {
-        sha256,
+        sha256: ContentHash::of(format!("disc {disc}").as_bytes()),
         bytes: 1,
-        name: format!("{episode}.mkv"),
+        name: format!("{disc}.mkv"),
         path_hint: None,
     }
 }
@@ -185,16 +205,19 @@ async fn work(
         let leases = client.lease(1, Duration::from_secs(1)).await?.leases;
         let waited_ms = asked.elapsed().as_millis();
         for lease in leases {
-            let result = TaskResult::Index(IndexResult {
-                index: index(),
-                frame_count: 1,
-            });
-            client
-                .commit(&lease.task, lease.token, &result, &[])
-                .await
-                .context("commit refused")?;
+            commit(&client, &lease).await?;
             waits_ms.push(waited_ms);
         }
     }
     Ok(waits_ms)
+}
+
+/// Hands in what an index task asks for.
+pub(crate) async fn commit(client: &LeaseClient, lease: &Lease) -> anyhow::Result<()> {
+    let result = TaskResult::Index(IndexResult {
+        index: index(),
+        frame_count: 1,
+    });
+    let committed = client.commit(&lease.task, lease.token, &result, &[]);
+    committed.await.context("commit refused")
 }

@@ -1,9 +1,10 @@
 //! Lease + commit per second through real coordinator processes: loopback gRPC, fsync at every transaction; one coordinator
-//! on SQLite, three on PostgreSQL; then how long a lease takes at half of that load.
+//! on SQLite, three on PostgreSQL; then how long a lease takes at half of the rate that is demanded.
 //!
 //! What each side costs in processor time is printed beside the rates: on a machine of two cores the simulated workers take
 //! their part of it. Left to others: a build that is optimised in its dependencies (`make bench-load`).
 
+mod fair;
 mod fleet;
 mod usage;
 
@@ -28,6 +29,15 @@ pub enum LoadPart {
     Sqlite,
     /// Three coordinators on one PostgreSQL.
     Postgres,
+    /// One coordinator on SQLite; a small job beside a large one.
+    Fair,
+}
+
+/// What is asked of a kind of database.
+struct Demand {
+    database: &'static str,
+    /// Lease + commit; at half of that, leases must be quick.
+    per_second: f64,
 }
 
 /// Whose processor time is told apart.
@@ -48,16 +58,19 @@ struct Cost {
 /// # Errors
 /// When a process cannot be started, a request fails, or the queue was too short for the time.
 pub fn run_load(part: LoadPart, tasks: usize, lasts: Duration) -> anyhow::Result<String> {
-    let jobs = tasks.div_ceil(fleet::TASKS_PER_JOB);
     let server = match part {
-        LoadPart::Sqlite => None,
+        LoadPart::Sqlite | LoadPart::Fair => None,
         LoadPart::Postgres => Some(PostgresServer::start()?),
     };
     let coordinators = match &server {
         None => CoordinatorOnly::start(LEASE_MS, HEARTBEAT_MS)?,
         Some(server) => CoordinatorOnly::start_on(&server.database()?, COORDINATORS, LEASE_MS, HEARTBEAT_MS)?,
     };
-    fleet::put_indexes(&coordinators.dir().join("store/indexes"), jobs)?;
+    let discs = match part {
+        LoadPart::Fair => fair::DISCS,
+        LoadPart::Sqlite | LoadPart::Postgres => fleet::tasks_per_job(tasks),
+    };
+    fleet::put_indexes(&coordinators.dir().join("store/indexes"), discs)?;
     let mut urls = vec![coordinators.url.clone()];
     let mut processes = vec![coordinators.coordinator.id()?];
     for (url, process) in &coordinators.others {
@@ -68,34 +81,44 @@ pub fn run_load(part: LoadPart, tasks: usize, lasts: Duration) -> anyhow::Result
         coordinators: processes,
         server: server.as_ref().map(PostgresServer::process).transpose()?,
     };
-    let figures = tokio::runtime::Runtime::new()?.block_on(measure(&urls, &sides, jobs, lasts))?;
-    let database = match part {
-        LoadPart::Sqlite => "SQLite",
-        LoadPart::Postgres => "PostgreSQL, 3 coordinators",
+    let demand = match part {
+        LoadPart::Sqlite => Demand {
+            database: "SQLite",
+            per_second: 1_000.0,
+        },
+        LoadPart::Postgres => Demand {
+            database: "PostgreSQL, 3 coordinators",
+            per_second: 2_000.0,
+        },
+        LoadPart::Fair => return tokio::runtime::Runtime::new()?.block_on(fair::measure(&urls)),
     };
-    Ok(format!(
-        "coordinator on {database}; {} simulated workers, one task a lease and a commit, at most 512 requests a transaction, \
-         {} tasks queued, fsync on, loopback gRPC\n{figures}",
-        fleet::WORKERS,
-        jobs * fleet::TASKS_PER_JOB,
-    ))
+    tokio::runtime::Runtime::new()?.block_on(measure(&demand, &urls, &sides, tasks, lasts))
 }
 
-async fn measure(urls: &[String], sides: &Sides, jobs: usize, lasts: Duration) -> anyhow::Result<String> {
-    fleet::submit_all(urls, jobs).await?;
-    let clients = fleet::register_all(urls).await?;
+async fn measure(
+    demand: &Demand,
+    urls: &[String],
+    sides: &Sides,
+    tasks: usize,
+    lasts: Duration,
+) -> anyhow::Result<String> {
+    let tasks = fleet::submit_all(urls, tasks).await?;
+    let clients = fleet::register_all(urls, fleet::WORKERS).await?;
     let queued_mb = memory_mb(sides)?;
     let (full, words) = work(sides, &clients, lasts, None).await?;
-    let left = jobs * fleet::TASKS_PER_JOB - full.waits_ms.len();
+    let half_per_second = demand.per_second / 2.0;
     ensure!(
-        left > full.waits_ms.len(),
-        "the queue nearly ran dry: give more --tasks or fewer --seconds"
+        tasks as f64 > full.waits_ms.len() as f64 + half_per_second * lasts.as_secs_f64(),
+        "the queue would run dry: give more --tasks or fewer --seconds"
     );
-    let every = Duration::from_secs_f64(2.0 * fleet::WORKERS as f64 / full.per_second());
+    let every = Duration::from_secs_f64(fleet::WORKERS as f64 / half_per_second);
     let (_, half_words) = work(sides, &clients, lasts, Some(every)).await?;
     Ok(format!(
-        "  full load: {words}\n  half load: {half_words}\n  memory of the coordinators: {queued_mb} MB with the queue \
-         full, {} MB after",
+        "coordinator on {}; {} simulated workers, one task a lease and a commit, at most 512 requests a transaction, {tasks} \
+         tasks queued, fsync on, loopback gRPC\n  full load: {words}\n  asked for {half_per_second:.0}/s: {half_words}\n  \
+         memory of the coordinators: {queued_mb} MB with the queue full, {} MB after",
+        demand.database,
+        fleet::WORKERS,
         memory_mb(sides)?
     ))
 }
