@@ -295,6 +295,7 @@ fn align(job: &JobSpec, episode: &Episode, indexes: &Indexes) -> Option<NewTask>
             lattice: job.season.lattice,
             scale: job.season.scale,
             pairs_max: job.season.pairs_max,
+            fields: job.season.settings.fields,
         }),
     })
 }

@@ -52,6 +52,7 @@ async fn tasks_make_the_same_shards_in_any_order_on_any_worker() {
         lattice: Lattice::SdNative,
         scale: 2,
         pairs_max: 60,
+        fields: remaster_domain::FieldChoice::Auto,
     };
     let TaskResult::Align(aligned) = result(&first, TaskSpec::Align(align.clone())).await else {
         panic!()
@@ -184,6 +185,7 @@ async fn another_episodes_disc_is_bad_input_with_a_reason() {
         lattice: Lattice::SdNative,
         scale: 2,
         pairs_max: 60,
+        fields: remaster_domain::FieldChoice::Auto,
     };
     let error = runner
         .work(TaskSpec::Align(spec), &Monitor::silent())

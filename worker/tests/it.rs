@@ -6,6 +6,8 @@
 mod chains;
 #[path = "it/faults.rs"]
 mod faults;
+#[path = "it/fields.rs"]
+mod fields;
 #[path = "it/preview.rs"]
 mod preview;
 #[path = "it/scan.rs"]

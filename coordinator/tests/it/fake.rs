@@ -187,6 +187,7 @@ fn align() -> AlignResult {
             },
             moved: Vec::new(),
             coding: None,
+            fields: remaster_domain::FieldFilter::None,
         },
         shards: vec![shard(0), shard(1)],
     }

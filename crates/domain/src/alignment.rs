@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CodingFound, ColourCurves, ColourTransform, FrameRange, IndexedSource};
+use crate::{CodingFound, ColourCurves, ColourTransform, FieldFilter, FrameRange, IndexedSource};
 
 /// On whose pixels the pairs lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,6 +129,9 @@ pub struct Alignment {
     /// How both sources turned out to be coded, where it was looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coding: Option<CodingFound>,
+    /// How SD frames are made whole from their fields, before they were aligned and before they are paired.
+    #[serde(default, skip_serializing_if = "FieldFilter::is_none")]
+    pub fields: FieldFilter,
 }
 
 impl Alignment {

@@ -88,6 +88,14 @@ pub enum FieldFilter {
     Deinterlace,
 }
 
+impl FieldFilter {
+    /// Whether frames are shown as they are coded.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        *self == Self::None
+    }
+}
+
 /// What the index found out about fields.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FieldPlan {

@@ -26,6 +26,14 @@ pub enum FieldChoice {
     Deinterlace,
 }
 
+impl FieldChoice {
+    /// Whether it is left to the index.
+    #[must_use]
+    pub fn is_auto(&self) -> bool {
+        *self == Self::Auto
+    }
+}
+
 impl FromStr for FieldChoice {
     type Err = String;
 

@@ -15,6 +15,10 @@ pub enum FieldAction {
     Weave,
     /// One field put together with the other one of the frame before or after: the disc carries them shifted.
     ReWeave,
+    /// Fields of one film frame were put together as inference does it; what stayed combed was deinterlaced.
+    Match,
+    /// Deinterlaced as inference does it.
+    Deinterlace,
 }
 
 /// A rectangle of LR pixels that must not be learnt from.

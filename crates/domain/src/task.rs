@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Alignment, ContentHash, CurateEpisode, EpisodeId, EpisodeSpan, FrameRange, IndexedSource, Lattice,
-    PairChoice, RunId, SeasonId, SegmentRef, ShardRef, SourceRef, StageMetrics, UpscaleSettings,
+    Alignment, ContentHash, CurateEpisode, EpisodeId, EpisodeSpan, FieldChoice, FrameRange, IndexedSource,
+    Lattice, PairChoice, RunId, SeasonId, SegmentRef, ShardRef, SourceRef, StageMetrics, UpscaleSettings,
 };
 
 /// Largest result that travels in a commit and is kept in the database.
@@ -163,6 +163,9 @@ pub struct AlignSpec {
     pub scale: u32,
     /// Most pairs to choose from the episode.
     pub pairs_max: u32,
+    /// What inference does with the fields of the SD copy: pairs are of the frames that it shows the network.
+    #[serde(default, skip_serializing_if = "FieldChoice::is_auto")]
+    pub fields: FieldChoice,
 }
 
 /// The frames of one shard.

@@ -84,8 +84,13 @@ impl FrameReader {
     }
 
     /// Starts decoding for ascending frames of the index, at least one; those in between are never handed over.
-    pub(crate) fn chosen(path: &Path, index: &SourceIndex, frames: &[u32]) -> Result<Self, MediaError> {
-        Self::start(path, index, stretches_of(frames).into(), FieldFilter::None.into())
+    pub(crate) fn chosen(
+        path: &Path,
+        index: &SourceIndex,
+        frames: &[u32],
+        filter: FieldFilter,
+    ) -> Result<Self, MediaError> {
+        Self::start(path, index, stretches_of(frames).into(), filter.into())
     }
 
     fn start(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use remaster_domain::SourceIndex;
+use remaster_domain::{FieldFilter, SourceIndex};
 
 use crate::frame::RawFormat;
 use crate::reader::seek_key;
@@ -40,6 +40,7 @@ pub struct ScatteredFrames {
 struct Source {
     path: PathBuf,
     index: SourceIndex,
+    filter: FieldFilter,
     is_given_up: AtomicBool,
 }
 
@@ -58,11 +59,16 @@ enum Begun {
     Together(JoinHandle<Result<Together, MediaError>>),
 }
 
-/// Reads the given frames, in whatever order they are given.
+/// Reads the given frames, in whatever order they are given, made whole from their fields by `filter`.
 ///
 /// # Errors
 /// A frame outside the index, or ffmpeg that cannot be started. Errors of decoding come from the iterator.
-pub fn read_frames(path: &Path, index: &SourceIndex, wanted: &[u32]) -> Result<ScatteredFrames, MediaError> {
+pub fn read_frames(
+    path: &Path,
+    index: &SourceIndex,
+    wanted: &[u32],
+    filter: FieldFilter,
+) -> Result<ScatteredFrames, MediaError> {
     let mut sorted = wanted.to_vec();
     sorted.sort_unstable();
     sorted.dedup();
@@ -78,9 +84,10 @@ pub fn read_frames(path: &Path, index: &SourceIndex, wanted: &[u32]) -> Result<S
         source: Arc::new(Source {
             path: path.to_owned(),
             index: index.clone(),
+            filter,
             is_given_up: AtomicBool::new(false),
         }),
-        reads: plan(index, &sorted, frames_max).into(),
+        reads: plan(index, &sorted, (filter, frames_max)).into(),
         ahead: None,
         together: None,
         alone: None,
@@ -89,11 +96,13 @@ pub fn read_frames(path: &Path, index: &SourceIndex, wanted: &[u32]) -> Result<S
     Ok(frames)
 }
 
-/// Which frames are read by one ffmpeg; at most `frames_max` where several places are read together.
-fn plan(index: &SourceIndex, sorted: &[u32], frames_max: usize) -> Vec<Read> {
+/// Which frames are read by one ffmpeg; at most `frames_max` where several places are read together. Filters of fields start
+/// each place from further back, which is the single reader's to do.
+fn plan(index: &SourceIndex, sorted: &[u32], (filter, frames_max): (FieldFilter, usize)) -> Vec<Read> {
+    let is_shared = |frames: &[u32]| filter.is_none() && frames.len() <= frames_max;
     let mut reads = Vec::new();
     for frames in group(index, sorted) {
-        let key = seek_key(index, frames[0]).filter(|_| frames.len() <= frames_max);
+        let key = seek_key(index, frames[0]).filter(|_| is_shared(&frames));
         match (key, reads.last_mut()) {
             (None, _) => reads.push(Read::Alone(frames)),
             (Some(key), Some(Read::Together(places)))
@@ -178,7 +187,7 @@ impl ScatteredFrames {
 
 impl Source {
     fn alone(&self, frames: &[u32]) -> Result<Box<FrameReader>, MediaError> {
-        FrameReader::chosen(&self.path, &self.index, frames).map(Box::new)
+        FrameReader::chosen(&self.path, &self.index, frames, self.filter).map(Box::new)
     }
 
     fn together(&self, places: &[Place]) -> Result<Together, MediaError> {
@@ -251,7 +260,7 @@ mod tests {
     fn near_frames_share_a_place_and_far_ones_do_not() {
         let index = index_with_keys_every(12, 1000);
         assert_eq!(
-            plan(&index, &[3, 40, 60, 500, 501, 800], 24),
+            plan(&index, &[3, 40, 60, 500, 501, 800], (FieldFilter::None, 24)),
             [
                 Read::Alone(vec![3, 40, 60]),
                 Read::Together(vec![place(492, &[500, 501]), place(792, &[800])])
@@ -267,17 +276,29 @@ mod tests {
             Read::Alone(frames) => panic!("{frames:?} could share a read"),
             Read::Together(places) => places.len(),
         };
-        let counts: Vec<usize> = plan(&index, &wanted, 24).iter().map(places).collect();
+        let counts: Vec<usize> = plan(&index, &wanted, (FieldFilter::None, 24))
+            .iter()
+            .map(places)
+            .collect();
         assert_eq!(counts, [8, 8, 8, 4]);
-        let counts: Vec<usize> = plan(&index, &wanted, 3).iter().map(places).collect();
+        let counts: Vec<usize> = plan(&index, &wanted, (FieldFilter::None, 3))
+            .iter()
+            .map(places)
+            .collect();
         assert_eq!(counts, [[3; 9].as_slice(), &[1]].concat());
         let row: Vec<u32> = (100..130).collect();
-        assert_eq!(plan(&index, &row, 24), [Read::Alone(row.clone())]);
+        assert_eq!(
+            plan(&index, &row, (FieldFilter::None, 24)),
+            [Read::Alone(row.clone())]
+        );
     }
 
     #[test]
     fn without_key_frames_everything_is_one_linear_decode() {
         let index = index_with_keys_every(1000, 1000);
-        assert_eq!(plan(&index, &[3, 500, 999], 24), [Read::Alone(vec![3, 500, 999])]);
+        assert_eq!(
+            plan(&index, &[3, 500, 999], (FieldFilter::None, 24)),
+            [Read::Alone(vec![3, 500, 999])]
+        );
     }
 }

@@ -24,6 +24,8 @@ pub struct ChooseInput<'a> {
     pub segments: &'a [PathSegment],
     /// The SD frames.
     pub sd: &'a Thumbs,
+    /// SD frames that go out when the episode is upscaled, ascending: what telecine repeats teaches nothing more.
+    pub shown: &'a [u32],
     /// SD frames at which a new shot starts, ascending.
     pub sd_cuts: &'a [u32],
     /// Most pairs.
@@ -64,7 +66,7 @@ pub fn choose_frames(input: &ChooseInput<'_>) -> Vec<ShardFrames> {
 /// Frames beyond doubt and not black, by shot.
 fn eligible_shots(input: &ChooseInput<'_>) -> Vec<Vec<PairChoice>> {
     let mut shots: Vec<Vec<PairChoice>> = vec![Vec::new(); input.sd_cuts.len() + 1];
-    for sd in 0..input.sd.len() as u32 {
+    for &sd in input.shown {
         if input.sd.is_low(sd as usize) || !is_safe(input.segments, sd) {
             continue;
         }

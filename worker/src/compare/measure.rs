@@ -219,6 +219,7 @@ mod tests {
             },
             moved: Vec::new(),
             coding: None,
+            fields: remaster_domain::FieldFilter::None,
         }
     }
 

@@ -11,7 +11,10 @@ use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use remaster_domain::{ActiveArea, Alignment, ColourTransform, EpisodeId, Lattice, PairChoice, Transform};
+use remaster_domain::{
+    ActiveArea, Alignment, ColourTransform, EpisodeId, FieldChoice, FieldFilter, Lattice, PairChoice,
+    Transform,
+};
 use remaster_pairs::{hd_frame, is_safe};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -99,10 +102,11 @@ fn compare_files(args: &CompareArgs, stop: &CancellationToken, monitor: &Monitor
         scale: SCALE_DEFAULT,
         // Nothing is extracted.
         pairs_max: 1,
+        fields: FieldChoice::Auto,
     };
     let alignment = align(&sd, &hd, &[sd_thumbs, hd_thumbs], &settings, monitor)?.alignment;
     let choices = spread(&alignment, sd.index.frames.len() as u32, args.frames as usize);
-    let frames = read(&sd, &hd, &choices, monitor)?;
+    let frames = read((&sd, alignment.fields), &hd, &choices, monitor)?;
     let bench = Bench::new(&sd, &hd, &alignment, &frames)?;
     std::fs::create_dir_all(&args.out).map_err(|error| WorkError::of_file(&args.out, &error))?;
     let crop_frames = crop_frames(frames.len());
@@ -215,7 +219,7 @@ fn crop_frames(count: usize) -> Vec<usize> {
 }
 
 fn read(
-    sd: &Disc,
+    (sd, fields): (&Disc, FieldFilter),
     hd: &Disc,
     choices: &[PairChoice],
     monitor: &Monitor,
@@ -226,7 +230,7 @@ fn read(
         ));
     }
     let mut frames = Vec::with_capacity(choices.len());
-    for pair in read_pairs(sd, hd, choices, 0)? {
+    for pair in read_pairs(sd, hd, choices, 0, fields)? {
         monitor.check()?;
         frames.push(pair?);
     }

@@ -3,12 +3,15 @@
 //! The judgement is that of pairs; this reads the frames it asks for. The shards are fixed here, before anything is
 //! extracted, so they have the same bytes however many workers make them.
 
+use std::borrow::Cow;
+
 use rayon::prelude::*;
 use remaster_domain::{
     ActiveArea, AlignResult, AlignSpec, Alignment, CodingFound, ColourCurves, ColourTransform, EpisodeId,
-    Lattice, PairChoice, TaskResult, YuvCoding, YuvMatrix, YuvRange,
+    FieldChoice, FieldFilter, FrameRange, Lattice, OutputList, PairChoice, TaskResult, YuvCoding, YuvMatrix,
+    YuvRange,
 };
-use remaster_media::{ColourSpec, Matrix, Range};
+use remaster_media::{ColourSpec, FrameReader, Matrix, Range, thumbnail};
 use remaster_pairs::{
     ChooseInput, PathConfig, Refusal, Rgb, Thumbs, align_path, choose_frames, colour_samples, curve_residual,
     find_coding, fit_colour, fit_curves, warp_hd_to_sd_lattice,
@@ -34,6 +37,8 @@ pub(crate) struct AlignSettings {
     pub(crate) lattice: Lattice,
     pub(crate) scale: u32,
     pub(crate) pairs_max: u32,
+    /// What inference does with the fields of the SD copy.
+    pub(crate) fields: FieldChoice,
 }
 
 /// Runs an `align` task.
@@ -53,6 +58,7 @@ pub(crate) async fn run(
         lattice: spec.lattice,
         scale: spec.scale,
         pairs_max: spec.pairs_max,
+        fields: spec.fields,
     };
     let own = monitor.clone();
     let result = monitor
@@ -73,12 +79,14 @@ pub(crate) fn align(
     monitor: &Monitor,
 ) -> Result<AlignResult, WorkError> {
     let refused = |refusal: Refusal| WorkError::of_episode(&refusal, settings.episode.as_str());
-    let sd_thumbs = Thumbs::prepare(&thumbs[0]).map_err(refused)?;
+    let fields = OutputList::of(&sd.index, settings.fields).filter;
+    let sd_levels = shown_thumbs(sd, &thumbs[0], fields, monitor)?;
+    let sd_thumbs = Thumbs::prepare(&sd_levels).map_err(refused)?;
     let hd_thumbs = Thumbs::prepare(&thumbs[1]).map_err(refused)?;
     monitor.report(0, 0, "finding the offset");
     let segments = align_path(&sd_thumbs, &hd_thumbs, &PathConfig::default()).map_err(refused)?;
-    let choices = registration_frames(&segments, &thumbs[0], REGISTRATION_FRAMES);
-    let frames = decode(sd, hd, &choices, monitor)?;
+    let choices = registration_frames(&segments, &sd_levels, REGISTRATION_FRAMES);
+    let frames = decode((sd, fields), hd, &choices, monitor)?;
     monitor.report(0, 0, "laying one picture over the other");
     let places = Places::of(&frames, sd, hd).map_err(refused)?;
     monitor.check()?;
@@ -88,6 +96,7 @@ pub(crate) fn align(
     let input = ChooseInput {
         segments: &segments,
         sd: &sd_thumbs,
+        shown: &shown_frames(sd, settings.fields),
         sd_cuts: &sd.index.cuts,
         pairs_max: settings.pairs_max as usize,
     };
@@ -114,18 +123,54 @@ pub(crate) fn align(
         active: registration.active,
         moved,
         coding: Some(coding),
+        fields,
     };
     Ok(AlignResult { alignment, shards })
 }
 
+/// The frames of a disc that go out when it is upscaled.
+pub(super) fn shown_frames(disc: &Disc, choice: FieldChoice) -> Vec<u32> {
+    let outputs = OutputList::of(&disc.index, choice).frames;
+    outputs.iter().map(|output| output.source).collect()
+}
+
+/// The thumbnails of the frames as they are shown. Those of the index are of coded frames, and matching fields moves pictures
+/// by up to a frame: such a disc is decoded once more.
+fn shown_thumbs<'a>(
+    disc: &Disc,
+    coded: &'a [u8],
+    fields: FieldFilter,
+    monitor: &Monitor,
+) -> Result<Cow<'a, [u8]>, WorkError> {
+    if fields.is_none() {
+        return Ok(Cow::Borrowed(coded));
+    }
+    let end = disc.index.frames.len() as u32;
+    let named = |error| disc.error(&error);
+    let all = FrameRange { start: 0, end };
+    let frames = FrameReader::filtered(disc.file.path(), &disc.index, all, fields).map_err(named)?;
+    let mut thumbs = Vec::with_capacity(coded.len());
+    for frame in frames {
+        monitor.check()?;
+        let frame = frame.map_err(named)?;
+        thumbs.extend(thumbnail(&frame));
+        monitor.report(
+            u64::from(frame.index) + 1,
+            u64::from(end),
+            "putting fields together",
+        );
+    }
+    Ok(Cow::Owned(thumbs))
+}
+
 fn decode(
-    sd: &Disc,
+    (sd, fields): (&Disc, FieldFilter),
     hd: &Disc,
     choices: &[PairChoice],
     monitor: &Monitor,
 ) -> Result<Vec<PairFrames>, WorkError> {
     let mut frames = Vec::with_capacity(choices.len());
-    for pair in read_pairs(sd, hd, choices, 0)? {
+    for pair in read_pairs(sd, hd, choices, 0, fields)? {
         monitor.check()?;
         frames.push(pair?);
         monitor.report(frames.len() as u64, choices.len() as u64, "reading frames");

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use remaster_domain::{
-    AlignResult, Alignment, CurateSpec, EpisodeId, Lattice, PairChoice, SeasonId, ShardFrames, ShardRef,
+    AlignResult, Alignment, CurateSpec, EpisodeId, FieldChoice, Lattice, PairChoice, SeasonId, ShardFrames,
+    ShardRef,
 };
 use remaster_pairs::{PAIRS_PER_SHARD, hd_frame, inverse_cube, is_safe};
 use remaster_store::{ShardIndex, Store};
 use tokio_util::sync::CancellationToken;
 
-use super::align::{AlignSettings, align};
+use super::align::{AlignSettings, align, shown_frames};
 use super::curate::manifest_of;
 use super::pair::PairMaker;
 use super::records::read_records;
@@ -44,6 +45,9 @@ pub(crate) struct ExtractArgs {
     /// Take every frame that passes the gates, not the ones most worth learning from
     #[arg(long, env = "REMASTER_ALL", conflicts_with = "max_pairs")]
     all: bool,
+    /// Fields of the DVD, as for `upscale`: auto (as the pictures show), progressive (leave alone) or deinterlace (all of them)
+    #[arg(long, env = "REMASTER_FIELDS", value_name = "WHAT", default_value = "auto")]
+    fields: FieldChoice,
     /// Episode id for keys [default: made from the name of the SD file]
     #[arg(long, env = "REMASTER_EPISODE", value_name = "ID")]
     episode: Option<EpisodeId>,
@@ -68,6 +72,7 @@ pub(crate) async fn extract(args: ExtractArgs, stop: CancellationToken) -> Resul
         lattice: Lattice::SdNative,
         scale: args.scale,
         pairs_max: args.max_pairs,
+        fields: args.fields,
     };
     let (own, own_args, own_settings) = (monitor.clone(), args.clone(), settings.clone());
     let prepare = move || prepare(&own_args, &own_settings, &stop, &own);
@@ -177,7 +182,8 @@ fn prepare(
     let [(sd, sd_thumbs), (hd, hd_thumbs)] = open_discs(args, stop)?;
     let mut aligned = align(&sd, &hd, &[sd_thumbs, hd_thumbs], settings, monitor)?;
     if args.all {
-        aligned.shards = every_frame(&aligned.alignment, sd.index.frames.len() as u32, &sd.index.cuts);
+        let shown = shown_frames(&sd, settings.fields);
+        aligned.shards = every_frame(&aligned.alignment, &shown, &sd.index.cuts);
     }
     Ok((sd, hd, aligned))
 }
@@ -205,9 +211,9 @@ fn open_discs(args: &ExtractArgs, stop: &CancellationToken) -> Result<[(Disc, Ve
 }
 
 /// All frames whose partner is beyond doubt, whether they add anything or not.
-fn every_frame(alignment: &Alignment, sd_frames: u32, sd_cuts: &[u32]) -> Vec<ShardFrames> {
+fn every_frame(alignment: &Alignment, shown: &[u32], sd_cuts: &[u32]) -> Vec<ShardFrames> {
     let segments = &alignment.segments;
-    let safe = (0..sd_frames).filter(|&sd| is_safe(segments, sd));
+    let safe = shown.iter().copied().filter(|&sd| is_safe(segments, sd));
     let choice = |sd: u32| {
         let (segment, hd) = hd_frame(segments, sd)?;
         Some(PairChoice {

@@ -1,6 +1,6 @@
 //! Makes one pair from its frames: SD pixels untouched, HD warped once onto their lattice and moved to their colours.
 
-use remaster_domain::{Alignment, EpisodeId, FieldAction, PairRecord, PairScores, Slope};
+use remaster_domain::{Alignment, EpisodeId, FieldAction, FieldFilter, PairRecord, PairScores, Slope};
 use remaster_media::YuvFrame;
 use remaster_pairs::{
     Candidate, Gate, GateLimits, Plane, Reweave, Rgb, Verdict, apply_colour, apply_curves, field_shares,
@@ -90,11 +90,17 @@ impl PairMaker<'_> {
         }
     }
 
-    /// The SD pixels, untouched unless one field belongs to another frame and the disc has the right one next to it.
+    /// The SD pixels, untouched where they came through the filter that inference uses as well. Frames read as they are coded
+    /// are put in order where one field belongs to another frame and the disc has the right one next to it.
     fn lr_in_field_order(&self, frames: &PairFrames, hd_luma: [&Plane; 3]) -> (Rgb, FieldAction) {
         let active = self.alignment.active;
         let picture = |frame: &YuvFrame| active_part(&rgb_of(frame, self.sd.colour), active);
         let plain = picture(frames.sd_frame());
+        match self.alignment.fields {
+            FieldFilter::None => {}
+            FieldFilter::Match => return (plain, FieldAction::Match),
+            FieldFilter::Deinterlace => return (plain, FieldAction::Deinterlace),
+        }
         let shares = field_shares(&plain.luma(), hd_luma, active.y, |_, _| false);
         let Some(reweave) = shares.reweave() else {
             return (plain, FieldAction::Weave);

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use remaster_domain::PairChoice;
+use remaster_domain::{FieldFilter, PairChoice};
 use remaster_media::{ScatteredFrames, YuvFrame, read_frames};
 
 use crate::context::Disc;
@@ -40,6 +40,8 @@ pub(crate) struct PairReader {
     sd_disc: Disc,
     hd_disc: Disc,
     reach: u32,
+    /// What makes SD frames whole from their fields.
+    fields: FieldFilter,
     /// Stretches in which both copies run forwards; each is one pass over both files.
     stretches: VecDeque<Vec<PairChoice>>,
     current: Option<Pass>,
@@ -65,12 +67,14 @@ impl std::fmt::Debug for Pass {
     }
 }
 
-/// Reads `choices` with `reach` frames of both discs on either side of each.
+/// Reads `choices` with `reach` frames of both discs on either side of each; SD frames go through `fields`, as they do before
+/// a network sees them.
 pub(crate) fn read_pairs(
     sd: &Disc,
     hd: &Disc,
     choices: &[PairChoice],
     reach: u32,
+    fields: FieldFilter,
 ) -> Result<PairReader, WorkError> {
     let (sd_frames, hd_frames) = (sd.index.frames.len(), hd.index.frames.len());
     let is_inside = |frame: u32, count: usize| frame >= reach && ((frame + reach) as usize) < count;
@@ -86,6 +90,7 @@ pub(crate) fn read_pairs(
         sd_disc: sd.clone(),
         hd_disc: hd.clone(),
         reach,
+        fields,
         stretches,
         current: None,
     })
@@ -103,8 +108,8 @@ impl PairReader {
         let sd: Vec<u32> = choices.iter().flat_map(|c| around(c.sd)).collect();
         let hd: Vec<u32> = choices.iter().flat_map(|c| around(c.hd)).collect();
         Ok(Pass {
-            sd: Window::open(&self.sd_disc, &sd)?,
-            hd: Window::open(&self.hd_disc, &hd)?,
+            sd: Window::open(&self.sd_disc, &sd, self.fields)?,
+            hd: Window::open(&self.hd_disc, &hd, FieldFilter::None)?,
             choices: choices.into(),
         })
     }
@@ -117,9 +122,9 @@ impl PairReader {
 }
 
 impl Window {
-    fn open(disc: &Disc, wanted: &[u32]) -> Result<Self, WorkError> {
+    fn open(disc: &Disc, wanted: &[u32], fields: FieldFilter) -> Result<Self, WorkError> {
         let frames =
-            read_frames(disc.file.path(), &disc.index, wanted).map_err(|error| disc.error(&error))?;
+            read_frames(disc.file.path(), &disc.index, wanted, fields).map_err(|error| disc.error(&error))?;
         Ok(Self {
             frames,
             kept: VecDeque::new(),

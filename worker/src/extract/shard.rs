@@ -102,19 +102,22 @@ pub(super) fn make_shard(
 ) -> Result<ShardOutcome, WorkError> {
     let (sender, decoded) = sync_channel(PAIRS_WAITING_MAX);
     let (sd, hd, frames) = (maker.sd.clone(), maker.hd.clone(), shard.frames.clone());
+    let fields = maker.alignment.fields;
     // Ends when everything is sent or nobody listens any more.
-    let decoder = std::thread::spawn(move || match read_pairs(&sd, &hd, &frames, NEIGHBOUR_REACH) {
-        Ok(pairs) => {
-            for pair in pairs {
-                if sender.send(pair).is_err() {
-                    return;
+    let decoder = std::thread::spawn(
+        move || match read_pairs(&sd, &hd, &frames, NEIGHBOUR_REACH, fields) {
+            Ok(pairs) => {
+                for pair in pairs {
+                    if sender.send(pair).is_err() {
+                        return;
+                    }
                 }
             }
-        }
-        Err(error) => {
-            let _ = sender.send(Err(error));
-        }
-    });
+            Err(error) => {
+                let _ = sender.send(Err(error));
+            }
+        },
+    );
     let outcome = write_shard(maker, &decoded, shard.frames.len(), scratch, monitor);
     drop(decoded);
     decoder

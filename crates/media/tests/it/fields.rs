@@ -6,7 +6,9 @@ use std::path::Path;
 use remaster_domain::{
     ContentHash, FieldChoice, FieldFilter, FrameRange, NNEDI_WEIGHTS_BYTES, OutputList, SourceIndex,
 };
-use remaster_media::{FrameReader, MediaError, Restore, THUMB_BYTES, YuvFrame, index, thumbnail};
+use remaster_media::{
+    FrameReader, MediaError, Restore, THUMB_BYTES, YuvFrame, index, read_frames, thumbnail,
+};
 
 use crate::fixture::{Clip, clip, ffmpeg, index_of};
 
@@ -24,9 +26,17 @@ fn read(path: &Path, index: &SourceIndex, range: (u32, u32), restore: impl Into<
         .unwrap()
 }
 
-/// Reading any range gives the frames that reading all of it gives.
+/// Reading any range, or frames that lie apart, gives the frames that reading all of it gives.
 fn ranges_agree(clip: &Clip, index: &SourceIndex) -> Vec<YuvFrame> {
-    ranges_agree_by(clip, index, &index.fields.filter.into())
+    let filter = index.fields.filter;
+    let linear = ranges_agree_by(clip, index, &filter.into());
+    let apart = [2, 3, 40, linear.len() as u32 - 1];
+    let read: Vec<YuvFrame> = read_frames(&clip.path, index, &apart, filter)
+        .unwrap()
+        .collect::<Result<_, _>>()
+        .unwrap();
+    assert!(read == apart.map(|frame| linear[frame as usize].clone()));
+    linear
 }
 
 fn ranges_agree_by(clip: &Clip, index: &SourceIndex, restore: &Restore) -> Vec<YuvFrame> {

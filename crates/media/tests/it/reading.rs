@@ -1,6 +1,6 @@
 //! Frame n is frame n, however it is reached.
 
-use remaster_domain::{FrameRange, Rational, SourceIndex};
+use remaster_domain::{FieldFilter, FrameRange, Rational, SourceIndex};
 use remaster_media::{FrameReader, THUMB_BYTES, YuvFrame, read_frames, thumbnail};
 
 use crate::fixture::{Clip, DVD, clip, index_of};
@@ -34,7 +34,7 @@ fn ranges_agree_with_linear_decode(clip: &Clip) {
         assert!(read == linear[start as usize..end as usize], "{start}..{end}");
     }
     let wanted = [58, 2, 2, 33];
-    let read: Vec<YuvFrame> = read_frames(&clip.path, &index, &wanted)
+    let read: Vec<YuvFrame> = read_frames(&clip.path, &index, &wanted, FieldFilter::None)
         .unwrap()
         .collect::<Result<_, _>>()
         .unwrap();
@@ -143,7 +143,7 @@ fn a_range_outside_the_index_is_refused() {
     let end = index.frames.len() as u32 + 1;
     assert!(FrameReader::open(&dvd.path, &index, FrameRange { start: 0, end }).is_err());
     assert!(FrameReader::open(&dvd.path, &index, FrameRange { start: 5, end: 5 }).is_err());
-    assert!(read_frames(&dvd.path, &index, &[end]).is_err());
+    assert!(read_frames(&dvd.path, &index, &[end], FieldFilter::None).is_err());
 }
 
 #[test]

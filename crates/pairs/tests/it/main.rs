@@ -295,10 +295,13 @@ fn the_choice_is_spread_bounded_safe_and_always_the_same() {
     let sd = prepared(8, &span(0..420), 1.0);
     let segments = align_path(&sd, &prepared(8, &span(0..420), 0.0), &PathConfig::default()).unwrap();
     let cuts: Vec<u32> = (1..7).map(|shot| shot * 60).collect();
+    // Every seventh frame never goes out.
+    let shown: Vec<u32> = (0..420).filter(|frame| frame % 7 != 0).collect();
     let choose = |pairs_max: usize| {
         choose_frames(&ChooseInput {
             segments: &segments,
             sd: &sd,
+            shown: &shown,
             sd_cuts: &cuts,
             pairs_max,
         })
