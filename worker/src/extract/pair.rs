@@ -1,4 +1,4 @@
-//! Makes one pair from its frames: SD pixels untouched, HD warped once onto their lattice and moved to their colours.
+//! Makes one pair from its frames: SD pixels as inference shows them, HD warped once onto their lattice and moved to their colours.
 
 use remaster_domain::{Alignment, EpisodeId, FieldAction, FieldFilter, PairRecord, PairScores, Slope};
 use remaster_media::YuvFrame;
