@@ -10,7 +10,7 @@ use remaster_testkit::load::{LoadPart, run_load};
 struct Cli {
     /// What to measure; all when left out
     parts: Vec<LoadPart>,
-    /// Tasks that are queued at the start, in fifty jobs
+    /// Tasks that are queued at the start, in jobs of 2,000
     #[arg(long, default_value_t = 100_000)]
     tasks: usize,
     /// How long each load is put on

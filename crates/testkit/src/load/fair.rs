@@ -20,7 +20,8 @@ const WORK: Duration = Duration::from_millis(100);
 /// How long the large job is alone before the small one comes.
 const HEAD_START: Duration = Duration::from_secs(1);
 const SMALL: usize = 100;
-const LARGE: usize = 10_000;
+/// The most that one season begins with.
+const LARGE: usize = fleet::TASKS_PER_JOB;
 /// Discs of all jobs: each has its own, since work that was done before is not done again.
 pub(crate) const DISCS: usize = 2 * SMALL + LARGE;
 

@@ -20,10 +20,10 @@ use uuid::Uuid;
 pub(crate) const WORKERS: usize = 1_000;
 /// Workers that share a connection: what is measured is not the making of a thousand sockets.
 const WORKERS_PER_CONNECTION: usize = 20;
-/// Jobs that the tasks are spread over, however many they are.
-const JOBS: usize = 50;
 /// An episode has two discs to index.
 const TASKS_PER_EPISODE: usize = 2;
+/// What a season of the most episodes that fit one job begins with.
+pub(crate) const TASKS_PER_JOB: usize = 1_000 * TASKS_PER_EPISODE;
 
 /// What the workers saw.
 pub(crate) struct Seen {
@@ -41,11 +41,6 @@ impl Seen {
         let last = self.waits_ms.len().saturating_sub(1);
         self.waits_ms.get(last * percent / 100).copied().unwrap_or(0)
     }
-}
-
-/// Tasks of each of the jobs when there shall be so many of all.
-pub(crate) fn tasks_per_job(tasks: usize) -> usize {
-    tasks.div_ceil(JOBS * TASKS_PER_EPISODE) * TASKS_PER_EPISODE
 }
 
 /// The objects that the commits speak of, of as many discs, written straight into the folder that the store is.
@@ -67,11 +62,11 @@ fn index() -> ContentHash {
 /// Queues the jobs; answers how many tasks they have. All have the same discs: a folder in the store for each of a million
 /// tasks would keep the disk busy with itself while it is measured.
 pub(crate) async fn submit_all(urls: &[String], tasks: usize) -> anyhow::Result<usize> {
-    let each = tasks_per_job(tasks);
-    for job in 0..JOBS {
-        submit(urls, &new_job(), &format!("bench-{job}"), 0..each).await?;
+    let jobs = tasks.div_ceil(TASKS_PER_JOB);
+    for job in 0..jobs {
+        submit(urls, &new_job(), &format!("bench-{job}"), 0..TASKS_PER_JOB).await?;
     }
-    Ok(JOBS * each)
+    Ok(jobs * TASKS_PER_JOB)
 }
 
 /// A name for a job to be handed in.

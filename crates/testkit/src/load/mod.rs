@@ -68,7 +68,7 @@ pub fn run_load(part: LoadPart, tasks: usize, lasts: Duration) -> anyhow::Result
     };
     let discs = match part {
         LoadPart::Fair => fair::DISCS,
-        LoadPart::Sqlite | LoadPart::Postgres => fleet::tasks_per_job(tasks),
+        LoadPart::Sqlite | LoadPart::Postgres => fleet::TASKS_PER_JOB,
     };
     fleet::put_indexes(&coordinators.dir().join("store/indexes"), discs)?;
     let mut urls = vec![coordinators.url.clone()];
