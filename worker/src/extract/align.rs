@@ -79,7 +79,8 @@ pub(crate) fn align(
     monitor: &Monitor,
 ) -> Result<AlignResult, WorkError> {
     let refused = |refusal: Refusal| WorkError::of_episode(&refusal, settings.episode.as_str());
-    let fields = OutputList::of(&sd.index, settings.fields).filter;
+    let upscaled_by = OutputList::of(&sd.index, settings.fields).filter;
+    let fields = filter_of(upscaled_by, settings.fields);
     let sd_levels = shown_thumbs(sd, &thumbs[0], fields, monitor)?;
     let sd_thumbs = Thumbs::prepare(&sd_levels).map_err(refused)?;
     let hd_thumbs = Thumbs::prepare(&thumbs[1]).map_err(refused)?;
@@ -126,6 +127,15 @@ pub(crate) fn align(
         fields,
     };
     Ok(AlignResult { alignment, shards })
+}
+
+/// What is done with the fields of a disc before pairs are made of it: what upscaling does, except that lines which a
+/// deinterlacer invented are learnt from only where somebody asks for it.
+fn filter_of(upscaled_by: FieldFilter, choice: FieldChoice) -> FieldFilter {
+    match (upscaled_by, choice) {
+        (FieldFilter::Deinterlace, FieldChoice::Auto) => FieldFilter::None,
+        (filter, _) => filter,
+    }
 }
 
 /// The frames of a disc that go out when it is upscaled.
@@ -246,4 +256,17 @@ pub(super) fn active_part(sd: &Rgb, active: ActiveArea) -> Rgb {
         active.width as usize,
         active.height as usize,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn invented_lines_are_learnt_from_only_where_somebody_asks() {
+        use FieldFilter::{Deinterlace, Match};
+        assert_eq!(filter_of(Match, FieldChoice::Auto), Match);
+        assert_eq!(filter_of(Deinterlace, FieldChoice::Auto), FieldFilter::None);
+        assert_eq!(filter_of(Deinterlace, FieldChoice::Deinterlace), Deinterlace);
+    }
 }

@@ -45,7 +45,8 @@ pub(crate) struct ExtractArgs {
     /// Take every frame that passes the gates, not the ones most worth learning from
     #[arg(long, env = "REMASTER_ALL", conflicts_with = "max_pairs")]
     all: bool,
-    /// Fields of the DVD, as for `upscale`: auto (as the pictures show), progressive (leave alone) or deinterlace (all of them)
+    /// Fields of the DVD, as for `upscale`: auto (film is put together again, interlaced video gives no pairs), progressive (leave
+    /// alone) or deinterlace (all of them)
     #[arg(long, env = "REMASTER_FIELDS", value_name = "WHAT", default_value = "auto")]
     fields: FieldChoice,
     /// Episode id for keys [default: made from the name of the SD file]
