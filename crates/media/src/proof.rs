@@ -16,8 +16,8 @@ use crate::{MediaError, YuvFrame};
 /// Frames on either side that a frame must not resemble more than itself: what starts wrong is off by a few.
 const NEIGHBOURS: u32 = 4;
 /// Frames on either side whose fields a frame made of fields may show. A coded frame may hold fields of two pictures, at a cut
-/// even of two scenes, and what is made of it shows either one: it then looks like its neighbour and is right. So one that is
-/// off by a single frame is not told from it; of true 50i film up to 3 in 100 right frames would have been refused.
+/// even of two scenes, and what is made of it shows either one: it then looks like its neighbour and is right. By itself it
+/// would not be told from one that is off by a frame; of true 50i film up to 3 in 100 right frames look more like another.
 const FIELD_NEIGHBOURS: u32 = 1;
 /// Mean difference to its own thumbnail that a frame as it is coded may have, in levels: two scalers round
 /// differently, by up to 0.3 in all that was measured.
@@ -80,15 +80,21 @@ impl FrameThumbs {
             .and_then(|rest| rest.get(..THUMB_BYTES))
     }
 
-    /// Why a frame that was decoded, and went through `filter`, is not the one of its number.
-    pub(crate) fn objection(&self, frame: &YuvFrame, filter: FieldFilter) -> Option<String> {
-        let (own_reach, levels_max) = match filter {
-            FieldFilter::None => (0, CODED_LEVELS_MAX),
-            FieldFilter::Match | FieldFilter::Deinterlace => (FIELD_NEIGHBOURS, FIELDS_LEVELS_MAX),
-        };
+    /// Why a frame that was decoded is not the one of its number. One that is made of fields comes with the thumbnail of the
+    /// frame that was `coded` there, which proves it; of itself no more is asked than that it shows an instant nearby.
+    pub(crate) fn objection(&self, frame: &YuvFrame, coded: Option<&[u8]>) -> Option<String> {
         let found = thumbnail(frame);
-        let number = frame.index;
-        let off = |other: u32| Some((mean_difference(&found, self.of(other)?), other));
+        match coded {
+            None => self.is_another(frame.index, &found, 0, CODED_LEVELS_MAX),
+            Some(coded) => self
+                .is_another(frame.index, coded, 0, CODED_LEVELS_MAX)
+                .or_else(|| self.is_another(frame.index, &found, FIELD_NEIGHBOURS, FIELDS_LEVELS_MAX)),
+        }
+    }
+
+    /// Why a thumbnail is not that of a frame within `own_reach` of `number`.
+    fn is_another(&self, number: u32, found: &[u8], own_reach: u32, levels_max: f32) -> Option<String> {
+        let off = |other: u32| Some((mean_difference(found, self.of(other)?), other));
         let nearest = |reach: u32| {
             let around = number.saturating_sub(reach)..=number.saturating_add(reach);
             around.filter_map(off).min_by(|a, b| a.0.total_cmp(&b.0))
@@ -183,22 +189,24 @@ mod tests {
     fn a_frame_that_is_another_one_is_named_as_that() {
         for frame in 10..18 {
             assert_eq!(
-                thumbs().objection(&bar(frame, frame as u32), FieldFilter::None),
+                thumbs().objection(&bar(frame, frame as u32), None),
                 None
             );
         }
-        let off = thumbs().objection(&bar(13, 12), FieldFilter::None).unwrap();
+        let off = thumbs().objection(&bar(13, 12), None).unwrap();
         assert!(off.contains("looks like frame 13"), "{off}");
-        let far = thumbs().objection(&bar(60, 12), FieldFilter::None).unwrap();
+        let far = thumbs().objection(&bar(60, 12), None).unwrap();
         assert!(far.contains("differs from its thumbnail"), "{far}");
     }
 
     #[test]
-    fn a_frame_made_of_fields_may_show_its_neighbour_and_nothing_further() {
-        for filter in [FieldFilter::Match, FieldFilter::Deinterlace] {
-            assert_eq!(thumbs().objection(&bar(13, 12), filter), None);
-            assert!(thumbs().objection(&bar(14, 12), filter).is_some());
-        }
+    fn a_frame_made_of_fields_may_show_its_neighbour_and_must_come_of_its_own() {
+        let own = thumbnail(&bar(12, 0));
+        let objection = |made: usize, coded: &[u8]| thumbs().objection(&bar(made, 12), Some(coded));
+        assert_eq!(objection(13, &own), None);
+        assert!(objection(14, &own).is_some());
+        let off = objection(12, &thumbnail(&bar(13, 0))).unwrap();
+        assert!(off.contains("looks like frame 13"), "{off}");
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::fields::HANDLE_FRAMES;
 use crate::frame::RawFormat;
 use crate::landing::time_of_key;
 use crate::proof::FrameThumbs;
+use crate::restore::Restored;
 use crate::selection::{Selection, stretches_of};
 use crate::showinfo::{FrameLine, PtsRepair, parse_line};
 use crate::{MediaError, Restore, YuvFrame};
@@ -155,11 +156,9 @@ impl FrameReader {
                 return Err(self.mismatch(wanted, detail));
             };
             let decoded = decoder.frame(&self.index, wanted);
-            let proven = decoded.and_then(|frame| {
-                let objection = self
-                    .thumbs
-                    .as_ref()
-                    .and_then(|thumbs| thumbs.objection(&frame, self.restore.filter));
+            let proven = decoded.and_then(|Restored { frame, coded }| {
+                let thumbs = self.thumbs.as_ref();
+                let objection = thumbs.and_then(|thumbs| thumbs.objection(&frame, coded.as_deref()));
                 objection.map_or(Ok(frame), |detail| Err(Stray(detail)))
             });
             match proven {
@@ -267,6 +266,7 @@ type Seen = (FrameLine, Option<Vec<u8>>);
 struct Decoder {
     running: Running,
     frames: Receiver<Seen>,
+    /// Of what ffmpeg sends.
     format: RawFormat,
     attempt: Attempt,
     /// The frame that must come next; `None` until the key frame sought has been seen.
@@ -283,7 +283,8 @@ impl Decoder {
         (attempt, selection): (Attempt, Option<Selection>),
         restore: &Restore,
     ) -> Result<Self, MediaError> {
-        let format = RawFormat::of(&index.video);
+        let whole = RawFormat::of(&index.video);
+        let format = Restored::format(&whole, restore.filter);
         let (line_sender, lines) = sync_channel(LINES_WAITING_MAX);
         let take = move |line: &str| match parse_line(line) {
             Some(frame) => {
@@ -293,10 +294,15 @@ impl Decoder {
             }
             None => line.contains("Parsed_showinfo"),
         };
+        // What is made of fields is put together by its timestamps, which may want repair.
+        let count = match (attempt, restore.filter) {
+            (Attempt::Seek { .. }, _) | (Attempt::Linear, FieldFilter::None) => "",
+            (Attempt::Linear, FieldFilter::Match | FieldFilter::Deinterlace) => ",setpts=N",
+        };
         let filters = format!(
-            "format={}{},showinfo=checksum=0{}",
-            format.pix_fmt,
-            restore.chain(index.video.time_base),
+            "format={},showinfo=checksum=0{count}{}{}",
+            whole.pix_fmt,
+            restore.graph(whole.width, index.video.time_base),
             selection
                 .as_ref()
                 .map_or_else(String::new, |selection| format!(",{}", selection.filter()))
@@ -320,7 +326,7 @@ impl Decoder {
     }
 
     /// The wanted frame, after checking all that come before it.
-    fn frame(&mut self, index: &SourceIndex, wanted: u32) -> Result<YuvFrame, Stray> {
+    fn frame(&mut self, index: &SourceIndex, wanted: u32) -> Result<Restored, Stray> {
         loop {
             let (line, bytes) = self
                 .frames
@@ -332,7 +338,8 @@ impl Decoder {
             if number == wanted {
                 let bytes = bytes.ok_or_else(|| Stray(format!("frame {number} came too early")))?;
                 let pts = index.frames[number as usize].pts;
-                return Ok(self.format.frame(&bytes, pts, number));
+                let sent = self.format.frame(&bytes, pts, number);
+                return Ok(Restored::of(sent, index.video.height));
             }
         }
     }

@@ -7,7 +7,7 @@ use remaster_domain::{
     ContentHash, FieldChoice, FieldFilter, FrameRange, NNEDI_WEIGHTS_BYTES, OutputList, SourceIndex,
 };
 use remaster_media::{
-    FrameReader, MediaError, Restore, THUMB_BYTES, YuvFrame, index, read_frames, thumbnail,
+    FrameReader, FrameThumbs, MediaError, Restore, THUMB_BYTES, YuvFrame, index, read_frames, thumbnail,
 };
 
 use crate::fixture::{Clip, clip, ffmpeg, index_of};
@@ -50,6 +50,26 @@ fn ranges_agree_by(clip: &Clip, index: &SourceIndex, restore: &Restore) -> Vec<Y
     linear
 }
 
+/// Every frame is proven by its own thumbnail, and none by that of the frame before it, where pictures move.
+fn proven_by_its_own_thumbnail_alone(clip: &Clip, index: &SourceIndex, thumbs: &[u8], moving: (u32, u32)) {
+    let proven = |(start, end): (u32, u32), first: u32| {
+        let thumbs = FrameThumbs::new(first, thumbs.to_vec()).unwrap();
+        let range = FrameRange { start, end };
+        let reader = FrameReader::filtered(&clip.path, index, range, index.fields.filter).unwrap();
+        let read: Result<Vec<YuvFrame>, _> = reader.proven_by(thumbs).unwrap().collect();
+        read.map(|frames| frames.len())
+    };
+    let count = index.frames.len() as u32;
+    assert_eq!(proven((0, count), 0).unwrap(), count as usize);
+    for frame in moving.0..moving.1 {
+        let refused = proven((frame, frame + 1), 1).unwrap_err();
+        assert!(
+            matches!(refused, MediaError::Mismatch { .. }),
+            "frame {frame}: {refused}"
+        );
+    }
+}
+
 fn difference(a: &[u8], b: &[u8]) -> f64 {
     let sum: u64 = a.iter().zip(b).map(|(&a, &b)| u64::from(a.abs_diff(b))).sum();
     sum as f64 / a.len() as f64
@@ -62,8 +82,9 @@ fn telecined_film_comes_back_frame_by_frame() {
     let encode = format!("-vf {scale},telecine=pattern=23 -r 30000/1001 -g 15 {FIELDS} -c:a ac3");
     let disc = clip("disc.mkv", &encode);
     let (film, film_thumbs) = index_of(&film.path);
-    let (index, _) = index_of(&disc.path);
+    let (index, thumbs) = index_of(&disc.path);
     assert_eq!(index.fields.filter, FieldFilter::Match);
+    proven_by_its_own_thumbnail_alone(&disc, &index, &thumbs, (50, 51));
     let list = OutputList::of(&index, FieldChoice::Auto);
     assert!(
         list.frames.len().abs_diff(film.frames.len()) <= 1,
@@ -100,8 +121,9 @@ fn true_interlace_is_deinterlaced_frame_for_frame() {
          -r 25 -g 12 {FIELDS} -c:a ac3"
     );
     let disc = clip("video.mkv", &encode);
-    let (index, _) = index_of(&disc.path);
+    let (index, thumbs) = index_of(&disc.path);
     assert_eq!(index.fields.filter, FieldFilter::Deinterlace);
+    proven_by_its_own_thumbnail_alone(&disc, &index, &thumbs, (30, 36));
     assert_eq!(
         OutputList::of(&index, FieldChoice::Auto).frames.len(),
         index.frames.len()
