@@ -188,10 +188,7 @@ mod tests {
     #[test]
     fn a_frame_that_is_another_one_is_named_as_that() {
         for frame in 10..18 {
-            assert_eq!(
-                thumbs().objection(&bar(frame, frame as u32), None),
-                None
-            );
+            assert_eq!(thumbs().objection(&bar(frame, frame as u32), None), None);
         }
         let off = thumbs().objection(&bar(13, 12), None).unwrap();
         assert!(off.contains("looks like frame 13"), "{off}");

@@ -82,7 +82,10 @@ impl Restored {
     pub(crate) fn of(mut sent: YuvFrame, height: u32) -> Self {
         let strip = (sent.height - height) as usize;
         if strip == 0 {
-            return Self { frame: sent, coded: None };
+            return Self {
+                frame: sent,
+                coded: None,
+            };
         }
         let lines = sent.planes[0].chunks(sent.width as usize).take(strip);
         let coded = lines.flat_map(|line| line.iter().take(THUMB_WIDTH_PX));

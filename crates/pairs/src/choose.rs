@@ -2,7 +2,10 @@
 //! same bytes however many workers make them.
 //!
 //! Each shot gives its most detailed frame, then the frames least like those it gave before; shots take turns, so a
-//! long quiet scene does not fill the dataset. Picture types come as they fall: the model must see B-frames too.
+//! long quiet scene does not fill the dataset. Picture types come as they fall: the model must see B-frames too. A few frames
+//! bring the next one along, so that a model's flicker can be judged.
+
+use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 use remaster_domain::{PairChoice, PathSegment, ShardFrames};
@@ -16,6 +19,8 @@ pub const PAIRS_PER_SHARD: usize = 48;
 const NOVELTY_MIN_LEVELS: f64 = 0.8;
 /// Most frames of one shot that are compared: a shot without cuts may be a whole episode.
 const SHOT_FRAMES_MAX: usize = 1024;
+/// Of so many chosen frames one brings its follower: a season's held-out pairs, one in twenty, then hold a few.
+const ONE_FOLLOWED_IN: usize = 16;
 
 /// What the choice is made from.
 #[derive(Debug, Clone, Copy)]
@@ -53,14 +58,36 @@ pub fn choose_frames(input: &ChooseInput<'_>) -> Vec<ShardFrames> {
             .then(novelty)
             .then(a.choice.sd.cmp(&b.choice.sd))
     });
-    ranked.truncate(input.pairs_max);
-    let mut frames: Vec<PairChoice> = ranked.into_iter().map(|r| r.choice).collect();
-    frames.sort_by_key(|frame| frame.sd);
+    let frames = with_followers(&ranked, &shots.concat(), input.pairs_max);
     let shard = |(number, frames): (usize, &[PairChoice])| ShardFrames {
         number: number as u32,
         frames: frames.to_vec(),
     };
     frames.chunks(PAIRS_PER_SHARD).enumerate().map(shard).collect()
+}
+
+/// The first of the ranked and followers of some, at most `max`, in SD order.
+fn with_followers(ranked: &[Ranked], eligible: &[PairChoice], max: usize) -> Vec<PairChoice> {
+    let follower = |choice: PairChoice| {
+        let next = PairChoice {
+            sd: choice.sd + 1,
+            hd: choice.hd + 1,
+            ..choice
+        };
+        let at = eligible.binary_search_by_key(&next.sd, |other| other.sd).ok()?;
+        (eligible[at] == next).then_some(next)
+    };
+    let mut chosen = BTreeMap::new();
+    for (number, Ranked { choice, .. }) in ranked.iter().enumerate() {
+        let is_followed = number % ONE_FOLLOWED_IN == ONE_FOLLOWED_IN / 2;
+        let follower = is_followed.then(|| follower(*choice)).flatten();
+        for choice in [Some(*choice), follower].into_iter().flatten() {
+            if chosen.len() < max {
+                chosen.insert(choice.sd, choice);
+            }
+        }
+    }
+    chosen.into_values().collect()
 }
 
 /// Frames beyond doubt and not black, by shot.

@@ -333,6 +333,16 @@ fn the_choice_is_spread_bounded_safe_and_always_the_same() {
         "one of each shot before a second of any"
     );
     assert!(choose(0).is_empty());
+    let some: Vec<_> = choose(48).into_iter().flat_map(|s| s.frames).collect();
+    let followed = some
+        .windows(2)
+        .filter(|two| two[1].sd == two[0].sd + 1 && two[1].shot == two[0].shot)
+        .count();
+    assert_eq!(some.len(), 48);
+    assert!(
+        (2..=6).contains(&followed),
+        "{followed} of 48 have the next frame beside them"
+    );
 }
 
 #[test]
