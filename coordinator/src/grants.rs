@@ -1,7 +1,8 @@
 //! Leases of one transaction, granted together: whose turn it is, who may take what, and who would rather take which.
 //!
 //! Promises: a session gets only kinds that it takes and tasks whose needs it meets; a preference changes the order within
-//! the oldest few of a job and nothing else. Left to others: the turns of the jobs (`db::fair`), finding what is ready.
+//! the oldest few of a job and nothing else; what was begun and given back or lost comes first, whatever its job. Left to
+//! others: the turns of the jobs (`db::fair`), finding what is ready.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -96,7 +97,8 @@ async fn lease_alike(
         .iter()
         .flat_map(|(place, ask)| std::iter::repeat_n((*place, *ask), ask.slots));
     let mut slots: VecDeque<(usize, &LeaseAsked)> = slots.collect();
-    let (mut leases, mut without) = (vec![], BTreeSet::new());
+    let mut leases = lease_returned(tx, takes, &mut slots, sessions).await?;
+    let mut without = BTreeSet::new();
     while !slots.is_empty() {
         let turns = tx
             .queue()
@@ -132,33 +134,65 @@ async fn lease_alike(
     Ok(leases)
 }
 
-/// What may be taken now of each job, oldest first, each with what it prefers.
-struct Ready(BTreeMap<JobId, VecDeque<(StoredTask, Vec<String>)>>);
+/// What was given back or lost goes first, whatever its job: the job had its turn for it already, and what waits for a task
+/// that was begun has waited longest.
+async fn lease_returned(
+    tx: &mut Tx,
+    takes: &Taken,
+    slots: &mut VecDeque<(usize, &LeaseAsked)>,
+    sessions: &mut BTreeMap<SessionId, SessionRow>,
+) -> Result<Vec<(usize, Lease)>, CoordinatorError> {
+    let wanted = slots.len().min(LEASES_AT_ONCE);
+    let mut returned = Offered::of(db::returned(tx, wanted, takes).await?)?;
+    let mut taken = vec![];
+    while let Some((_, ask)) = slots.front()
+        && let Some(session) = sessions.get_mut(&ask.session)
+        && let Some(task) = returned.take(session)
+    {
+        tx.queue().await?.served(&task.job);
+        taken.extend(slots.pop_front().map(|slot| (slot, task)));
+    }
+    take(tx, &taken).await
+}
+
+/// What may be taken now of each job.
+struct Ready(BTreeMap<JobId, Offered>);
 
 impl Ready {
     fn of(tasks: BTreeMap<JobId, VecDeque<StoredTask>>) -> Result<Self, CoordinatorError> {
-        let mut ready = BTreeMap::new();
-        for (job, tasks) in tasks {
-            let tasks = tasks.into_iter().map(|task| {
-                let words = prefers_of(&task.spec()?);
-                Ok((task, words))
-            });
-            ready.insert(job, tasks.collect::<Result<_, CoordinatorError>>()?);
-        }
-        Ok(Self(ready))
+        let ready = tasks
+            .into_iter()
+            .map(|(job, tasks)| Ok((job, Offered::of(tasks)?)));
+        Ok(Self(ready.collect::<Result<_, CoordinatorError>>()?))
     }
 
     fn has(&self, job: &JobId) -> bool {
-        self.0.get(job).is_some_and(|tasks| !tasks.is_empty())
+        self.0.get(job).is_some_and(|tasks| !tasks.0.is_empty())
+    }
+
+    fn take(&mut self, job: &JobId, session: &mut SessionRow) -> Option<StoredTask> {
+        self.0.get_mut(job)?.take(session)
+    }
+}
+
+/// Tasks that may be taken, oldest first, each with what it prefers.
+struct Offered(VecDeque<(StoredTask, Vec<String>)>);
+
+impl Offered {
+    fn of(tasks: VecDeque<StoredTask>) -> Result<Self, CoordinatorError> {
+        let tasks = tasks.into_iter().map(|task| {
+            let words = prefers_of(&task.spec()?);
+            Ok((task, words))
+        });
+        Ok(Self(tasks.collect::<Result<_, CoordinatorError>>()?))
     }
 
     /// The one of the oldest few that a session would rather take and does not work on already; what comes with it is held
     /// from then on.
-    fn take(&mut self, job: &JobId, session: &mut SessionRow) -> Option<StoredTask> {
-        let tasks = self.0.get_mut(job)?;
+    fn take(&mut self, session: &mut SessionRow) -> Option<StoredTask> {
         let labels = &session.capabilities.labels;
         let holds = |word: &str| session.holds.iter().any(|held| held == word) || labels.contains_key(word);
-        let others = tasks.iter().enumerate().filter(|(_, (task, _))| {
+        let others = self.0.iter().enumerate().filter(|(_, (task, _))| {
             let elder = task.row.elder.as_ref();
             elder.is_none_or(|elder| elder.session != session.id)
         });
@@ -166,7 +200,7 @@ impl Ready {
             .take(db::LOOK_AHEAD)
             .map(|(place, (_, words))| (place, words.as_slice()))
             .unzip();
-        let (task, words) = tasks.remove(places[favourite(oldest, holds)?])?;
+        let (task, words) = self.0.remove(places[favourite(oldest, holds)?])?;
         session.holds = held_after(&session.holds, &words);
         Some(task)
     }

@@ -189,6 +189,7 @@ fn migrations() -> Migrator {
         ("needs", include_str!("../../migrations/0003_needs.sql")),
         ("elders", include_str!("../../migrations/0004_elders.sql")),
         ("lean", include_str!("../../migrations/0005_lean.sql")),
+        ("returned", include_str!("../../migrations/0006_returned.sql")),
     ];
     let migrations = (1..).zip(all).map(|(version, (name, sql))| {
         Migration::new(

@@ -1,4 +1,5 @@
-//! Finds what can be leased: the next ready tasks of several jobs at once, each job's in creation order.
+//! Finds what can be leased: what was given back or lost, and the next ready tasks of several jobs at once, each job's in
+//! creation order.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -7,7 +8,7 @@ use serde_json::json;
 
 use super::Tx;
 use super::sql::{query, query_over};
-use super::tasks::{StoredTask, stored, task_columns};
+use super::tasks::{StoredTask, as_i64, stored, task_columns};
 use crate::CoordinatorError;
 
 /// What some sessions take alike.
@@ -27,19 +28,51 @@ pub(crate) async fn all_needs(tx: &mut Tx) -> Result<Vec<String>, CoordinatorErr
     Ok(query("SELECT needs FROM need").column(&mut tx.connection).await?)
 }
 
+impl Taken {
+    /// Kinds and needs, each between marks of its own, so that replacing finds whole words, whatever letters they have.
+    fn marked(&self) -> (String, String) {
+        let kinds = self.kinds.iter().map(|kind| format!("[{}]", kind.as_str()));
+        let needs = self.needs.iter().map(|needs| format!("[{needs}]"));
+        (kinds.collect(), needs.collect())
+    }
+}
+
+/// Tasks whose last attempt was given back or lost, of those that are taken and may be tried now. Looks at the newest offers
+/// alone, a few more than are wanted: a season that is tried again after its failures is not read for every lease.
+pub(crate) async fn returned(
+    tx: &mut Tx,
+    wanted: usize,
+    taken: &Taken,
+) -> Result<VecDeque<StoredTask>, CoordinatorError> {
+    let (kinds, needs) = taken.marked();
+    let rows = query(concat!(
+        "SELECT ",
+        task_columns!(),
+        " FROM (SELECT * FROM task WHERE state = 'ready' AND attempt > 0 AND not_before_ms <= $1
+                 ORDER BY not_before_ms DESC LIMIT $4) AS t
+             WHERE t.elder_token IS NULL AND REPLACE($2, '[' || t.kind || ']', '') <> $2
+                 AND (t.needs = '' OR REPLACE($3, '[' || t.needs || ']', '') <> $3)
+                 AND (SELECT j.state FROM job j WHERE j.id = t.job_id) = 'running'
+                 AND (SELECT a.outcome FROM attempt a WHERE a.task_id = t.id AND a.token = t.token)
+                     IN ('released', 'lost')
+             ORDER BY t.id"
+    ))
+    .bind(tx.now_ms)
+    .bind(kinds)
+    .bind(needs)
+    .bind(as_i64((wanted + LOOK_AHEAD) as u64))
+    .rows(&mut tx.connection)
+    .await?;
+    rows.iter().map(stored).collect()
+}
+
 /// The next ready tasks of each job, a few more than are wanted of it, of those that are taken and may be tried now.
 pub(crate) async fn next_ready(
     tx: &mut Tx,
     wanted: &BTreeMap<JobId, usize>,
     taken: &Taken,
 ) -> Result<BTreeMap<JobId, VecDeque<StoredTask>>, CoordinatorError> {
-    // Each between marks of its own, so that replacing finds whole words, whatever letters they have.
-    let kinds: String = taken
-        .kinds
-        .iter()
-        .map(|kind| format!("[{}]", kind.as_str()))
-        .collect();
-    let needs: String = taken.needs.iter().map(|needs| format!("[{needs}]")).collect();
+    let (kinds, needs) = taken.marked();
     let rows = wanted
         .iter()
         .map(|(job, wanted)| json!({"job": job.as_str(), "wanted": wanted + LOOK_AHEAD}))

@@ -130,6 +130,66 @@ async fn a_task_that_keeps_losing_its_workers_dies_of_it() {
 }
 
 #[tokio::test]
+async fn what_was_given_back_or_lost_goes_before_the_turn_of_another_job() {
+    let cluster = Cluster::start(DATABASE).await;
+    let (first, second) = (cluster.worker(&ALL).await, cluster.worker(&ALL).await);
+    cluster.submit(&season(Stage::Extract, &ONE)).await.unwrap();
+    let leases = first.lease(2).await;
+    let other = [("e2", true, true), ("e3", true, true)];
+    let other = cluster.submit(&season(Stage::Extract, &other)).await.unwrap();
+
+    first
+        .client
+        .release(&leases[0].task, leases[0].token)
+        .await
+        .unwrap();
+    let trainer = cluster.worker(&[TaskKind::Train]).await;
+    assert!(trainer.lease(1).await.is_empty(), "it is not of its kind");
+    let given_back = second.lease_one().await;
+    assert_eq!((&given_back.task, given_back.attempt), (&leases[0].task, 2));
+
+    cluster.advance_ms(i64::from(LEASE_MS));
+    assert_eq!(cluster.core().reap().await.unwrap(), 2);
+    let lost: BTreeSet<_> = second
+        .lease(2)
+        .await
+        .into_iter()
+        .map(|lease| lease.task)
+        .collect();
+    assert_eq!(lost, leases.iter().map(|lease| lease.task.clone()).collect());
+
+    assert_eq!(
+        second.lease_one().await.job,
+        other,
+        "nothing is left that was begun"
+    );
+}
+
+#[tokio::test]
+async fn what_failed_waits_for_the_turn_of_its_job() {
+    let cluster = Cluster::start(DATABASE).await;
+    let worker = cluster.worker(&ALL).await;
+    let job = cluster.submit(&season(Stage::Extract, &ONE)).await.unwrap();
+    let leases = worker.lease(2).await;
+    let failed = &leases[0];
+    worker
+        .client
+        .fail(&failed.task, failed.token, FailureClass::Retryable, "disk full")
+        .await
+        .unwrap();
+    let other = [("e2", true, true)];
+    let other = cluster.submit(&season(Stage::Extract, &other)).await.unwrap();
+    cluster.advance_ms(10_000);
+    assert_eq!(worker.lease_one().await.job, other, "it runs nothing yet");
+    let others = worker.lease(2).await;
+    assert!(
+        others
+            .iter()
+            .any(|lease| (&lease.job, &lease.task) == (&job, &failed.task))
+    );
+}
+
+#[tokio::test]
 async fn errors_wait_longer_each_time_and_the_fourth_is_the_last() {
     let cluster = Cluster::start(DATABASE).await;
     let worker = cluster.worker(&[TaskKind::Index]).await;
