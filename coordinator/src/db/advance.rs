@@ -283,8 +283,11 @@ async fn curate_what_is_ready(tx: &mut Tx, jobs: BTreeSet<JobId>) -> Result<Vec<
         ["SELECT r.value ->> 'id' FROM "],
         [
             " WHERE (SELECT 1 FROM task t WHERE t.job_id = r.value ->> 'id' AND t.gate = $2
-                 AND t.state IN ('ready', 'leased') LIMIT 1) IS NULL
-             AND (SELECT 1 FROM task t WHERE t.job_id = r.value ->> 'id' AND t.name = $3 LIMIT 1) IS NULL"
+                 AND t.state = 'leased' ORDER BY t.kind LIMIT 1) IS NULL
+             AND (SELECT 1 FROM task t WHERE t.job_id = r.value ->> 'id' AND t.gate = $2
+                 AND t.state = 'ready' ORDER BY t.kind LIMIT 1) IS NULL
+             AND (SELECT t.id FROM task t WHERE t.job_id = r.value ->> 'id' AND t.name BETWEEN $3 AND $3
+                 ORDER BY t.name LIMIT 1) IS NULL"
         ]
     )
     .bind(PAIRS_GATE)
@@ -400,20 +403,26 @@ async fn indexes(
             json!({"job": job.as_str(), "source": source.as_str(), "name": flow::index_name(source)})
         })
     });
+    // Only a committed task has a result. In the order of names, so that PostgreSQL takes the index of names while it knows
+    // nothing of the table yet, and not one that leads to all tasks of the job.
     let rows = query_over!(
         wanted.collect(),
         [
-            "SELECT r.value ->> 'job', r.value ->> 'source', t.result FROM "
+            "SELECT r.value ->> 'job', r.value ->> 'source', (SELECT t.result FROM task t WHERE t.job_id = r.value ->> 'job'
+                 AND t.name BETWEEN r.value ->> 'name' AND r.value ->> 'name' ORDER BY t.name LIMIT 1) FROM "
         ],
-        [" JOIN task t ON t.job_id = r.value ->> 'job' AND t.name = r.value ->> 'name' AND t.state = 'committed'"]
+        [""]
     )
     .rows(&mut tx.connection)
     .await?;
     let mut found: BTreeMap<JobId, Indexes> = BTreeMap::new();
     for row in &rows {
+        let Some(result) = row.at::<Option<String>>(2)? else {
+            continue;
+        };
         let job = known("job_id", &row.at::<String>(0)?)?;
         let source = known("sha256", &row.at::<String>(1)?)?;
-        if let TaskResult::Index(result) = from_json("task.result", &row.at::<String>(2)?)? {
+        if let TaskResult::Index(result) = from_json("task.result", &result)? {
             found.entry(job).or_default().insert(source, result);
         }
     }
