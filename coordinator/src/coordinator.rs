@@ -9,6 +9,7 @@ use crate::CoordinatorError;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::{self, Connection, Db, JobRow};
+use crate::granted::Granted;
 use crate::signals::Signals;
 
 /// A worker unheard of for this many leases is shown as gone; its leases ran out before that.
@@ -20,6 +21,7 @@ pub struct Coordinator {
     pub(crate) store: Store,
     pub(crate) config: Config,
     pub(crate) signals: Signals,
+    pub(crate) granted: Granted,
 }
 
 impl std::fmt::Debug for Coordinator {
@@ -43,6 +45,7 @@ impl Coordinator {
             store,
             config,
             signals,
+            granted: Granted::default(),
         }))
     }
 

@@ -66,6 +66,7 @@ impl Coordinator {
                 lease_ms: self.lease_ms(),
             };
             let grant = self.db.writer.lease(ask).await?;
+            self.granted.keep(&grant.leases);
             if grant.drain || !grant.leases.is_empty() || tokio::time::Instant::now() >= deadline {
                 return Ok(grant);
             }
@@ -135,8 +136,10 @@ impl Coordinator {
             )));
         }
         let result: TaskResult = from_json("result_json", result_json)?;
-        let task = self.held(&lease).await?;
-        let spec = task.spec()?;
+        let spec = match self.granted.take(&lease) {
+            Some(spec) => spec,
+            None => self.held(&lease).await?.spec()?,
+        };
         check_result(&spec, &result).map_err(CoordinatorError::Invalid)?;
         let objects = self.check_objects(named, objects_of(&spec, &result)).await?;
         let ask = CommitAsked {

@@ -19,6 +19,7 @@ mod coordinator;
 mod db;
 mod error;
 mod garbage;
+mod granted;
 mod grants;
 mod groups;
 mod jobs;
