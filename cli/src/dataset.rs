@@ -127,7 +127,7 @@ fn episodes_text(manifest: &DatasetManifest, store: &str) -> String {
         let gates: Vec<_> = gates.map(|(gate, count)| format!("{gate} {count}")).collect();
         vec![
             episode.episode.to_string(),
-            episode.kept.to_string(),
+            format!("{}{}", episode.kept, if episode.synthetic { " made" } else { "" }),
             episode.repeats.to_string(),
             if gates.is_empty() {
                 "-".to_owned()
@@ -370,6 +370,7 @@ mod tests {
             episode: "E1".parse().unwrap(),
             kept: 1,
             repeats: 3,
+            synthetic: false,
             rejected: [("same-frame".to_owned(), 2)].into(),
             sheet: ContentHash::of(b"page"),
             colour_cube: Some(ContentHash::of(b"back")),

@@ -1,6 +1,7 @@
 //! What follows from what: from a submitted season and from every committed task to the next tasks. Pure.
 //!
-//! index -> align -> extract -> curate -> train -> publish -> plan -> upscale -> assemble.
+//! index -> align -> extract -> curate -> train -> publish -> plan -> upscale -> assemble; where an episode has no DVD, between
+//! extract and curate: press -> align -> extract.
 //!
 //! Promises: names are unique in a job and made from ids alone, so making the same task twice is making it once; nothing
 //! here looks at the whole job, so a commit costs the same in a job of ten tasks and of a million. A dead task stops
@@ -10,9 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use remaster_domain::{
     AlignResult, AlignSpec, AssembleSpec, ContentHash, CurateEpisode, CurateSpec, Episode, EpisodeId,
-    EpisodeSpan, ExtractSpec, IndexResult, IndexSpec, IndexedSource, JobSpec, PlanResult, PlanSpec,
-    PublishSpec, RunId, SegmentRef, ShardRef, SourceRef, Stage, TaskSpec, TrainResult, TrainSpec,
-    UpscaleSpec,
+    EpisodeSpan, ExtractSpec, IndexResult, IndexSpec, IndexedSource, JobSpec, PRESSED_LIKE_MAX, PlanResult,
+    PlanSpec, PressResult, PressSpec, PressedLike, PublishSpec, RunId, SegmentRef, ShardRef, SourceRef,
+    Stage, TaskSpec, TrainResult, TrainSpec, UpscaleSpec,
 };
 use remaster_store::Key;
 
@@ -78,8 +79,9 @@ impl std::ops::Deref for Job {
 pub fn indexes(job: &Job) -> Vec<NewTask> {
     let mut seen = BTreeSet::new();
     let mut tasks = vec![];
+    let pressed: BTreeSet<&EpisodeId> = pressed(job).map(|episode| &episode.id).collect();
     for episode in &job.season.episodes {
-        for source in sources_needed(job.stage, episode) {
+        for source in sources_needed(job.stage, episode, pressed.contains(&episode.id)) {
             if seen.insert(&source.sha256) {
                 tasks.push(NewTask {
                     name: index_name(&source.sha256),
@@ -142,6 +144,74 @@ pub fn after_align(align: &AlignSpec, result: &AlignResult) -> Vec<NewTask> {
             }),
         })
         .collect()
+}
+
+/// Episodes of which a DVD has to be made: those with a Blu-ray alone, in a season whose other DVDs say how.
+pub fn pressed(job: &JobSpec) -> impl Iterator<Item = &Episode> {
+    let episodes = &job.season.episodes;
+    let has_like = makes_dataset(job.stage) && episodes.iter().any(has_both);
+    let alone = episodes
+        .iter()
+        .filter(|episode| episode.sd.is_none() && episode.hd.is_some());
+    alone.filter(move |_| has_like)
+}
+
+/// Name of the task that makes an episode's DVD.
+#[must_use]
+pub fn press_name(episode: &EpisodeId) -> String {
+    format!("press/{episode}")
+}
+
+/// Follows the pairs of all discs that were bought: the DVDs that are missing, made like those of `like`, the episodes with both
+/// in the season's order.
+#[must_use]
+pub fn presses(job: &JobSpec, indexes: &Indexes, like: &[PressedLike]) -> Vec<NewTask> {
+    let like = &like[..like.len().min(PRESSED_LIKE_MAX)];
+    let press = |episode: &Episode| {
+        Some(NewTask {
+            name: press_name(&episode.id),
+            gate: PAIRS_GATE.to_owned(),
+            spec: TaskSpec::Press(PressSpec {
+                episode: episode.id.clone(),
+                hd: indexed(episode.hd.as_ref()?, indexes)?,
+                like: like.to_vec(),
+            }),
+        })
+    };
+    if like.is_empty() {
+        return vec![];
+    }
+    pressed(job).filter_map(press).collect()
+}
+
+/// What the aligned episodes say of how their DVDs were made, in the season's order.
+#[must_use]
+pub fn like(job: &JobSpec, aligned: &[CurateEpisode]) -> Vec<PressedLike> {
+    let of = |episode: &Episode| aligned.iter().find(|aligned| aligned.episode == episode.id);
+    let bought = job
+        .season
+        .episodes
+        .iter()
+        .filter_map(of)
+        .filter(|aligned| !aligned.span.synthetic);
+    let like = bought.map(|aligned| PressedLike {
+        span: aligned.span.clone(),
+        transform: aligned.alignment.transform,
+        active: aligned.alignment.active,
+        colour: aligned.alignment.colour,
+    });
+    like.collect()
+}
+
+/// Follows a made DVD: it is aligned like one that was bought.
+#[must_use]
+pub fn after_press(job: &JobSpec, press: &PressSpec, result: &PressResult) -> NewTask {
+    let span = EpisodeSpan {
+        sd: result.sd.clone(),
+        hd: press.hd.clone(),
+        synthetic: true,
+    };
+    align_discs(job, &press.episode, span)
 }
 
 /// Whether a job of this stage makes a dataset.
@@ -285,19 +355,24 @@ fn align(job: &JobSpec, episode: &Episode, indexes: &Indexes) -> Option<NewTask>
     let span = EpisodeSpan {
         sd: indexed(episode.sd.as_ref()?, indexes)?,
         hd: indexed(episode.hd.as_ref()?, indexes)?,
+        synthetic: false,
     };
-    Some(NewTask {
-        name: format!("align/{}", episode.id),
+    Some(align_discs(job, &episode.id, span))
+}
+
+fn align_discs(job: &JobSpec, episode: &EpisodeId, span: EpisodeSpan) -> NewTask {
+    NewTask {
+        name: format!("align/{episode}"),
         gate: PAIRS_GATE.to_owned(),
         spec: TaskSpec::Align(AlignSpec {
-            episode: episode.id.clone(),
+            episode: episode.clone(),
             span,
             lattice: job.season.lattice,
             scale: job.season.scale,
             pairs_max: job.season.pairs_max,
             fields: job.season.settings.fields,
         }),
-    })
+    }
 }
 
 fn plan(job: &JobSpec, episode: &Episode, indexes: &Indexes, model: &ContentHash) -> Option<NewTask> {
@@ -325,13 +400,16 @@ fn indexed(source: &SourceRef, indexes: &Indexes) -> Option<IndexedSource> {
     })
 }
 
-/// An episode without SD makes nothing yet; its HD alone is of no use to upscaling.
-fn sources_needed(stage: Stage, episode: &Episode) -> Vec<&SourceRef> {
-    let both = || episode.sd.iter().chain(&episode.hd).collect::<Vec<_>>();
-    let has_both = episode.sd.is_some() && episode.hd.is_some();
+fn has_both(episode: &Episode) -> bool {
+    episode.sd.is_some() && episode.hd.is_some()
+}
+
+/// A Blu-ray alone is of use where a DVD is made of it, and of none to upscaling.
+fn sources_needed(stage: Stage, episode: &Episode, is_pressed: bool) -> Vec<&SourceRef> {
+    let all = || episode.sd.iter().chain(&episode.hd).collect::<Vec<_>>();
     match stage {
         Stage::Train => vec![],
-        Stage::All | Stage::Extract if has_both => both(),
+        Stage::All | Stage::Extract if has_both(episode) || is_pressed => all(),
         Stage::Extract => vec![],
         Stage::All | Stage::Upscale => episode.sd.iter().collect(),
     }
@@ -342,7 +420,7 @@ fn index_gate(job: &Job, source: &ContentHash) -> String {
     let feeds_pairs = makes_dataset(job.stage)
         && job
             .episodes_with(source)
-            .any(|episode| episode.sd.is_some() && episode.hd.is_some());
+            .any(|episode| has_both(episode) || pressed(job).any(|other| other.id == episode.id));
     if feeds_pairs {
         PAIRS_GATE.to_owned()
     } else {
@@ -413,8 +491,8 @@ mod tests {
     #[test]
     fn each_stage_decodes_only_what_it_needs() {
         let count = |stage| indexes(&job(stage, &SEASON)).len();
-        assert_eq!(count(Stage::All), 3, "a, A and b");
-        assert_eq!(count(Stage::Extract), 2, "a and A");
+        assert_eq!(count(Stage::All), 4, "a, A, b and C");
+        assert_eq!(count(Stage::Extract), 3, "a, A and C");
         assert_eq!(count(Stage::Upscale), 2, "a and b");
         assert_eq!(count(Stage::Train), 0);
     }
@@ -435,7 +513,61 @@ mod tests {
     fn only_sources_that_feed_pairs_hold_curate_back() {
         let tasks = indexes(&job(Stage::All, &SEASON));
         let gates: Vec<_> = tasks.iter().map(|task| task.gate.as_str()).collect();
-        assert_eq!(gates, [PAIRS_GATE, PAIRS_GATE, ""]);
+        assert_eq!(gates, [PAIRS_GATE, PAIRS_GATE, "", PAIRS_GATE]);
+        let alone = job(Stage::All, &[("e1", None, Some("C")), ("e2", Some("b"), None)]);
+        assert_eq!(names(&indexes(&alone)).len(), 1, "no DVD says how C's would be");
+    }
+
+    #[test]
+    fn a_dvd_is_made_like_the_first_episodes_that_have_one_and_aligned_as_made() {
+        let job = job(Stage::Extract, &SEASON);
+        let like = |name: &str| {
+            let disc = indexed(&source(name), &committed(&[name])).unwrap();
+            PressedLike {
+                span: EpisodeSpan {
+                    sd: disc.clone(),
+                    hd: disc,
+                    synthetic: false,
+                },
+                transform: remaster_domain::Transform {
+                    sx: 2.0,
+                    sy: 2.0,
+                    tx: 0.0,
+                    ty: 0.0,
+                },
+                active: remaster_domain::ActiveArea {
+                    x: 0,
+                    y: 0,
+                    width: 9,
+                    height: 9,
+                },
+                colour: remaster_domain::ColourTransform::IDENTITY,
+            }
+        };
+        let many: Vec<PressedLike> = (0..20).map(|n| like(&n.to_string())).collect();
+        let known = committed(&["C"]);
+        assert!(presses(&job, &known, &[]).is_empty());
+        assert!(
+            presses(&job, &Indexes::new(), &many).is_empty(),
+            "its index failed"
+        );
+        let tasks = presses(&job, &known, &many);
+        assert_eq!(names(&tasks), ["press/e3"]);
+        assert_eq!(tasks[0].gate, PAIRS_GATE);
+        let TaskSpec::Press(spec) = &tasks[0].spec else {
+            panic!("not press")
+        };
+        assert_eq!(spec.like, many[..PRESSED_LIKE_MAX]);
+        let sd = like("made").span.sd;
+        let align = after_press(&job, spec, &PressResult { sd: sd.clone() });
+        assert_eq!(
+            (align.name.as_str(), align.gate.as_str()),
+            ("align/e3", PAIRS_GATE)
+        );
+        let TaskSpec::Align(align) = align.spec else {
+            panic!("not align")
+        };
+        assert!(align.span.synthetic && align.span.sd == sd && align.span.hd == spec.hd);
     }
 
     #[test]

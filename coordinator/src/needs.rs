@@ -33,6 +33,10 @@ pub fn prefers_of(task: &TaskSpec) -> Vec<String> {
             source(&spec.source.sha256);
             None
         }
+        TaskSpec::Press(spec) => {
+            source(&spec.hd.source.sha256);
+            None
+        }
         TaskSpec::Align(spec) => {
             source(&spec.span.sd.source.sha256);
             source(&spec.span.hd.source.sha256);

@@ -11,6 +11,7 @@ use crate::{extract, upscale};
 /// Kinds that this build can do, in flow order.
 pub(crate) const KINDS: &[TaskKind] = &[
     TaskKind::Index,
+    TaskKind::Press,
     TaskKind::Align,
     TaskKind::Extract,
     TaskKind::Curate,
@@ -36,6 +37,7 @@ impl Runner {
         let context = &self.context;
         match spec {
             TaskSpec::Index(spec) => extract::run_index(context, spec, monitor).await,
+            TaskSpec::Press(spec) => extract::run_press(context, spec, monitor).await,
             TaskSpec::Align(spec) => extract::run_align(context, spec, monitor).await,
             TaskSpec::Extract(spec) => extract::run_extract(context, spec, monitor).await,
             TaskSpec::Curate(spec) => extract::run_curate(context, spec, monitor).await,

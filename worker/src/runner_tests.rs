@@ -6,11 +6,11 @@
 use std::path::Path;
 
 use remaster_domain::{
-    AlignSpec, Alignment, Cube, CurateEpisode, CurateSpec, DatasetManifest, EpisodeSpan, ExtractSpec,
-    FailureClass, IndexSpec, IndexedSource, Lattice, PairChoice, ShardFrames, ShardRef, SourceRef,
-    TaskResult,
+    AlignResult, AlignSpec, Alignment, Cube, CurateEpisode, CurateSpec, DatasetManifest, EpisodeSpan,
+    ExtractSpec, FailureClass, IndexSpec, IndexedSource, Lattice, PairChoice, PairRecord, PressResult,
+    PressSpec, PressedLike, ShardFrames, ShardRef, SourceIndex, SourceRef, TaskResult,
 };
-use remaster_store::{Key, Store, hash_file};
+use remaster_store::{Key, ShardIndex, Store, hash_file};
 use remaster_testkit::Discs;
 use tempfile::TempDir;
 
@@ -45,6 +45,7 @@ async fn tasks_make_the_same_shards_in_any_order_on_any_worker() {
     let span = EpisodeSpan {
         sd: indexed(&first, &discs.file("ep1.sd.mkv")).await,
         hd: indexed(&second, &discs.file("ep1.hd.mkv")).await,
+        synthetic: false,
     };
     let align = AlignSpec {
         episode: "ep1".parse().unwrap(),
@@ -171,6 +172,96 @@ async fn a_scene_given_twice_is_kept_once(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_blu_ray_without_a_dvd_gives_pairs_of_one_made_like_the_seasons() {
+    let discs = Discs::make(DISC_SECONDS).unwrap();
+    let root = tempfile::tempdir().unwrap();
+    let (runner, other) = (runner(&root, "one", &discs), runner(&root, "other", &discs));
+    let span = EpisodeSpan {
+        sd: indexed(&runner, &discs.file("ep1.sd.mkv")).await,
+        hd: indexed(&runner, &discs.file("ep1.hd.mkv")).await,
+        synthetic: false,
+    };
+    let bought = aligned(&runner, "ep1", &span).await.alignment;
+    let hd = indexed(&runner, &discs.file("ep2.hd.mkv")).await;
+    let spec = TaskSpec::Press(PressSpec {
+        episode: "ep2".parse().unwrap(),
+        hd: hd.clone(),
+        like: vec![PressedLike {
+            span: span.clone(),
+            transform: bought.transform,
+            active: bought.active,
+            colour: bought.colour,
+        }],
+    });
+    let TaskResult::Press(PressResult { sd }) = result(&runner, spec.clone()).await else {
+        panic!()
+    };
+    assert_eq!(
+        result(&other, spec).await,
+        TaskResult::Press(PressResult { sd: sd.clone() }),
+        "the same disc wherever it is made"
+    );
+    let (made, like) = (
+        runner.context.index(&sd).await.unwrap(),
+        runner.context.index(&span.sd).await.unwrap(),
+    );
+    let shape = |index: &SourceIndex| {
+        let video = &index.video;
+        (video.codec.clone(), video.width, video.height, video.sar)
+    };
+    assert_eq!(shape(&made), shape(&like));
+    assert_eq!(made.frames.len(), hd.frame_count as usize);
+
+    let span = EpisodeSpan {
+        sd,
+        hd,
+        synthetic: true,
+    };
+    let aligned = aligned(&other, "ep2", &span).await;
+    let alignment = aligned.alignment;
+    assert!(
+        alignment.segments.iter().all(|segment| segment.offset == 0),
+        "frame for frame"
+    );
+    let [own, of_season] = [alignment.transform, bought.transform];
+    let corner_px =
+        (own.tx - of_season.tx).abs() + (own.sx - of_season.sx).abs() * f64::from(alignment.active.width);
+    assert!(corner_px < 2.0, "{own:?} is far from {of_season:?}");
+    let extract = TaskSpec::Extract(ExtractSpec {
+        episode: "ep2".parse().unwrap(),
+        span,
+        alignment,
+        shard: aligned.shards[0].clone(),
+    });
+    let shard = shard_of(result(&runner, extract).await);
+    let store = &runner.context.store;
+    let sidecar: ShardIndex = store.get_json(&Key::shard_index(&shard.sha256)).await.unwrap();
+    assert!(shard.keys.len() > 5, "{} pairs", shard.keys.len());
+    for entry in &sidecar.entries {
+        let at = entry.json.offset..entry.json.offset + entry.json.length;
+        let record = store.get_range(&Key::shard(&shard.sha256), at).await.unwrap();
+        let record: PairRecord = serde_json::from_slice(&record).unwrap();
+        assert!(record.synthetic && record.sd_index == record.hd_index);
+        assert!(record.scores.colour_residual < 3.0, "{:?}", record.scores);
+    }
+}
+
+async fn aligned(runner: &Runner, episode: &str, span: &EpisodeSpan) -> AlignResult {
+    let spec = AlignSpec {
+        episode: episode.parse().unwrap(),
+        span: span.clone(),
+        lattice: Lattice::SdNative,
+        scale: 2,
+        pairs_max: 60,
+        fields: remaster_domain::FieldChoice::Auto,
+    };
+    let TaskResult::Align(aligned) = result(runner, TaskSpec::Align(spec)).await else {
+        panic!()
+    };
+    aligned
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn another_episodes_disc_is_bad_input_with_a_reason() {
     let discs = Discs::make(DISC_SECONDS).unwrap();
     let root = tempfile::tempdir().unwrap();
@@ -178,6 +269,7 @@ async fn another_episodes_disc_is_bad_input_with_a_reason() {
     let span = EpisodeSpan {
         sd: indexed(&runner, &discs.file("ep1.sd.mkv")).await,
         hd: indexed(&runner, &discs.file("ep2.hd.mkv")).await,
+        synthetic: false,
     };
     let spec = AlignSpec {
         episode: "ep1".parse().unwrap(),

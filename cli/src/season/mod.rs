@@ -133,14 +133,24 @@ pub(crate) fn load(path: &Path, stage: Stage) -> Result<Loaded, CliError> {
 const MODEL_FILE_UNUSED: &str = "`upscale.model` names a file, which only --stage upscale uses: the whole line upscales with the model it trains";
 
 fn warnings(file: &SeasonFile, stage: Stage) -> Vec<String> {
+    let is_like = file
+        .episodes
+        .iter()
+        .any(|episode| episode.sd.is_some() && episode.hd.is_some());
+    let is_left_out = match stage {
+        Stage::All | Stage::Extract => !is_like,
+        Stage::Upscale => true,
+        Stage::Train => false,
+    };
     let hd_only = file
         .episodes
         .iter()
-        .filter(|episode| episode.sd.is_none() && stage != Stage::Train);
-    let warning = |id| {
-        format!(
-            "episode {id} has no `sd`: pairs made from the Blu-ray alone are not built yet, it is left out"
-        )
+        .filter(|episode| episode.sd.is_none() && is_left_out);
+    let warning = |id| match stage {
+        Stage::Upscale => format!("episode {id} has no `sd`: there is nothing to upscale, it is left out"),
+        _ => format!(
+            "episode {id} has no `sd` and no other episode has both: nothing says how its DVD would be, it is left out"
+        ),
     };
     hd_only.map(|episode| warning(&episode.id)).collect()
 }

@@ -194,6 +194,9 @@ async fn next_of(tx: &mut Tx, facts: &Facts, done: &Done) -> Result<Vec<NewTask>
             let source = &spec.source.sha256;
             Ok(flow::after_index(&job, source, indexes, facts.models.get(id)))
         }
+        (TaskSpec::Press(spec), TaskResult::Press(result)) => {
+            Ok(vec![flow::after_press(&*spec_of(tx, id).await?, spec, result)])
+        }
         (TaskSpec::Align(spec), TaskResult::Align(result)) => Ok(flow::after_align(spec, result)),
         (TaskSpec::Curate(spec), TaskResult::Curate(result)) => {
             let (season, manifest) = (&spec.season, &result.manifest);
@@ -305,6 +308,10 @@ async fn curate(tx: &mut Tx, id: &JobId) -> Result<Vec<Done>, CoordinatorError> 
         return Ok(vec![]);
     }
     let (shards, episodes) = committed_pairs(tx, id).await?;
+    let presses = presses(tx, id, &job, &episodes).await?;
+    if !presses.is_empty() {
+        return insert(tx, presses).await;
+    }
     let empty = shards.is_empty();
     let task = flow::curate(&job, shards, episodes);
     if empty {
@@ -313,6 +320,31 @@ async fn curate(tx: &mut Tx, id: &JobId) -> Result<Vec<Done>, CoordinatorError> 
     } else {
         insert(tx, vec![(id.clone(), task)]).await
     }
+}
+
+/// The DVDs that are missing, unless they were asked for before. They hold the gate open until their pairs are there too.
+async fn presses(
+    tx: &mut Tx,
+    id: &JobId,
+    job: &JobSpec,
+    episodes: &[CurateEpisode],
+) -> Result<Vec<(JobId, NewTask)>, CoordinatorError> {
+    let mut sources = BTreeSet::new();
+    for episode in flow::pressed(job) {
+        if !task_exists(tx, id, &flow::press_name(&episode.id)).await? {
+            sources.extend(episode.hd.iter().map(|source| source.sha256.clone()));
+        }
+    }
+    if sources.is_empty() {
+        return Ok(vec![]);
+    }
+    let mut indexes = indexes(tx, &BTreeMap::from([(id.clone(), sources)])).await?;
+    let presses = flow::presses(
+        job,
+        &indexes.remove(id).unwrap_or_default(),
+        &flow::like(job, episodes),
+    );
+    Ok(presses.into_iter().map(|task| (id.clone(), task)).collect())
 }
 
 /// The shards of all committed extractions, and what these say of their episodes.

@@ -2,15 +2,16 @@
 
 use remaster_domain::{
     ActiveArea, AlignResult, Alignment, AssembleResult, ColourTransform, ContentHash, CurateResult, Episode,
-    ExtractResult, FrameRange, IndexResult, JobSpec, Lattice, ModelRef, OutputObject, PairChoice, PlanResult,
-    PublishResult, PublishedModel, Season, SegmentRef, ShardFrames, ShardRef, SourceRef, Stage, TaskKind,
-    TaskResult, TaskSpec, TrainResult, Transform, UpscaleResult, UpscaleSettings,
+    ExtractResult, FrameRange, IndexResult, IndexedSource, JobSpec, Lattice, ModelRef, OutputObject,
+    PairChoice, PlanResult, PressResult, PublishResult, PublishedModel, Season, SegmentRef, ShardFrames,
+    ShardRef, SourceRef, Stage, TaskKind, TaskResult, TaskSpec, TrainResult, Transform, UpscaleResult,
+    UpscaleSettings,
 };
 use remaster_store::{Key, Store};
 
 pub const FRAMES: u32 = 10;
 /// Kinds of a worker that does everything.
-pub const ALL: [TaskKind; 9] = TaskKind::ALL;
+pub const ALL: [TaskKind; 10] = TaskKind::ALL;
 
 pub fn source(name: &str) -> SourceRef {
     SourceRef {
@@ -77,6 +78,21 @@ fn answer(spec: &TaskSpec) -> (TaskResult, Vec<Key>) {
                 frame_count: FRAMES,
             };
             (TaskResult::Index(result), keys)
+        }
+        TaskSpec::Press(spec) => {
+            let source = SourceRef {
+                sha256: hash.clone(),
+                bytes: 4,
+                name: "made".to_owned(),
+                path_hint: None,
+            };
+            let sd = IndexedSource {
+                source,
+                index: hash.clone(),
+                frame_count: spec.hd.frame_count,
+            };
+            let keys = vec![Key::source(&hash), Key::index(&hash, &hash)];
+            (TaskResult::Press(PressResult { sd }), keys)
         }
         TaskSpec::Align(_) => (TaskResult::Align(align()), vec![]),
         TaskSpec::Extract(spec) => {

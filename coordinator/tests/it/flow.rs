@@ -263,6 +263,54 @@ async fn a_bad_episode_stops_nobody_else_and_can_be_retried() {
     assert_eq!(cluster.settle(&job).await, "succeeded");
 }
 
+#[tokio::test]
+async fn an_episode_without_a_dvd_is_paired_with_a_made_one_before_the_dataset_is_curated() {
+    let cluster = Cluster::start(DATABASE).await;
+    let worker = cluster.worker(&ALL).await;
+    let season = fake::season(Stage::Extract, &[("e1", true, true), ("e2", false, true)]);
+    let job = cluster.submit(&season).await.unwrap();
+    let mut order = vec![];
+    while let Some(lease) = worker.lease(1).await.pop() {
+        if let TaskSpec::Curate(spec) = &lease.spec {
+            let synthetic: Vec<bool> = spec.episodes.iter().map(|e| e.span.synthetic).collect();
+            assert_eq!((spec.shards.len(), synthetic), (4, vec![false, true]));
+        }
+        order.push(lease.spec.kind().as_str());
+        worker.commit(&lease).await.unwrap();
+    }
+    let press = order.iter().position(|kind| *kind == "press").unwrap();
+    let extracts = |kinds: &[&str]| kinds.iter().filter(|kind| **kind == "extract").count();
+    assert_eq!(
+        (extracts(&order[..press]), extracts(&order[press..])),
+        (2, 2),
+        "the bought discs' pairs say how it is made: {order:?}"
+    );
+    assert_eq!(order.last(), Some(&"curate"));
+    assert_eq!(cluster.settle(&job).await, "succeeded");
+}
+
+#[tokio::test]
+async fn a_dvd_that_cannot_be_made_stops_nobody_else() {
+    let cluster = Cluster::start(DATABASE).await;
+    let worker = cluster.worker(&ALL).await;
+    let season = fake::season(Stage::Extract, &[("e1", true, true), ("e2", false, true)]);
+    let job = cluster.submit(&season).await.unwrap();
+    while let Some(lease) = worker.lease(1).await.pop() {
+        if let TaskSpec::Press(_) = &lease.spec {
+            let class = FailureClass::BadInput;
+            let failed = worker
+                .client
+                .fail(&lease.task, lease.token, class, "too little to see");
+            failed.await.unwrap();
+        } else {
+            worker.commit(&lease).await.unwrap();
+        }
+    }
+    assert_eq!(cluster.settle(&job).await, "failed");
+    let curate = cluster.task(&job, "curate").await.unwrap();
+    assert_eq!(curate.state, "committed", "the bought discs' pairs are a dataset");
+}
+
 async fn run_without_pairs(worker: &Worker) {
     while let Some(lease) = worker.lease(1).await.pop() {
         let (mut result, objects) = fake::result(&worker.store, &lease.spec).await;

@@ -172,6 +172,9 @@ pub struct EpisodeSpan {
     pub sd: IndexedSource,
     /// The Blu-ray.
     pub hd: IndexedSource,
+    /// Whether the DVD was made of the Blu-ray, because there is none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub synthetic: bool,
 }
 
 #[cfg(test)]

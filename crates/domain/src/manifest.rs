@@ -53,6 +53,9 @@ pub struct EpisodeYield {
     pub kept: u32,
     /// Pairs that show what another episode shows too, in a better copy.
     pub repeats: u32,
+    /// Whether its SD side was made of its Blu-ray, because there is no DVD.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub synthetic: bool,
     /// Frames turned away, by gate.
     pub rejected: BTreeMap<String, u32>,
     /// sha256 of the page to look at (`datasets/<season>/<sha256>.html`).

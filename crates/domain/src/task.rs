@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Alignment, ContentHash, CurateEpisode, EpisodeId, EpisodeSpan, FieldChoice, FrameRange, IndexedSource,
-    Lattice, PairChoice, RunId, SeasonId, SegmentRef, ShardRef, SourceRef, StageMetrics, UpscaleSettings,
+    ActiveArea, Alignment, ColourTransform, ContentHash, CurateEpisode, EpisodeId, EpisodeSpan, FieldChoice,
+    FrameRange, IndexedSource, Lattice, PairChoice, RunId, SeasonId, SegmentRef, ShardRef, SourceRef,
+    StageMetrics, Transform, UpscaleSettings,
 };
 
 /// Largest result that travels in a commit and is kept in the database.
@@ -20,6 +21,8 @@ pub const TASK_RESULT_BYTES_MAX: usize = 64 * 1024;
 pub enum TaskKind {
     /// Decode a source once and describe every frame.
     Index,
+    /// Make a DVD of a Blu-ray that has none, like the season's others.
+    Press,
     /// Relate the two copies of an episode and choose the pairs.
     Align,
     /// Make one shard of pairs.
@@ -40,8 +43,9 @@ pub enum TaskKind {
 
 impl TaskKind {
     /// All kinds in flow order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Index,
+        Self::Press,
         Self::Align,
         Self::Extract,
         Self::Curate,
@@ -57,6 +61,7 @@ impl TaskKind {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Index => "index",
+            Self::Press => "press",
             Self::Align => "align",
             Self::Extract => "extract",
             Self::Curate => "curate",
@@ -83,6 +88,8 @@ impl TaskKind {
 pub enum TaskSpec {
     /// See [`TaskKind::Index`].
     Index(IndexSpec),
+    /// See [`TaskKind::Press`].
+    Press(PressSpec),
     /// See [`TaskKind::Align`].
     Align(AlignSpec),
     /// See [`TaskKind::Extract`].
@@ -107,6 +114,7 @@ impl TaskSpec {
     pub const fn kind(&self) -> TaskKind {
         match self {
             Self::Index(_) => TaskKind::Index,
+            Self::Press(_) => TaskKind::Press,
             Self::Align(_) => TaskKind::Align,
             Self::Extract(_) => TaskKind::Extract,
             Self::Curate(_) => TaskKind::Curate,
@@ -148,6 +156,33 @@ fn forget_where_sources_lie(value: &mut serde_json::Value) {
 pub struct IndexSpec {
     /// The file to decode.
     pub source: SourceRef,
+}
+
+/// Input of `press`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PressSpec {
+    /// Episode, for messages.
+    pub episode: EpisodeId,
+    /// Its Blu-ray.
+    pub hd: IndexedSource,
+    /// Episodes that have both, in the season's order: at least one, at most [`PRESSED_LIKE_MAX`].
+    pub like: Vec<PressedLike>,
+}
+
+/// Episodes that a made DVD is like: their median is the season's, and more would not change it.
+pub const PRESSED_LIKE_MAX: usize = 9;
+
+/// What an episode with both copies says of how its season's DVDs were made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PressedLike {
+    /// Both copies.
+    pub span: EpisodeSpan,
+    /// Geometry between them.
+    pub transform: Transform,
+    /// SD pixels that carry picture.
+    pub active: ActiveArea,
+    /// Moves HD colours to SD colours.
+    pub colour: ColourTransform,
 }
 
 /// Input of `align`.
@@ -292,6 +327,8 @@ pub struct AssembleSpec {
 pub enum TaskResult {
     /// See [`TaskKind::Index`].
     Index(IndexResult),
+    /// See [`TaskKind::Press`].
+    Press(PressResult),
     /// See [`TaskKind::Align`].
     Align(AlignResult),
     /// See [`TaskKind::Extract`].
@@ -316,6 +353,7 @@ impl TaskResult {
     pub const fn kind(&self) -> TaskKind {
         match self {
             Self::Index(_) => TaskKind::Index,
+            Self::Press(_) => TaskKind::Press,
             Self::Align(_) => TaskKind::Align,
             Self::Extract(_) => TaskKind::Extract,
             Self::Curate(_) => TaskKind::Curate,
@@ -335,6 +373,13 @@ pub struct IndexResult {
     pub index: ContentHash,
     /// Frames in the source.
     pub frame_count: u32,
+}
+
+/// Answer of `press`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PressResult {
+    /// The made DVD, which lies in the store.
+    pub sd: IndexedSource,
 }
 
 /// Answer of `align`.

@@ -110,7 +110,7 @@ impl Restored {
 }
 
 /// A path as an option of a filter: ffmpeg takes a filter's options apart after it has taken the chain apart.
-fn escaped(path: &Path) -> String {
+pub(crate) fn escaped(path: &Path) -> String {
     let behind = |text: &str, special: &str| -> String {
         let escape = |c: char| special.contains(c).then_some('\\').into_iter().chain([c]);
         text.chars().flat_map(escape).collect()

@@ -1,4 +1,4 @@
-//! The way back from SD's colours to HD's as a .cube file, which players and editors take.
+//! The ways between the colours of SD and HD as .cube files, which ffmpeg, players and editors take.
 
 use std::fmt::Write;
 
@@ -15,21 +15,34 @@ const HALVINGS: u32 = 18;
 #[must_use]
 pub fn inverse_cube(title: &str, colour: &ColourTransform, curves: Option<&ColourCurves>) -> Option<String> {
     let back = colour.inverse()?;
+    Some(table(title, |sd| {
+        let straight: [f64; 3] =
+            std::array::from_fn(|c| curves.map_or(sd[c], |curves| before_curve(&curves.0[c], sd[c])));
+        through(&back, straight)
+    }))
+}
+
+/// A 3D table that takes HD's colours to SD's.
+#[must_use]
+pub fn forward_cube(title: &str, colour: &ColourTransform) -> String {
+    table(title, |hd| through(colour, hd))
+}
+
+fn through(colour: &ColourTransform, [r, g, b]: [f64; 3]) -> [f64; 3] {
+    colour.0.map(|row| row[0] * r + row[1] * g + row[2] * b + row[3])
+}
+
+fn table(title: &str, to: impl Fn([f64; 3]) -> [f64; 3]) -> String {
     let title: String = title.chars().filter(|c| !c.is_control() && *c != '"').collect();
     let mut text = format!("TITLE \"{title}\"\nLUT_3D_SIZE {SIZE}\nDOMAIN_MIN 0 0 0\nDOMAIN_MAX 1 1 1\n");
     let level = |i: usize| i as f64 / (SIZE - 1) as f64;
     // Red runs fastest, as the format has it.
     for i in 0..SIZE * SIZE * SIZE {
-        let sd = [i % SIZE, i / SIZE % SIZE, i / SIZE / SIZE].map(level);
-        let straight: [f64; 3] =
-            std::array::from_fn(|c| curves.map_or(sd[c], |curves| before_curve(&curves.0[c], sd[c])));
-        let hd = back
-            .0
-            .map(|row| row[0] * straight[0] + row[1] * straight[1] + row[2] * straight[2] + row[3]);
-        let [r, g, b] = hd.map(|value| value.clamp(0.0, 1.0));
+        let from = [i % SIZE, i / SIZE % SIZE, i / SIZE / SIZE].map(level);
+        let [r, g, b] = to(from).map(|value| value.clamp(0.0, 1.0));
         writeln!(text, "{r:.6} {g:.6} {b:.6}").expect("writing to a string does not fail");
     }
-    Some(text)
+    text
 }
 
 /// The value that a rising curve takes to `value`; the end nearest to it where none does.

@@ -39,7 +39,7 @@ mod warp;
 pub use choose::{ChooseInput, PAIRS_PER_SHARD, choose_frames};
 pub use coding::find_coding;
 pub use colour::{ColourResidual, ColourSample, apply_colour, colour_residual, colour_samples, fit_colour};
-pub use cube::inverse_cube;
+pub use cube::{forward_cube, inverse_cube};
 pub use curves::{apply_curves, curve_residual, fit_curves};
 pub use fields::{FieldShares, Reweave, field_shares};
 pub use gates::{Candidate, Gate, GateLimits, Verdict, judge_pair};

@@ -29,7 +29,8 @@ pub(super) async fn season_cube(
     season: &SeasonId,
     episodes: &[CurateEpisode],
 ) -> Result<Option<(ContentHash, OutputObject)>, WorkError> {
-    let colours: Vec<_> = episodes.iter().map(|episode| episode.alignment.colour).collect();
+    let bought = episodes.iter().filter(|episode| !episode.span.synthetic);
+    let colours: Vec<_> = bought.map(|episode| episode.alignment.colour).collect();
     let median = ColourTransform::median(&colours);
     let cube = median.and_then(|colour| inverse_cube(season.as_str(), &colour, None));
     put(store, season, cube).await

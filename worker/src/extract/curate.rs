@@ -154,6 +154,7 @@ async fn describe(
         episode: episode.episode.clone(),
         kept: kept as u32,
         repeats,
+        synthetic: episode.span.synthetic,
         rejected: episode.rejected.clone(),
         sheet,
         colour_cube,

@@ -2,10 +2,12 @@
 
 use std::ops::ControlFlow;
 
-use remaster_domain::{ContentHash, IndexResult, IndexSpec, SourceIndex, SourceRef, TaskResult};
+use remaster_domain::{
+    ContentHash, IndexResult, IndexSpec, OutputObject, SourceIndex, SourceRef, TaskResult,
+};
 use remaster_media::{MediaError, index, probe};
 use remaster_proto::Completion;
-use remaster_store::Key;
+use remaster_store::{Key, Store};
 
 use crate::cache::HeldFile;
 use crate::context::Context;
@@ -21,26 +23,34 @@ pub(crate) async fn run(
     let file = context.sources.find(&spec.source, monitor).await?;
     let (source, own) = (spec.source.clone(), monitor.clone());
     let (index, thumbs) = monitor.blocking(move || index_file(&file, &source, &own)).await?;
-    let source = &spec.source.sha256;
+    let (result, objects) = put_index(&context.store, &index, thumbs).await?;
+    Ok(Completion {
+        result: TaskResult::Index(result),
+        objects,
+    })
+}
+
+/// Writes an index and the thumbnails beside it.
+pub(super) async fn put_index(
+    store: &Store,
+    index: &SourceIndex,
+    thumbs: Vec<u8>,
+) -> Result<(IndexResult, Vec<OutputObject>), WorkError> {
+    let source = &index.source;
     // The index goes last: whoever finds it finds its thumbnails.
-    let bytes = serde_json::to_vec(&index).expect("an index is plain data");
+    let bytes = serde_json::to_vec(index).expect("an index is plain data");
     let sha256 = ContentHash::of(&bytes);
-    let thumbs = context
-        .store
+    let thumbs = store
         .put_bytes(&Key::thumbs(source, &sha256), thumbs.into())
         .await?;
-    let object = context
-        .store
+    let object = store
         .put_bytes(&Key::index(source, &sha256), bytes.into())
         .await?;
-    let frame_count = index.frames.len() as u32;
-    Ok(Completion {
-        result: TaskResult::Index(IndexResult {
-            index: sha256,
-            frame_count,
-        }),
-        objects: vec![object, thumbs],
-    })
+    let result = IndexResult {
+        index: sha256,
+        frame_count: index.frames.len() as u32,
+    };
+    Ok((result, vec![object, thumbs]))
 }
 
 /// Decodes a file once; progress in frames.

@@ -153,6 +153,7 @@ async fn make_shards(
         let folder = scratch.to_owned();
         let make = move || {
             let maker = PairMaker {
+                synthetic: false,
                 episode: &own_episode,
                 alignment: &alignment,
                 sd: &sd,

@@ -22,6 +22,8 @@ pub(super) struct PairMaker<'a> {
     pub(super) alignment: &'a Alignment,
     pub(super) sd: &'a Disc,
     pub(super) hd: &'a Disc,
+    /// Whether the SD disc was made of the HD one.
+    pub(super) synthetic: bool,
 }
 
 impl PairMaker<'_> {
@@ -145,7 +147,7 @@ impl PairMaker<'_> {
             pict_type: sd_frame.pict_type,
             sd_hash: self.sd.source.sha256.clone(),
             hd_hash: self.hd.source.sha256.clone(),
-            synthetic: false,
+            synthetic: self.synthetic,
         }
     }
 }

@@ -24,8 +24,10 @@ pub(super) struct EpisodeCopy<'a> {
 pub(super) fn repeated_pairs(copies: &[EpisodeCopy<'_>]) -> BTreeSet<String> {
     let mut order: Vec<usize> = (0..copies.len()).collect();
     order.sort_by(|&a, &b| {
-        quality(&copies[b])
-            .total_cmp(&quality(&copies[a]))
+        // A made DVD fits its Blu-ray best of all, and shows nothing of what the discs that were bought suffer from.
+        let bought_first = is_synthetic(&copies[a]).cmp(&is_synthetic(&copies[b]));
+        bought_first
+            .then(quality(&copies[b]).total_cmp(&quality(&copies[a])))
             .then(a.cmp(&b))
     });
     let mut dropped = BTreeSet::new();
@@ -67,6 +69,10 @@ fn repeated_in<'a>(
     };
     let repeated = own.pairs.iter().filter(|(_, record)| is_repeated(record));
     repeated.map(|(key, _)| *key).collect()
+}
+
+fn is_synthetic(copy: &EpisodeCopy<'_>) -> bool {
+    copy.pairs.values().any(|record| record.synthetic)
 }
 
 /// Mean fit of the worst blocks of its pairs.

@@ -45,9 +45,9 @@ pub(crate) async fn run(
     let own = monitor.clone();
     let ExtractSpec {
         episode,
+        span,
         alignment,
         shard,
-        ..
     } = spec;
     let (outcome, episode, _scratch) = monitor
         .blocking(move || {
@@ -56,6 +56,7 @@ pub(crate) async fn run(
                 alignment: &alignment,
                 sd: &sd,
                 hd: &hd,
+                synthetic: span.synthetic,
             };
             let outcome = make_shard(&maker, &shard, scratch.path(), &own)?;
             Ok((outcome, episode, scratch))

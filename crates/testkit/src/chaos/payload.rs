@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 
 use remaster_domain::{
     AlignResult, AssembleResult, AssembleSpec, Checkpoint, ColourTransform, ContentHash, CurateResult,
-    CurateSpec, ExtractResult, ExtractSpec, FrameRange, IndexResult, IndexSpec, PairChoice, PlanResult,
-    PublishResult, PublishSpec, PublishedModel, SegmentRef, ShardFrames, ShardRef, StageMetrics, TaskResult,
-    TaskSpec, TrainResult, UpscaleResult, UpscaleSpec,
+    CurateSpec, ExtractResult, ExtractSpec, FrameRange, IndexResult, IndexSpec, IndexedSource, PairChoice,
+    PlanResult, PressResult, PressSpec, PublishResult, PublishSpec, PublishedModel, SegmentRef, ShardFrames,
+    ShardRef, SourceRef, StageMetrics, TaskResult, TaskSpec, TrainResult, UpscaleResult, UpscaleSpec,
 };
 use remaster_store::Key;
 
@@ -45,6 +45,7 @@ pub(super) fn work_on(spec: &TaskSpec) -> Work {
     };
     let result = match spec {
         TaskSpec::Index(spec) => desk.index(spec),
+        TaskSpec::Press(spec) => desk.press(spec),
         TaskSpec::Align(_) => align(),
         TaskSpec::Extract(spec) => desk.extract(spec),
         TaskSpec::Curate(spec) => desk.curate(spec),
@@ -90,6 +91,23 @@ impl Desk {
             .push((Key::thumbs(source, &index), self.bytes("thumbs")));
         let frame_count = FRAMES;
         TaskResult::Index(IndexResult { index, frame_count })
+    }
+
+    fn press(&mut self, spec: &PressSpec) -> TaskResult {
+        let (sha256, bytes) = self.write("disc", Key::source);
+        let (index, _) = self.write("index", |hash| Key::index(&sha256, hash));
+        let source = SourceRef {
+            sha256,
+            bytes,
+            name: format!("{}-made.mkv", spec.episode),
+            path_hint: None,
+        };
+        let sd = IndexedSource {
+            source,
+            index,
+            frame_count: spec.hd.frame_count,
+        };
+        TaskResult::Press(PressResult { sd })
     }
 
     fn extract(&mut self, spec: &ExtractSpec) -> TaskResult {
