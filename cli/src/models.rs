@@ -150,6 +150,9 @@ pub(crate) fn card_rows(card: &ModelCard) -> Vec<Vec<String>> {
         card.sar
             .map_or("unknown".to_owned(), |sar| format!("{}:{}", sar.num, sar.den)),
     );
+    if let Some(lines) = card.input_lines {
+        row("input lines", lines.to_string());
+    }
     row(
         "input colour",
         format!("{}, range {}", card.input_colour.matrix, card.input_colour.range),

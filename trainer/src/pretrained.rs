@@ -5,7 +5,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use remaster_domain::ContentHash;
+use remaster_domain::{ContentHash, Lattice, ModelCard};
 use remaster_model::{ImportedWeights, decode_weights, encode_safetensors, read_weights};
 use remaster_store::{Key, Store};
 
@@ -52,6 +52,18 @@ impl Pretrained {
             "{self} is {:?} at {} times, but the run trains {:?} at {} times: set [network_g] to what it is, or take other weights",
             weights.arch, weights.scale, identity.arch, identity.scale
         )))
+    }
+
+    /// On whose pixels its pairs lay, where a card says so.
+    pub(crate) async fn lattice(&self, store: &Store) -> Option<Lattice> {
+        let card: ModelCard = match self {
+            Self::File(path) => {
+                serde_json::from_slice(&std::fs::read(path.with_file_name("card.json")).ok()?).ok()?
+            }
+            Self::Model(id) => store.get_json(&Key::model_card(id)).await.ok()?,
+        };
+        // A card that was only assumed at import names no dataset.
+        card.dataset.map(|_| card.lattice)
     }
 }
 

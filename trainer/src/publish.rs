@@ -41,8 +41,10 @@ pub struct SeenInPairs {
     /// The median over the dataset of the transforms from SD colours back to HD colours: episodes without HD have none
     /// of their own. `None` where no record can be read or turned round.
     pub colour_cube: Option<ColourTransform>,
-    /// Pixel aspect of the SD frames; `None` where the records do not agree.
+    /// Pixel aspect of the LR pictures; `None` where the records do not agree.
     pub sar: Option<Rational>,
+    /// Lines that whole SD frames were resampled to, the median; `None` where their pixels were left alone.
+    pub input_lines: Option<u32>,
 }
 
 /// Writes one model for every ended stage, each naming the one before as its parent, the first what the run started from.
@@ -74,6 +76,7 @@ pub async fn publish(
             scale: state.identity.scale,
             lattice: publication.lattice,
             sar: publication.seen.sar,
+            input_lines: publication.seen.input_lines,
             input_colour: InputColour {
                 matrix: "bt601".to_owned(),
                 range: "tv".to_owned(),
@@ -109,11 +112,12 @@ pub async fn publish(
 pub async fn seen_in_pairs(store: &Store, dataset: &Dataset) -> Result<SeenInPairs, TrainError> {
     let real: Vec<_> = dataset.pairs.iter().filter(|pair| !pair.synthetic).collect();
     let stride = real.len().div_ceil(RECORDS_MAX).max(1);
-    let (mut inverses, mut aspects) = (Vec::new(), Vec::new());
+    let (mut inverses, mut aspects, mut lines) = (Vec::new(), Vec::new(), Vec::new());
     let looked_at = real.into_iter().step_by(stride).cloned().collect();
     for record in readable_records(store, looked_at).await?.into_iter().flatten() {
         inverses.extend(record.colour.inverse());
         aspects.push(record.sar);
+        lines.extend(record.hd_place.map(|place| place.lines));
     }
     let sar = aspects
         .first()
@@ -123,5 +127,11 @@ pub async fn seen_in_pairs(store: &Store, dataset: &Dataset) -> Result<SeenInPai
     Ok(SeenInPairs {
         colour_cube: ColourTransform::median(&inverses),
         sar,
+        input_lines: middle(lines),
     })
+}
+
+fn middle(mut lines: Vec<u32>) -> Option<u32> {
+    lines.sort_unstable();
+    lines.get(lines.len() / 2).copied()
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use remaster_domain::Checkpoint;
 use remaster_model::{Vgg19, read_tensors, write_state};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::TrainError;
 use crate::checkpoint::{self, RunRecord, Snapshot};
@@ -31,6 +31,16 @@ pub(crate) async fn first_snapshot(
     let of_recipe = recipe.path.pretrain_network_g.clone().map(Pretrained::File);
     if let Some(start) = plan.pretrained.clone().or(of_recipe) {
         let weights = start.read(&plan.pairs, identity).await?;
+        let lattice = plan.dataset.manifest.lattice;
+        if let Some(known) = start.lattice(&plan.pairs).await.filter(|known| *known != lattice) {
+            let note = format!(
+                "{start} was trained on {} pairs and goes on with {} ones: it must learn other pixels",
+                known.name(),
+                lattice.name()
+            );
+            warn!("{note}");
+            record.notes.push(note);
+        }
         networks = networks.with_generator(|generator| write_state(generator, &weights.state))?;
         record.parent = Some(model_id(&weights));
         record.notes.push(format!("started from {start}"));

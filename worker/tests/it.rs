@@ -8,6 +8,8 @@ mod chains;
 mod faults;
 #[path = "it/fields.rs"]
 mod fields;
+#[path = "it/lattice.rs"]
+mod lattice;
 #[path = "it/preview.rs"]
 mod preview;
 #[path = "it/scan.rs"]

@@ -3,7 +3,7 @@
 //! Letters are groups of trouble: A offsets, B edits, C held drawings, D geometry, E colour, F fields, G overlays, H damage,
 //! J pairs of files that must be refused.
 
-use remaster_domain::{ActiveArea, MaskRect, Transform};
+use remaster_domain::{ActiveArea, Lattice, MaskRect, Transform};
 
 use super::disc::{DvdPlan, Grade, Overlay, SD_HEIGHT_PX, SD_WIDTH_PX, Shown, whole_area, whole_picture};
 use super::film::{HD_HEIGHT_PX, HD_WIDTH_PX};
@@ -35,6 +35,8 @@ pub(super) struct Case {
     pub(super) bluray: Vec<Shown>,
     /// What must come of it.
     pub(super) expect: Expect,
+    /// On whose pixels the pairs shall lie.
+    pub(super) lattice: Lattice,
     /// Most pairs to choose.
     pub(super) pairs_max: u32,
     /// The DVD is cut off after this share of its bytes.
@@ -83,6 +85,7 @@ fn plain(name: &'static str) -> Case {
         dvd,
         bluray: film(0..DISC_FRAMES),
         expect: Expect::Pairs,
+        lattice: Lattice::SdNative,
         pairs_max: 48,
         cut_off: None,
         is_quick: false,
@@ -161,8 +164,14 @@ fn geometry() -> Vec<Case> {
     );
     second.dvd.ffmpeg_geometry = Some("zscale=w=352:h=287:filter=bicubic,pad=360:288:4:1:black");
     second.is_quick = true;
+    let mut on_hd = Case {
+        name: "D 352x287 at 4,1, hd-native",
+        ..second.clone()
+    };
+    on_hd.lattice = Lattice::HdNative;
     vec![
         second,
+        on_hd,
         case(
             "D 351 wide, bar of 3 at the left",
             placed(3.0, 0.0, 351.0, height),

@@ -4,12 +4,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::Read;
+use std::io::{Cursor, Read};
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::Context;
-use remaster_domain::{FieldAction, MaskRect, PairRecord, Transform};
+use remaster_domain::{FieldAction, Lattice, MaskRect, PairRecord, Transform};
+use remaster_pairs::{Plane, Rgb, solve_transform};
 use remaster_testkit::binary;
 
 use super::cases::Case;
@@ -55,6 +56,8 @@ pub(super) fn ours(case: &Case, film: &Film, sd: &Path, hd: &Path, out: &Path) -
             "case",
             "--max-pairs",
             &case.pairs_max.to_string(),
+            "--lattice",
+            case.lattice.name(),
         ])
         .arg("--sd")
         .arg(sd)
@@ -64,12 +67,15 @@ pub(super) fn ours(case: &Case, film: &Film, sd: &Path, hd: &Path, out: &Path) -
         .arg(out)
         .output()
         .context("cannot run remaster-worker")?;
-    let records = if output.status.success() {
-        records(out)?
+    let shards = if output.status.success() {
+        Shards::read(out)?
     } else {
-        Vec::new()
+        Shards::default()
     };
-    let mut outcome = judged(case, film, &records);
+    let mut outcome = judged(case, film, &shards.records);
+    if case.lattice == Lattice::HdNative {
+        outcome.corner_px = on_hd_corner_px(case, &shards)?;
+    }
     outcome.said = last_word(&String::from_utf8_lossy(&output.stderr));
     outcome.succeeded = output.status.success();
     Ok(outcome)
@@ -83,28 +89,75 @@ fn last_word(stderr: &str) -> String {
     lines.find(is_it).unwrap_or(last).to_owned()
 }
 
-/// All records of the shards in a folder.
-fn records(out: &Path) -> anyhow::Result<Vec<PairRecord>> {
-    let mut records = Vec::new();
-    for file in std::fs::read_dir(out.join("shards"))? {
-        let file = file?.path();
-        if file.extension().is_none_or(|extension| extension != "tar") {
-            continue;
-        }
-        for entry in tar::Archive::new(File::open(file)?).entries()? {
-            let mut entry = entry?;
-            if entry
-                .path()?
-                .extension()
-                .is_some_and(|extension| extension == "json")
-            {
-                let mut text = String::new();
-                entry.read_to_string(&mut text)?;
-                records.push(serde_json::from_str(&text)?);
+/// What the shards in a folder hold, in the order of the tars: LR before HR before the record of a pair.
+#[derive(Default)]
+struct Shards {
+    records: Vec<PairRecord>,
+    lr_png: Vec<Vec<u8>>,
+    hr_png: Vec<Vec<u8>>,
+}
+
+impl Shards {
+    fn read(out: &Path) -> anyhow::Result<Self> {
+        let mut shards = Self::default();
+        for file in std::fs::read_dir(out.join("shards"))? {
+            let file = file?.path();
+            if file.extension().is_none_or(|extension| extension != "tar") {
+                continue;
+            }
+            for entry in tar::Archive::new(File::open(file)?).entries()? {
+                let mut entry = entry?;
+                let name = entry.path()?.to_string_lossy().into_owned();
+                let mut bytes = Vec::new();
+                entry.read_to_end(&mut bytes)?;
+                match name.split_once('.').map(|(_, kind)| kind) {
+                    Some("json") => shards.records.push(serde_json::from_slice(&bytes)?),
+                    Some("lr.png") => shards.lr_png.push(bytes),
+                    Some("hr.png") => shards.hr_png.push(bytes),
+                    _ => {}
+                }
             }
         }
+        Ok(shards)
     }
-    Ok(records)
+}
+
+/// Where the corners of pairs on HD's pixels are off, measured on the pictures that were written: LR is laid over HR anew, and
+/// must lie at exactly one in `scale`. One fit for all, so both figures are its worst corner.
+fn on_hd_corner_px(case: &Case, shards: &Shards) -> anyhow::Result<Option<(f64, f64)>> {
+    let Some(scale) = shards.records.first().map(|record| f64::from(record.scale)) else {
+        return Ok(None);
+    };
+    let pairs = shards.lr_png.iter().zip(&shards.hr_png);
+    let planes = pairs.map(|(lr, hr)| Ok((luma_of(lr)?, luma_of(hr)?)));
+    let planes: Vec<(Plane, Plane)> = planes.collect::<anyhow::Result<_>>()?;
+    let exact = Transform {
+        sx: scale,
+        sy: scale,
+        tx: 0.0,
+        ty: 0.0,
+    };
+    let found = solve_transform(&planes, Some(exact))?.transform;
+    let (width, height) = (planes[0].0.width as f64, planes[0].0.height as f64);
+    let corners = [(0.0, 0.0), (width, 0.0), (0.0, height), (width, height)];
+    let error_px = corners.map(|(x, y)| {
+        let dx = ((found.sx - scale) * x + found.tx) / case.dvd.transform.sx;
+        let dy = ((found.sy - scale) * y + found.ty) / case.dvd.transform.sy;
+        dx.hypot(dy)
+    });
+    let worst_px = error_px.into_iter().fold(0.0, f64::max);
+    Ok(Some((worst_px, worst_px)))
+}
+
+/// Luma of an 8-bit RGB PNG.
+fn luma_of(bytes: &[u8]) -> anyhow::Result<Plane> {
+    let mut reader = png::Decoder::new(Cursor::new(bytes)).read_info()?;
+    let (width, height) = (reader.info().width as usize, reader.info().height as usize);
+    let mut samples = vec![0; reader.output_buffer_size().context("the picture is too large")?];
+    reader.next_frame(&mut samples)?;
+    let channel = |number: usize| samples.iter().skip(number).step_by(3);
+    let data = (0..3).flat_map(channel).map(|&level| f32::from(level) / 255.0);
+    Ok(Rgb::new(width, height, data.collect()).luma())
 }
 
 fn judged(case: &Case, film: &Film, records: &[PairRecord]) -> Outcome {

@@ -1,5 +1,7 @@
 //! How the SD and the HD copy of an episode relate: in time, in space and in colour.
 
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{CodingFound, ColourCurves, ColourTransform, FieldFilter, FrameRange, IndexedSource};
@@ -10,6 +12,29 @@ use crate::{CodingFound, ColourCurves, ColourTransform, FieldFilter, FrameRange,
 pub enum Lattice {
     /// SD pixels untouched, HD warped once onto exactly `scale` times.
     SdNative,
+    /// HD pixels untouched, SD warped once onto HD / `scale`.
+    HdNative,
+}
+
+impl Lattice {
+    /// The name in season files, on the command line and in messages.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SdNative => "sd-native",
+            Self::HdNative => "hd-native",
+        }
+    }
+}
+
+impl FromStr for Lattice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let named = |lattice: &Self| lattice.name() == text;
+        let found = [Self::SdNative, Self::HdNative].into_iter().find(named);
+        found.ok_or_else(|| "expected sd-native or hd-native".to_owned())
+    }
 }
 
 /// `x_hd = sx * x_sd + tx`, `y_hd = sy * y_sd + ty`, in pixel-centre coordinates of both (first pixel's centre = 0.5).
@@ -180,6 +205,16 @@ pub struct EpisodeSpan {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lattice_has_one_name_everywhere() {
+        for lattice in [Lattice::SdNative, Lattice::HdNative] {
+            let written = serde_json::to_value(lattice).ok();
+            assert_eq!(written, Some(serde_json::json!(lattice.name())));
+            assert_eq!(lattice.name().parse(), Ok(lattice));
+        }
+        assert!("sd".parse::<Lattice>().is_err());
+    }
 
     #[test]
     fn four_hd_frames_for_five_sd_frames_come_in_a_cadence() {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ColourTransform, ContentHash, Lattice, Rational, RunId};
+use crate::{ColourTransform, ContentHash, Lattice, ModelPixels, Rational, RunId};
 
 /// The network's shape, enough to build it before its weights are loaded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,8 +59,11 @@ pub struct ModelCard {
     pub scale: u32,
     /// Lattice of the pairs it was trained on.
     pub lattice: Lattice,
-    /// Pixel aspect of the SD frames it was trained on.
+    /// Pixel aspect of the LR pictures it was trained on.
     pub sar: Option<Rational>,
+    /// Lines that a whole SD frame is resampled to before the network sees it; none where it sees SD's own lines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_lines: Option<u32>,
     /// How YUV became RGB.
     pub input_colour: InputColour,
     /// Chroma upsampling: `bilinear-left` (MPEG-2 siting).
@@ -84,6 +87,19 @@ pub struct ModelCard {
 }
 
 impl ModelCard {
+    /// The pixels that the network must be shown.
+    #[must_use]
+    pub fn pixels(&self) -> ModelPixels {
+        match (self.input_lines, self.sar) {
+            (Some(lines), sar) => ModelPixels::OnLines {
+                lines,
+                sar: sar.unwrap_or(Rational { num: 1, den: 1 }),
+            },
+            (None, Some(sar)) => ModelPixels::OfAspect(sar),
+            (None, None) => ModelPixels::Any,
+        }
+    }
+
     /// What weights without a card are taken for: trained on frames as they lie on a DVD, BT.601 made RGB, and keeping
     /// their input's colours.
     #[must_use]
@@ -94,6 +110,7 @@ impl ModelCard {
             scale,
             lattice: Lattice::SdNative,
             sar: None,
+            input_lines: None,
             input_colour: InputColour {
                 matrix: "bt601".to_owned(),
                 range: "tv".to_owned(),

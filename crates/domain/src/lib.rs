@@ -9,6 +9,7 @@ mod alignment;
 mod card;
 mod colour;
 mod cube;
+mod geometry;
 mod hash;
 mod ids;
 mod index;
@@ -31,6 +32,7 @@ pub use alignment::{
 pub use card::{InputColour, ModelArch, ModelCard, StageMetrics};
 pub use colour::{CURVE_KNOTS, CodingFound, ColourCurves, ColourTransform, YuvCoding, YuvMatrix, YuvRange};
 pub use cube::{Cube, CubeError};
+pub use geometry::{Geometry, ModelPixels};
 pub use hash::{ContentHash, ContentHasher};
 pub use ids::{EpisodeId, IdError, JobId, LeaseToken, RunId, SeasonId, SessionId, TaskId, WorkerId};
 pub use index::{
@@ -42,10 +44,10 @@ pub use lease::{Lease, LeaseProgress, Verdict};
 pub use manifest::{CurateEpisode, DatasetManifest, EpisodeYield, MANIFEST_VERSION, ShardRef};
 pub use needs::{Labels, check_needs, needs_are_met};
 pub use output::{
-    Container, FieldChoice, Geometry, NNEDI_WEIGHTS_BYTES, OutputFrame, OutputList, PixelShape,
-    TELECINE_CYCLE_FRAMES, check_nnedi_weights,
+    Container, FieldChoice, NNEDI_WEIGHTS_BYTES, OutputFrame, OutputList, PixelShape, TELECINE_CYCLE_FRAMES,
+    check_nnedi_weights,
 };
-pub use pair::{FieldAction, MaskRect, PairRecord, PairScores};
+pub use pair::{FieldAction, HdPlace, MaskRect, PairRecord, PairScores};
 pub use preview::{
     EpisodePreview, FrameCount, PREVIEW_VERSION, PreviewCost, PreviewEpisode, PreviewEstimate, PreviewJob,
     PreviewOutcome, PreviewReport,

@@ -1,5 +1,4 @@
-//! The output: which frames of a source go out, when each is shown, and how large. Pure functions of index, card and
-//! settings, so that plan, segments and assembly agree on any machine.
+//! The output: which frames of a source go out, and when each is shown. Pure functions of index and settings, so that plan, segments and assembly agree on any machine.
 //!
 //! Every frame of the index goes out at its own time (variable rates, late starts and soft telecine as they are), but
 //! for the repeats that hard telecine made: the four film frames of a cycle of five share the cycle's time evenly.
@@ -116,75 +115,6 @@ impl Container {
         match self {
             Self::Mkv => "mkv",
             Self::Mp4 => "mp4",
-        }
-    }
-}
-
-/// Pixel aspects closer than this, as a share, are the same.
-const ASPECT_TOLERANCE: f64 = 0.01;
-
-/// Sizes in pixels on the way from a decoded frame to the encoder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Geometry {
-    /// What the network is given: the coded size, or another width where the model knows another pixel aspect.
-    pub input: (u32, u32),
-    /// What goes to the encoder; both even.
-    pub output: (u32, u32),
-    /// Pixel aspect of the output.
-    pub sar: Rational,
-}
-
-impl Geometry {
-    /// The sizes for a source and a model of that pixel aspect and scale. No axis ever gets fewer pixels than the model
-    /// made, unless `height` asks for it.
-    #[must_use]
-    pub fn of(
-        video: &VideoInfo,
-        model_sar: Option<Rational>,
-        scale: u32,
-        pixels: PixelShape,
-        height: Option<u32>,
-    ) -> Self {
-        let (width, lines) = (f64::from(video.width), f64::from(video.height));
-        let sar = video.sar.as_f64();
-        let stretch = model_sar.map_or(1.0, |model| sar / model.as_f64());
-        let stretch = if (stretch - 1.0).abs() < ASPECT_TOLERANCE {
-            1.0
-        } else {
-            stretch
-        };
-        let input = ((width * stretch).round().max(1.0) as u32, video.height);
-        let (made_width, made_lines) = (width * f64::from(scale), lines * f64::from(scale));
-        let even = |side: f64| 2 * ((side / 2.0).round().max(1.0) as u32);
-        let scaled = |lines: f64, shape: f64| (even(lines * shape), even(lines));
-        let output = match (pixels, height) {
-            (PixelShape::Square, Some(height)) => scaled(height.into(), width * sar / lines),
-            (PixelShape::Square, None) if (sar - 1.0).abs() < ASPECT_TOLERANCE => {
-                (even(made_width), even(made_lines))
-            }
-            (PixelShape::Square, None) if sar > 1.0 => (even(made_width * sar), even(made_lines)),
-            (PixelShape::Square, None) => (even(made_width), even(made_lines / sar)),
-            (PixelShape::Source, Some(height)) => scaled(height.into(), width / lines),
-            (PixelShape::Source, None) => (even(made_width), even(made_lines)),
-        };
-        Self {
-            input,
-            output,
-            sar: pixels.sar(video),
-        }
-    }
-}
-
-impl Geometry {
-    /// The same picture as large as fits into a size, its shape kept: no bars, nothing stretched.
-    #[must_use]
-    pub fn within(self, size: crate::OutputSize) -> Self {
-        let (width, height) = (f64::from(self.output.0), f64::from(self.output.1));
-        let factor = (f64::from(size.width) / width).min(f64::from(size.height) / height);
-        let even = |side: f64| 2 * ((side * factor / 2.0).round().max(1.0) as u32);
-        Self {
-            output: (even(width), even(height)),
-            ..self
         }
     }
 }
@@ -355,59 +285,6 @@ mod tests {
     fn a_last_cycle_of_film_ends_at_the_nominal_rate() {
         let list = OutputList::of(&index((0..5).map(|n| n * 3003), &[0]), FieldChoice::Auto);
         assert_eq!(shown(&list), [(1, 0), (2, 3754), (3, 7508), (4, 11_261)]);
-    }
-
-    fn video(width: u32, height: u32, num: i64, den: i64) -> VideoInfo {
-        VideoInfo {
-            width,
-            height,
-            sar: Rational { num, den },
-            ..index([], &[]).video
-        }
-    }
-
-    #[test]
-    fn pixels_become_square_without_losing_any() {
-        let square = |video: VideoInfo, scale, height| {
-            Geometry::of(&video, None, scale, PixelShape::Square, height).output
-        };
-        assert_eq!(square(video(720, 576, 64, 45), 2, None), (2048, 1152));
-        assert_eq!(square(video(720, 480, 8, 9), 2, None), (1440, 1080));
-        assert_eq!(square(video(720, 576, 16, 15), 2, Some(1080)), (1440, 1080));
-        assert_eq!(square(video(720, 480, 32, 27), 4, Some(1080)), (1920, 1080));
-        assert_eq!(square(video(853, 480, 1, 1), 2, None), (1706, 960));
-        let kept = Geometry::of(&video(720, 576, 64, 45), None, 2, PixelShape::Source, None);
-        assert_eq!(
-            (kept.input, kept.output, kept.sar.num),
-            ((720, 576), (1440, 1152), 64)
-        );
-    }
-
-    #[test]
-    fn a_size_is_filled_as_far_as_the_shape_allows() {
-        let within = |video: &VideoInfo, pixels, size: &str| {
-            let own = Geometry::of(video, None, 2, pixels, None);
-            own.within(size.parse().expect("a size")).output
-        };
-        let (full, wide) = (video(720, 576, 16, 15), video(720, 576, 64, 45));
-        assert_eq!(within(&full, PixelShape::Square, "1920x1080"), (1440, 1080));
-        assert_eq!(within(&wide, PixelShape::Square, "1920x1080"), (1920, 1080));
-        assert_eq!(within(&wide, PixelShape::Square, "1280x1080"), (1280, 720));
-        assert_eq!(within(&wide, PixelShape::Source, "1920x1080"), (1350, 1080));
-    }
-
-    #[test]
-    fn a_model_of_another_pixel_aspect_gets_the_one_it_knows() {
-        let video = VideoInfo {
-            sar: Rational { num: 16, den: 15 },
-            height: 576,
-            ..index([], &[]).video
-        };
-        let input =
-            |num, den| Geometry::of(&video, Some(Rational { num, den }), 2, PixelShape::Square, None).input;
-        assert_eq!(input(64, 45), (540, 576));
-        assert_eq!(input(16, 15), (720, 576));
-        assert_eq!(input(1067, 1000), (720, 576));
     }
 
     #[test]

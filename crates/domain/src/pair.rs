@@ -34,6 +34,15 @@ pub struct MaskRect {
     pub height: u32,
 }
 
+/// Where on the HD frame a pair lies whose lattice is HD's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HdPlace {
+    /// The HD pixels that the HR image shows; all of its sides are multiples of `scale`.
+    pub area: ActiveArea,
+    /// Lines of the LR lattice that the whole SD frame would take: what inference resamples it to.
+    pub lines: u32,
+}
+
 /// What the gates measured on the finished pair.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct PairScores {
@@ -97,11 +106,14 @@ pub struct PairRecord {
     pub lattice: Lattice,
     /// HR pixels per LR pixel.
     pub scale: u32,
-    /// Pixel aspect of the SD frame.
+    /// Pixel aspect of the LR image: that of the disc on whose pixels the pair lies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sar: Option<Rational>,
-    /// The coded SD pixels that the LR image shows.
+    /// The coded SD pixels that carry picture: the LR image itself, unless the pair lies on HD pixels.
     pub active: ActiveArea,
+    /// Where it lies on the HD frame, if the lattice is HD's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hd_place: Option<HdPlace>,
     /// LR rectangles to leave out of the loss.
     pub mask: Vec<MaskRect>,
     /// Geometry from SD to HD.

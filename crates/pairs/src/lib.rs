@@ -5,7 +5,8 @@
 //!
 //! The way of a pair: thumbnails of two sources ([`Thumbs`]) -> a path through time ([`align_path`]) -> one transform
 //! ([`solve_transform`]) -> the HD frame on the SD lattice ([`warp_hd_to_sd_lattice`]) -> its colours ([`fit_colour`]) ->
-//! the gates ([`judge_pair`]). [`choose_frames`] says which frames are worth that.
+//! the gates ([`judge_pair`]), and where the pair lies on HD's pixels, SD brought onto them ([`warp_sd_to_hd_lattice`]).
+//! [`choose_frames`] says which frames are worth that.
 //!
 //! Deterministic: the same input gives the same bytes for any number of threads. Absent on purpose: IO, decoding, time.
 
@@ -18,6 +19,7 @@ mod curves;
 mod fields;
 mod foreign;
 mod gates;
+mod hd_lattice;
 mod likeness;
 mod metrics;
 mod path;
@@ -43,6 +45,7 @@ pub use cube::{forward_cube, inverse_cube};
 pub use curves::{apply_curves, curve_residual, fit_curves};
 pub use fields::{FieldShares, Reweave, field_shares};
 pub use gates::{Candidate, Gate, GateLimits, Verdict, judge_pair};
+pub use hd_lattice::{hd_area_of, masks_on_hd_lattice, warp_sd_to_hd_lattice};
 pub use likeness::{Sketch, likeness};
 pub use metrics::{psnr_y, ssim_y};
 pub use path::{EDGE_FRAMES, PathConfig, align_path, hd_frame, is_safe};

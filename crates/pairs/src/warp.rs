@@ -23,11 +23,11 @@ pub fn warp_luma_to_sd_lattice(hd: &Plane, transform: &Transform, active: Active
     Plane::new(columns.len(), lines.len(), data)
 }
 
-/// An upscaled SD frame (`scale` times the whole coded frame) on the HD grid: what measuring against HD needs.
+/// A larger picture of a whole coded SD frame of `sd` pixels on the HD grid of `hd` pixels: what measuring against HD needs.
 #[must_use]
-pub fn warp_sd_to_hd(upscaled: &Rgb, transform: &Transform, scale: u32, width: usize, height: usize) -> Rgb {
-    let columns = hd_axis(upscaled.width, transform.sx, transform.tx, width, scale);
-    let lines = hd_axis(upscaled.height, transform.sy, transform.ty, height, scale);
+pub fn warp_sd_to_hd(upscaled: &Rgb, transform: &Transform, sd: (usize, usize), hd: (usize, usize)) -> Rgb {
+    let columns = hd_axis((upscaled.width, sd.0), transform.sx, transform.tx, hd.0);
+    let lines = hd_axis((upscaled.height, sd.1), transform.sy, transform.ty, hd.1);
     upscaled.resampled(&columns, &lines)
 }
 
@@ -51,8 +51,8 @@ fn sd_axes(hd: (usize, usize), transform: &Transform, active: ActiveArea, scale:
     )
 }
 
-fn hd_axis(upscaled: usize, ratio: f64, shift: f64, hd: usize, scale: u32) -> Axis {
-    let step = f64::from(scale) / ratio;
+fn hd_axis((upscaled, sd): (usize, usize), ratio: f64, shift: f64, hd: usize) -> Axis {
+    let step = upscaled as f64 / sd as f64 / ratio;
     Axis::new(Kernel::Lanczos3, upscaled, hd, step, -shift * step)
 }
 
@@ -105,7 +105,7 @@ mod tests {
             height: 16,
         };
         assert_eq!(warp_hd_to_sd_lattice(&hd, &half, all, 2), hd);
-        assert_eq!(warp_sd_to_hd(&hd, &half, 2, 48, 32), hd);
+        assert_eq!(warp_sd_to_hd(&hd, &half, (24, 16), (48, 32)), hd);
         assert_eq!(resize_lanczos(&hd, 48, 32), hd);
     }
 
@@ -145,6 +145,6 @@ mod tests {
             height: 96,
         };
         let there = warp_hd_to_sd_lattice(&hd, &transform, all, 2);
-        assert!(worst_inside(&warp_sd_to_hd(&there, &transform, 2, 240, 180), &hd, 10) < 2e-3);
+        assert!(worst_inside(&warp_sd_to_hd(&there, &transform, (120, 96), (240, 180)), &hd, 10) < 2e-3);
     }
 }

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
-use remaster_domain::{ContentHash, DatasetManifest, PairRecord, ShardRef};
+use remaster_domain::{ContentHash, DatasetManifest, Lattice, PairRecord, ShardRef};
 use remaster_store::{Key, ShardEntry, Store, StoreError};
 use tracing::info;
 
@@ -172,7 +172,7 @@ async fn locate(store: &Store, manifest: &DatasetManifest) -> Result<Vec<PairRef
         .shards
         .clone()
         .into_iter()
-        .map(|shard| locate_in(store.clone(), shard));
+        .map(|shard| locate_in(store.clone(), shard, manifest.lattice));
     let found: Vec<Vec<PairRef>> = futures::stream::iter(shards)
         .buffered(READS_IN_FLIGHT)
         .try_collect()
@@ -180,7 +180,7 @@ async fn locate(store: &Store, manifest: &DatasetManifest) -> Result<Vec<PairRef
     Ok(found.into_iter().flatten().collect())
 }
 
-async fn locate_in(store: Store, shard: ShardRef) -> Result<Vec<PairRef>, TrainError> {
+async fn locate_in(store: Store, shard: ShardRef, lattice: Lattice) -> Result<Vec<PairRef>, TrainError> {
     let index = store.shard_index(&shard.sha256).await.map_err(lasting)?;
     let mut entries = index.entries.into_iter();
     let mut found = Vec::with_capacity(shard.keys.len());
@@ -199,21 +199,34 @@ async fn locate_in(store: Store, shard: ShardRef) -> Result<Vec<PairRef>, TrainE
             synthetic: false,
         });
     }
-    let synthetic = is_synthetic(&store, &found).await?;
-    found.iter_mut().for_each(|pair| pair.synthetic = synthetic);
+    if let Some(record) = first_record(&store, &found).await? {
+        if record.lattice != lattice {
+            return Err(TrainError::Dataset(format!(
+                "shard {} of episode {} is {}, its manifest says {}: a dataset holds one lattice, extract the episodes with one",
+                shard.sha256.short(),
+                shard.episode,
+                record.lattice.name(),
+                lattice.name()
+            )));
+        }
+        found
+            .iter_mut()
+            .for_each(|pair| pair.synthetic = record.synthetic);
+    }
     Ok(found)
 }
 
-/// What a shard's first readable record says for all: a shard is of one episode, and an episode has SD or has none.
-async fn is_synthetic(store: &Store, pairs: &[PairRef]) -> Result<bool, TrainError> {
+/// A shard's first readable record, which speaks for all: a shard is of one episode and one lattice, and an episode has SD or
+/// has none.
+async fn first_record(store: &Store, pairs: &[PairRef]) -> Result<Option<PairRecord>, TrainError> {
     for pair in pairs.iter().take(RECORDS_TRIED) {
         match read_record(store, pair).await {
-            Ok(record) => return Ok(record.synthetic),
+            Ok(record) => return Ok(Some(record)),
             Err(error) if error.is_retryable() => return Err(error.into()),
             Err(_) => {}
         }
     }
-    Ok(false)
+    Ok(None)
 }
 
 /// Whole shots around a few evenly spread pairs. Shots are runs in the manifest's order, so only the pairs around a

@@ -1,6 +1,6 @@
 //! Runs that start from weights: the very weights are taken, the card names them, and what does not fit is one error.
 
-use remaster_domain::{ContentHash, ModelArch, ModelCard};
+use remaster_domain::{ContentHash, Lattice, ModelArch, ModelCard};
 use remaster_model::{
     DeviceKind, Generator, StateDict, decode_safetensors, device, encode_safetensors, read_state,
 };
@@ -103,5 +103,33 @@ async fn weights_of_another_network_or_none_at_all_are_refused_before_the_first_
     assert!(
         matches!(error, TrainError::Model(_)) && !error.is_retryable(),
         "{error}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_goes_on_with_pairs_of_another_lattice_says_so() {
+    let season = Season::new(8).await;
+    let (id, _) = model(&season, 1, 2).await;
+    let arch = ModelArch::Compact {
+        num_feat: 6,
+        num_conv: 1,
+    };
+    let card = ModelCard {
+        lattice: Lattice::HdNative,
+        dataset: Some(ContentHash::of(b"another dataset")),
+        ..ModelCard::assumed(arch, 2)
+    };
+    season
+        .store
+        .put_bytes(&Key::model_card(&id), serde_json::to_vec(&card).unwrap().into())
+        .await
+        .unwrap();
+    let mut plan = plan(&season, &recipe(TINY_COMPACT, 1, 0), None).await.unwrap();
+    plan.pretrained = Some(Pretrained::Model(id));
+    let finished = train_plan(plan).await.0.unwrap();
+    let note = &finished.record.notes[0];
+    assert!(
+        note.contains("hd-native pairs and goes on with sd-native ones"),
+        "{note}"
     );
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use remaster_domain::Rational;
+use remaster_domain::{Lattice, Rational};
 use remaster_trainer::TrainError;
 use remaster_trainer::data::Dataset;
 use remaster_trainer::publish::seen_in_pairs;
@@ -74,4 +74,18 @@ async fn a_synthetic_pair_in_a_shard_of_real_ones_is_skipped_and_counted() {
     let season = Season::new(24).await.with_a_mixed_shard().await;
     let (made, damaged) = batches(&season, stream_config(4), 0, 40).await;
     assert_eq!((made.unwrap().len(), damaged), (40, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pairs_of_another_lattice_than_the_manifest_says_are_refused_by_name() {
+    let season = Season::new(8).await;
+    let season = season
+        .changed(|manifest| manifest.lattice = Lattice::HdNative)
+        .await;
+    let refused = Dataset::open(&season.store, &season.key, &season.hash, 2).await;
+    let text = refused.unwrap_err().to_string();
+    assert!(
+        text.contains("episode e1 is sd-native, its manifest says hd-native"),
+        "{text}"
+    );
 }

@@ -1,6 +1,6 @@
 //! Measures one method after the other on the same frames of the HD grid.
 
-use remaster_domain::{Alignment, ColourTransform, Transform};
+use remaster_domain::{Alignment, ColourTransform, Geometry, PixelShape, Transform};
 use remaster_pairs::{
     Rgb, apply_colour, colour_samples, fit_colour, psnr_y, resize_lanczos, ssim_y, warp_sd_to_hd,
 };
@@ -11,7 +11,7 @@ use crate::error::WorkError;
 use crate::extract::PairFrames;
 use crate::monitor::Monitor;
 use crate::picture::{level, rgb_of};
-use crate::upscale::{LoadedModel, upscale_picture};
+use crate::upscale::{LoadedModel, sized, upscale_picture};
 
 /// HD pixels left out along the edge of what SD covers: filters see beyond it.
 const EDGE_PX: f64 = 12.0;
@@ -132,10 +132,10 @@ impl<'a> Bench<'a> {
 
     fn on_hd_grid(&self, method: &Method, frame: &PairFrames) -> Result<Rgb, WorkError> {
         let sd = rgb_of(frame.sd_frame(), self.sd.colour);
-        let scale = method.scale as usize;
+        let (scale, size) = (method.scale as usize, (sd.width, sd.height));
         let mut larger = match &method.model {
             None => resize_lanczos(&sd, sd.width * scale, sd.height * scale),
-            Some(model) => upscale_picture(sd, model)?,
+            Some(model) => upscale_picture(sized(sd, self.input_of(model)), model)?,
         };
         larger
             .data
@@ -148,10 +148,22 @@ impl<'a> Bench<'a> {
         Ok(warp_sd_to_hd(
             &larger,
             &self.alignment.transform_at(frame.choice.sd),
-            method.scale,
-            width,
-            height,
+            size,
+            (width, height),
         ))
+    }
+
+    /// The pixels that a model is shown when it upscales such a disc.
+    fn input_of(&self, model: &LoadedModel) -> (u32, u32) {
+        let video = &self.sd.index.video;
+        Geometry::of(
+            video,
+            model.card.pixels(),
+            model.card.scale,
+            PixelShape::Source,
+            None,
+        )
+        .input
     }
 
     fn hd_picture(&self, frame: &PairFrames) -> Rgb {

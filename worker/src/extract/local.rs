@@ -55,6 +55,15 @@ pub(crate) struct ExtractArgs {
     /// HR pixels per LR pixel
     #[arg(long, env = "REMASTER_SCALE", value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=4))]
     scale: u32,
+    /// On whose pixels the pairs lie: sd-native (the DVD's untouched) or hd-native (the Blu-ray's untouched, the DVD brought onto
+    /// HD / scale)
+    #[arg(
+        long,
+        env = "REMASTER_LATTICE",
+        value_name = "LATTICE",
+        default_value = "sd-native"
+    )]
+    lattice: Lattice,
 }
 
 /// Shards of the episode as they lie in the store.
@@ -70,7 +79,7 @@ pub(crate) async fn extract(args: ExtractArgs, stop: CancellationToken) -> Resul
     let monitor = Monitor::on_stderr(stop.clone(), "extract");
     let settings = AlignSettings {
         episode: args.episode.clone().unwrap_or_else(|| episode_of(&args.sd)),
-        lattice: Lattice::SdNative,
+        lattice: args.lattice,
         scale: args.scale,
         pairs_max: args.max_pairs,
         fields: args.fields,

@@ -1,10 +1,17 @@
 //! Makes one pair from its frames: SD pixels as inference shows them, HD warped once onto their lattice and moved to their colours.
+//!
+//! On the lattice of HD it is SD that is warped. Both are judged on SD's pixels by the same gates, so that the lattice changes
+//! no verdict.
 
-use remaster_domain::{Alignment, EpisodeId, FieldAction, FieldFilter, PairRecord, PairScores, Slope};
+use remaster_domain::{
+    Alignment, EpisodeId, FieldAction, FieldFilter, HdPlace, Lattice, MaskRect, PairRecord, PairScores,
+    Slope, Transform,
+};
 use remaster_media::YuvFrame;
 use remaster_pairs::{
     Candidate, Gate, GateLimits, Plane, Reweave, Rgb, Verdict, apply_colour, apply_curves, field_shares,
-    judge_pair, warp_hd_to_sd_lattice, warp_luma_to_sd_lattice,
+    hd_area_of, judge_pair, masks_on_hd_lattice, warp_hd_to_sd_lattice, warp_luma_to_sd_lattice,
+    warp_sd_to_hd_lattice,
 };
 use remaster_store::PairFiles;
 
@@ -14,6 +21,14 @@ use crate::context::Disc;
 use crate::picture::{png_of, rgb_of};
 
 const RECORD_VERSION: u32 = 1;
+
+/// The two pictures of a pair where its lattice is.
+struct Laid {
+    lr: Rgb,
+    hr: Rgb,
+    mask: Vec<MaskRect>,
+    hd_place: Option<HdPlace>,
+}
 
 /// Everything that is the same for all pairs of an episode.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +49,7 @@ impl PairMaker<'_> {
             curves,
             active,
             scale,
+            lattice,
             ..
         } = self.alignment;
         let transform = self.alignment.transform_at(frames.choice.sd);
@@ -52,19 +68,15 @@ impl PairMaker<'_> {
         };
         let hd_luma = [before, own, after];
         let (lr, field_action) = self.lr_in_field_order(frames, hd_luma);
-        let warped = warp_hd_to_sd_lattice(&hd[1], &transform, *active, *scale);
-        let moved = apply_colour(colour, &warped);
-        let hr = match curves {
-            Some(curves) => apply_curves(curves, moved),
-            None => moved,
-        };
+        let hr = self.in_sd_colours(&warp_hd_to_sd_lattice(&hd[1], &transform, *active, *scale));
         let candidate = Candidate {
             lr: &lr,
             hr: &hr,
             hd_luma,
             first_line: active.y,
         };
-        match judge_pair(&candidate, &GateLimits::default()) {
+        let (scores, mask) = match judge_pair(&candidate, &GateLimits::default()) {
+            Verdict::Accepted(scores, mask) => (scores, mask),
             Verdict::Rejected(gate, scores) => {
                 tracing::debug!(
                     sd = frames.choice.sd,
@@ -72,23 +84,68 @@ impl PairMaker<'_> {
                     ?scores,
                     "pair turned away"
                 );
-                Err(gate)
+                return Err(gate);
             }
-            Verdict::Accepted(scores, mask) => {
-                let record = PairRecord {
-                    mask,
-                    field_action,
-                    ..self.record(frames, scores)
-                };
-                Ok(PairFiles {
-                    key: format!("{}-{:06}", self.episode, frames.choice.sd),
-                    lr_png: png_of(&lr).into(),
-                    hr_png: png_of(&hr).into(),
-                    json: serde_json::to_vec(&record)
-                        .expect("a record is plain data")
-                        .into(),
-                })
-            }
+        };
+        let laid = match lattice {
+            Lattice::SdNative => Laid {
+                lr,
+                hr,
+                mask,
+                hd_place: None,
+            },
+            Lattice::HdNative => self
+                .on_hd_pixels(&lr, &hd[1], &transform, &mask)
+                .ok_or(Gate::Registration)?,
+        };
+        Ok(self.files(frames, laid, field_action, scores))
+    }
+
+    fn in_sd_colours(&self, hd: &Rgb) -> Rgb {
+        let moved = apply_colour(&self.alignment.colour, hd);
+        match &self.alignment.curves {
+            Some(curves) => apply_curves(curves, moved),
+            None => moved,
+        }
+    }
+
+    /// The pair where HD's pixels are; none where SD covers none of them.
+    fn on_hd_pixels(&self, lr: &Rgb, hd: &Rgb, transform: &Transform, mask: &[MaskRect]) -> Option<Laid> {
+        let (active, scale) = (self.alignment.active, self.alignment.scale);
+        let area = hd_area_of((hd.width, hd.height), transform, active, scale)?;
+        let [x, y, width, height] = [area.x, area.y, area.width, area.height].map(|side| side as usize);
+        let sd_lines = f64::from(self.sd.index.video.height);
+        Some(Laid {
+            lr: warp_sd_to_hd_lattice(lr, transform, active, area, scale),
+            hr: self.in_sd_colours(&hd.crop(x, y, width, height)),
+            mask: masks_on_hd_lattice(mask, transform, active, area, scale),
+            hd_place: Some(HdPlace {
+                area,
+                lines: (sd_lines * transform.sy / f64::from(scale)).round() as u32,
+            }),
+        })
+    }
+
+    fn files(
+        &self,
+        frames: &PairFrames,
+        laid: Laid,
+        field_action: FieldAction,
+        scores: PairScores,
+    ) -> PairFiles {
+        let record = PairRecord {
+            mask: laid.mask,
+            hd_place: laid.hd_place,
+            field_action,
+            ..self.record(frames, scores)
+        };
+        PairFiles {
+            key: format!("{}-{:06}", self.episode, frames.choice.sd),
+            lr_png: png_of(&laid.lr).into(),
+            hr_png: png_of(&laid.hr).into(),
+            json: serde_json::to_vec(&record)
+                .expect("a record is plain data")
+                .into(),
         }
     }
 
@@ -136,8 +193,12 @@ impl PairMaker<'_> {
             slope: self.slope(choice.segment),
             lattice: alignment.lattice,
             scale: alignment.scale,
-            sar: Some(self.sd.index.video.sar),
+            sar: Some(match alignment.lattice {
+                Lattice::SdNative => self.sd.index.video.sar,
+                Lattice::HdNative => self.hd.index.video.sar,
+            }),
             active: alignment.active,
+            hd_place: None,
             mask: Vec::new(),
             transform: alignment.transform_at(choice.sd),
             colour: alignment.colour,

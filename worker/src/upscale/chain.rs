@@ -52,6 +52,11 @@ impl LoadedModel {
         self.stages().map(|stage| stage.card.scale).product()
     }
 
+    /// How much larger its picture is than what the first model is shown.
+    pub(super) fn scale_before(&self) -> u32 {
+        self.before.iter().map(|stage| stage.card.scale).product()
+    }
+
     /// What the first model must be shown; in its pixels.
     pub(super) fn reach(&self, memory_bytes_max: u64) -> Reach {
         let mut reach = Reach {

@@ -162,7 +162,7 @@ impl Finish<'_> {
 }
 
 /// The picture at a size in pixels.
-fn sized(picture: Rgb, (width, height): (u32, u32)) -> Rgb {
+pub(crate) fn sized(picture: Rgb, (width, height): (u32, u32)) -> Rgb {
     let (width, height) = (width as usize, height as usize);
     if (picture.width, picture.height) == (width, height) {
         picture

@@ -32,6 +32,8 @@ mod tiles;
 
 pub(crate) use assemble::run as run_assemble;
 #[cfg(feature = "upscale")]
+pub(crate) use frame::sized;
+#[cfg(feature = "upscale")]
 pub(crate) use local::{UpscaleArgs, upscale};
 #[cfg(feature = "upscale")]
 pub(crate) use model::{DeviceChoice, LoadedModel, Models};

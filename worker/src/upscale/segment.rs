@@ -47,13 +47,8 @@ impl SegmentJob<'_> {
     pub(crate) fn geometry(&self) -> Geometry {
         let (model, settings) = (self.network.model, self.settings);
         let video = &self.disc.index.video;
-        let own = Geometry::of(
-            video,
-            model.card.sar,
-            model.scale(),
-            settings.pixels,
-            settings.height,
-        );
+        let shown = model.card.pixels().behind(model.scale_before());
+        let own = Geometry::of(video, shown, model.scale(), settings.pixels, settings.height);
         settings.size.map_or(own, |size| own.within(size))
     }
 }

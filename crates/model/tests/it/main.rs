@@ -374,6 +374,7 @@ fn card(arch: ModelArch, scale: u32) -> ModelCard {
         scale,
         lattice: Lattice::SdNative,
         sar: None,
+        input_lines: None,
         input_colour: InputColour {
             matrix: "bt601".into(),
             range: "tv".into(),

@@ -34,7 +34,7 @@ pub(super) fn render(input: &SheetInput<'_>, kept: usize, rows: &[Row]) -> Marku
                 h2 { "Geometry and colours" }
                 (relation(input.alignment))
                 h2 { "The " (rows.len()) " worst pairs, worst first" }
-                p { "SD | HD on SD's pixels and in SD's colours | HD minus SD, 4 times: grey is alike. Outlines in the last picture mean "
+                p { "SD | HD on the same pixels and in SD's colours | HD minus SD, 4 times: grey is alike. Outlines in the last picture mean "
                     "that HD has the detail SD lacks; doubled or shifted outlines mean a wrong pair." }
                 @for row in rows { (contact(row)) }
             }
@@ -78,6 +78,7 @@ fn relation(alignment: &Alignment) -> Markup {
     html! {
         table {
             tr { th { "What" } th { "Value" } }
+            tr { td { "lattice of the pairs" } td { (alignment.lattice.name()) } }
             tr { td { "picture on the DVD" } td { (area.width) "x" (area.height) " at " (area.x) ", " (area.y) } }
             tr { td { "x on the Blu-ray" } td { (format!("{:.5} x {:+.3}", t.sx, t.tx)) } }
             tr { td { "y on the Blu-ray" } td { (format!("{:.5} y {:+.3}", t.sy, t.ty)) } }
