@@ -11,9 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use remaster_domain::{
     AlignResult, AlignSpec, AssembleSpec, ContentHash, CurateEpisode, CurateSpec, Episode, EpisodeId,
-    EpisodeSpan, ExtractSpec, IndexResult, IndexSpec, IndexedSource, JobSpec, PRESSED_LIKE_MAX, PlanResult,
-    PlanSpec, PressResult, PressSpec, PressedLike, PublishSpec, RunId, SegmentRef, ShardRef, SourceRef,
-    Stage, TaskSpec, TrainResult, TrainSpec, UpscaleSpec,
+    EpisodeSpan, ExtractSpec, IndexResult, IndexSpec, IndexedSource, JobSpec, PlanResult, PlanSpec,
+    PressResult, PressSpec, PressedLike, PublishSpec, RunId, SegmentRef, ShardRef, SourceRef, Stage,
+    TaskSpec, TrainResult, TrainSpec, UpscaleSpec,
 };
 use remaster_store::Key;
 
@@ -21,6 +21,8 @@ use remaster_store::Key;
 pub const PAIRS_GATE: &str = "pairs";
 /// Name of the one curate task of a job.
 pub const CURATE_NAME: &str = "curate";
+/// Episodes that a made DVD is like: their median is the season's, and more would not change it.
+const PRESSED_LIKE_MAX: usize = 9;
 /// Digits of the hash that name a run: enough that two runs never meet.
 const RUN_DIGITS: usize = 16;
 

@@ -335,15 +335,9 @@ async fn presses(
             sources.extend(episode.hd.iter().map(|source| source.sha256.clone()));
         }
     }
-    if sources.is_empty() {
-        return Ok(vec![]);
-    }
     let mut indexes = indexes(tx, &BTreeMap::from([(id.clone(), sources)])).await?;
-    let presses = flow::presses(
-        job,
-        &indexes.remove(id).unwrap_or_default(),
-        &flow::like(job, episodes),
-    );
+    let indexes = indexes.remove(id).unwrap_or_default();
+    let presses = flow::presses(job, &indexes, &flow::like(job, episodes));
     Ok(presses.into_iter().map(|task| (id.clone(), task)).collect())
 }
 

@@ -60,8 +60,8 @@ pub use season::{
 pub use source::{IndexedSource, SourceRef};
 pub use task::{
     AlignResult, AlignSpec, AssembleResult, AssembleSpec, Capabilities, Checkpoint, CurateResult, CurateSpec,
-    ExtractResult, ExtractSpec, IndexResult, IndexSpec, OutputObject, PRESSED_LIKE_MAX, PlanResult, PlanSpec,
-    PressResult, PressSpec, PressedLike, Progress, PublishResult, PublishSpec, PublishedModel, ShardFrames,
+    ExtractResult, ExtractSpec, IndexResult, IndexSpec, OutputObject, PlanResult, PlanSpec, PressResult,
+    PressSpec, PressedLike, Progress, PublishResult, PublishSpec, PublishedModel, ShardFrames,
     TASK_RESULT_BYTES_MAX, TaskKind, TaskResult, TaskSpec, TrainResult, TrainSpec, UpscaleResult,
     UpscaleSpec,
 };

@@ -165,12 +165,9 @@ pub struct PressSpec {
     pub episode: EpisodeId,
     /// Its Blu-ray.
     pub hd: IndexedSource,
-    /// Episodes that have both, in the season's order: at least one, at most [`PRESSED_LIKE_MAX`].
+    /// Episodes that have both, in the season's order: at least one.
     pub like: Vec<PressedLike>,
 }
-
-/// Episodes that a made DVD is like: their median is the season's, and more would not change it.
-pub const PRESSED_LIKE_MAX: usize = 9;
 
 /// What an episode with both copies says of how its season's DVDs were made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
