@@ -254,7 +254,15 @@ mod tests {
         assert_eq!(episodes[0].hd, episodes[1].hd);
         assert!(Path::new(episodes[0].sd.as_ref().unwrap().path_hint.as_ref().unwrap()).is_absolute());
         assert_eq!(loaded.files.len(), 2);
-        assert_eq!(loaded.warnings.len(), 1);
+        assert!(
+            loaded.warnings.is_empty(),
+            "a DVD like E1's is made: {:?}",
+            loaded.warnings
+        );
+        std::fs::write(&path, text.replace("sd = \"a.mkv\"\n", "")).unwrap();
+        let alone = load(&path, Stage::All).unwrap();
+        assert_eq!(alone.warnings.len(), 2, "nothing says how their DVDs would be");
+        std::fs::write(&path, text).unwrap();
 
         let upscale = load(&path, Stage::Upscale).unwrap();
         assert_eq!(upscale.job.season.episodes.len(), 1);

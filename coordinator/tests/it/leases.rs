@@ -310,7 +310,8 @@ async fn two_workers_never_hold_the_same_task() {
 async fn a_worker_gets_only_the_kinds_it_takes() {
     let cluster = Cluster::start(DATABASE).await;
     let trainer = cluster.worker(&[TaskKind::Train, TaskKind::Publish]).await;
-    let worker = cluster.worker(&ALL[..4]).await;
+    let extracts = ALL.iter().position(|kind| *kind == TaskKind::Train).unwrap();
+    let worker = cluster.worker(&ALL[..extracts]).await;
     let job = cluster.submit(&small_season(Stage::All)).await.unwrap();
     assert!(trainer.lease(8).await.is_empty());
     worker.run(100).await;
