@@ -1,4 +1,5 @@
-//! The output: which frames of a source go out, and when each is shown. Pure functions of index and settings, so that plan, segments and assembly agree on any machine.
+//! The output: which frames of a source go out, and when each is shown. Pure functions of index and settings, so that plan,
+//! segments and assembly agree on any machine.
 //!
 //! Every frame of the index goes out at its own time (variable rates, late starts and soft telecine as they are), but
 //! for the repeats that hard telecine made: the four film frames of a cycle of five share the cycle's time evenly.
