@@ -158,7 +158,12 @@ impl<'a> Run<'a> {
         }
         let _inside = runtime.enter();
         let source = pair_source(&plan);
-        let judge = Judge::new(source.clone(), Arc::clone(&plan.dataset), likeness);
+        let judge = Judge::new(
+            source.clone(),
+            Arc::clone(&plan.dataset),
+            likeness,
+            plan.memory_mib,
+        );
         let batches = batches_from(&plan, source.clone(), lq_size_px, snapshot.record.step);
         let look = Look::into_folder(plan.look.clone());
         let now = Instant::now();

@@ -40,16 +40,27 @@ impl Monitor {
 
     /// For a local command: lines on stderr with rate and time left.
     pub(crate) fn on_stderr(stop: CancellationToken, what: &str) -> Self {
-        let line = Mutex::new(ProgressLine::new(what));
-        let report = move |done, total, note: &str| {
-            line.lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .show(done, total, note, Instant::now());
-        };
-        Self {
-            stop,
-            report: Arc::new(report),
-        }
+        let [monitor] = Self::side_by_side(&stop, [what]);
+        monitor
+    }
+
+    /// For things that a local command does at once: on a terminal they share a line.
+    pub(crate) fn side_by_side<const N: usize>(stop: &CancellationToken, whats: [&str; N]) -> [Self; N] {
+        let line = Arc::new(Mutex::new(ProgressLine::new(&whats)));
+        std::array::from_fn(|part| {
+            let line = Arc::clone(&line);
+            let report = move |done, total, note: &str| {
+                let mut line = line.lock().unwrap_or_else(PoisonError::into_inner);
+                // Nobody is there to read a progress line that cannot be written.
+                if let Some(text) = line.after(part, done, total, note, Instant::now()) {
+                    let _ = std::io::stderr().write_all(text.as_bytes());
+                }
+            };
+            Self {
+                stop: stop.clone(),
+                report: Arc::new(report),
+            }
+        })
     }
 
     /// For tests: never stops, says nothing.
@@ -116,51 +127,73 @@ impl Monitor {
     }
 }
 
-/// One line that is written over on a terminal and appended elsewhere.
+/// One line that is written over on a terminal, and lines that follow each other elsewhere.
 struct ProgressLine {
+    parts: Vec<Part>,
+    is_terminal: bool,
+}
+
+/// One of the things that are done at once.
+struct Part {
     what: String,
     started: Instant,
     shown: Option<Instant>,
     /// What was done and said last: another note is another step with a rate of its own.
     last: (u64, String),
-    is_terminal: bool,
+    text: String,
+    is_done: bool,
 }
 
 impl ProgressLine {
-    fn new(what: &str) -> Self {
-        let is_terminal = std::io::stderr().is_terminal();
-        Self {
-            what: what.to_owned(),
+    fn new(whats: &[&str]) -> Self {
+        let part = |what: &&str| Part {
+            what: (*what).to_owned(),
             started: Instant::now(),
             shown: None,
             last: (0, String::new()),
-            is_terminal,
+            text: String::new(),
+            is_done: false,
+        };
+        Self {
+            parts: whats.iter().map(part).collect(),
+            is_terminal: std::io::stderr().is_terminal(),
         }
     }
 
-    fn show(&mut self, done: u64, total: u64, note: &str, now: Instant) {
+    /// What to write once a part is so far; nothing where it said something a moment ago.
+    fn after(&mut self, part: usize, done: u64, total: u64, note: &str, now: Instant) -> Option<String> {
         let interval = if self.is_terminal {
             TERMINAL_INTERVAL
         } else {
             PLAIN_INTERVAL
         };
-        let is_last = done == total && total > 0;
+        let line = self.parts[part]
+            .after(done, total, note, now, interval)?
+            .to_owned();
+        if !self.is_terminal {
+            return Some(line + "\n");
+        }
+        let texts = self.parts.iter().map(|part| part.text.as_str());
+        let texts: Vec<&str> = texts.filter(|text| !text.is_empty()).collect();
+        let is_last = self.parts.iter().all(|part| part.is_done);
+        let end = if is_last { "\n" } else { "" };
+        Some(format!("\r\x1b[K{}{end}", texts.join(" | ")))
+    }
+}
+
+impl Part {
+    fn after(&mut self, done: u64, total: u64, note: &str, now: Instant, interval: Duration) -> Option<&str> {
+        self.is_done = done == total && total > 0;
         if done < self.last.0 || note != self.last.1 {
             self.started = now;
         }
         self.last = (done, note.to_owned());
-        if !is_last && self.shown.is_some_and(|shown| now - shown < interval) {
-            return;
+        if !self.is_done && self.shown.is_some_and(|shown| now - shown < interval) {
+            return None;
         }
         self.shown = Some(now);
-        let line = progress_text(&self.what, done, total, note, now - self.started);
-        // Nobody is there to read a progress line that cannot be written.
-        let mut stderr = std::io::stderr();
-        let _ = match (self.is_terminal, is_last) {
-            (true, false) => write!(stderr, "\r\x1b[K{line}"),
-            (true, true) => writeln!(stderr, "\r\x1b[K{line}"),
-            (false, _) => writeln!(stderr, "{line}"),
-        };
+        self.text = progress_text(&self.what, done, total, note, now - self.started);
+        Some(&self.text)
     }
 }
 
@@ -203,6 +236,28 @@ mod tests {
         assert_eq!(text, "frames: 100/400, 2.0 a second, 2:30 left (x264)");
         assert_eq!(progress_text("frames", 0, 0, "", Duration::ZERO), "frames: 0");
         assert_eq!(clock(3_725), "1:02:05");
+    }
+
+    #[test]
+    fn what_is_done_at_once_shares_the_line_of_a_terminal() {
+        let mut line = ProgressLine::new(&["index sd", "index hd"]);
+        let now = Instant::now();
+        line.is_terminal = true;
+        let mut said = |part, done| line.after(part, done, 9, "", now);
+        assert_eq!(said(0, 1).as_deref(), Some("\r\x1b[Kindex sd: 1/9"));
+        assert_eq!(
+            said(1, 4).as_deref(),
+            Some("\r\x1b[Kindex sd: 1/9 | index hd: 4/9")
+        );
+        assert_eq!(said(1, 5), None, "a moment later");
+        assert_eq!(
+            said(0, 9).as_deref(),
+            Some("\r\x1b[Kindex sd: 9/9 | index hd: 4/9")
+        );
+        let end = said(1, 9);
+        assert_eq!(end.as_deref(), Some("\r\x1b[Kindex sd: 9/9 | index hd: 9/9\n"));
+        line.is_terminal = false;
+        assert_eq!(line.after(0, 9, 9, "", now).as_deref(), Some("index sd: 9/9\n"));
     }
 
     #[tokio::test]

@@ -1,11 +1,14 @@
 //! The cases: what can be wrong between two discs of one film, each with its truth and what must come of it.
 //!
 //! Letters are groups of trouble: A offsets, B edits, C held drawings, D geometry, E colour, F fields, G overlays, H damage,
-//! J pairs of files that must be refused.
+//! J pairs of files that must be refused, K what containers and codecs do to time. I, repeats between episodes, is in `series`.
 
 use remaster_domain::{ActiveArea, Lattice, MaskRect, Transform};
 
-use super::disc::{DvdPlan, Grade, Overlay, SD_HEIGHT_PX, SD_WIDTH_PX, Shown, whole_area, whole_picture};
+use super::disc::{
+    Container, DvdPlan, Grade, LostPacket, Overlay, SD_HEIGHT_PX, SD_WIDTH_PX, Shown, whole_area,
+    whole_picture,
+};
 use super::film::{HD_HEIGHT_PX, HD_WIDTH_PX};
 
 /// Masters that the cases use: 20 seconds with eight shots.
@@ -33,6 +36,8 @@ pub(super) struct Case {
     pub(super) dvd: DvdPlan,
     /// The Blu-ray, frame by frame.
     pub(super) bluray: Vec<Shown>,
+    /// What the Blu-ray's frames lie in.
+    pub(super) bluray_in: Container,
     /// What must come of it.
     pub(super) expect: Expect,
     /// On whose pixels the pairs shall lie.
@@ -58,6 +63,7 @@ pub(super) fn all() -> Vec<Case> {
         overlays(),
         damage(),
         refusals(),
+        jitter(),
     ]
     .concat()
 }
@@ -66,7 +72,8 @@ fn film(frames: std::ops::Range<usize>) -> Vec<Shown> {
     frames.map(Shown::Film).collect()
 }
 
-fn plain(name: &'static str) -> Case {
+/// Two discs that differ by nine frames at the start, and by what discs always differ by.
+pub(super) fn plain(name: &'static str) -> Case {
     let dvd = DvdPlan {
         frames: film(9..DISC_FRAMES),
         transform: whole_picture(),
@@ -79,11 +86,14 @@ fn plain(name: &'static str) -> Case {
         interlaced: false,
         ffmpeg_geometry: None,
         kbits: 2200,
+        container: Container::Matroska,
+        lost: None,
     };
     Case {
         name,
         dvd,
         bluray: film(0..DISC_FRAMES),
+        bluray_in: Container::Matroska,
         expect: Expect::Pairs,
         lattice: Lattice::SdNative,
         pairs_max: 48,
@@ -382,4 +392,29 @@ fn refusals() -> Vec<Case> {
     let mut broken = refused("J cut-off file", "readable");
     broken.cut_off = Some(0.4);
     vec![other, half, broken]
+}
+
+/// Times that no frame rate gives, streams that do not start at nothing, GOPs that lean on the one before (as all of these DVDs'
+/// do), frames that are not there.
+fn jitter() -> Vec<Case> {
+    let mut late = plain("K program stream from 7 s on");
+    late.dvd.container = Container::ProgramStream;
+    let mut open = plain("K open GOPs, m2ts from 600 s on");
+    open.bluray_in = Container::TransportStream;
+    let lost = |name, packet, frame, broken| {
+        let mut case = plain(name);
+        case.dvd.lost = Some(LostPacket {
+            packet,
+            frame,
+            broken,
+        });
+        case
+    };
+    // In coding order, after the first frame, a P-frame comes before the two B-frames that it follows on the screen.
+    vec![
+        late,
+        open,
+        lost("K a B-frame missing", 101, 100, 100..100),
+        lost("K a P-frame missing", 100, 102, 100..107),
+    ]
 }

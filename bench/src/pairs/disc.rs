@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::ops::Range;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -65,6 +66,50 @@ pub(super) struct Overlay {
     pub(super) on: usize,
 }
 
+/// What the frames of a disc lie in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Container {
+    /// Matroska, from 0 on: whole milliseconds.
+    Matroska,
+    /// A DVD's own, from 7 s on.
+    ProgramStream,
+    /// A Blu-ray's own, from 600 s on, of open GOPs.
+    TransportStream,
+}
+
+impl Container {
+    /// What ffmpeg is told to write it.
+    const fn options(self) -> &'static [&'static str] {
+        match self {
+            Self::Matroska => &["-f", "matroska"],
+            Self::ProgramStream => &["-f", "vob", "-output_ts_offset", "7"],
+            Self::TransportStream => &[
+                "-x264-params",
+                "open-gop=1",
+                "-bf",
+                "2",
+                "-f",
+                "mpegts",
+                "-mpegts_m2ts_mode",
+                "1",
+                "-output_ts_offset",
+                "600",
+            ],
+        }
+    }
+}
+
+/// A coded frame that is not in the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct LostPacket {
+    /// Its number in coding order.
+    pub(super) packet: usize,
+    /// Its number on the screen.
+    pub(super) frame: usize,
+    /// Frames, counted without it, that are decoded from what is not there.
+    pub(super) broken: Range<usize>,
+}
+
 /// The DVD of a case.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct DvdPlan {
@@ -90,6 +135,10 @@ pub(super) struct DvdPlan {
     pub(super) ffmpeg_geometry: Option<&'static str>,
     /// Kilobits a second.
     pub(super) kbits: u32,
+    /// What its frames lie in.
+    pub(super) container: Container,
+    /// A frame that was lost.
+    pub(super) lost: Option<LostPacket>,
 }
 
 /// The transform of a DVD that shows the whole master on all its pixels.
@@ -113,6 +162,16 @@ pub(super) fn whole_area() -> ActiveArea {
 }
 
 impl DvdPlan {
+    /// What a decoder makes of it, frame by frame; a broken frame shows nothing that a pair may show.
+    pub(super) fn as_decoded(&self) -> Vec<Shown> {
+        let mut frames = self.frames.clone();
+        if let Some(LostPacket { frame, broken, .. }) = &self.lost {
+            frames.remove(*frame);
+            frames[broken.clone()].fill(Shown::Black);
+        }
+        frames
+    }
+
     /// Writes the DVD.
     pub(super) fn write(&self, film: &Film, file: &Path) -> anyhow::Result<()> {
         let depth = format!("{}k", self.kbits);
@@ -145,6 +204,14 @@ impl DvdPlan {
         if self.interlaced {
             codec.extend(["-flags", "+ilme+ildct", "-top", "1"]);
         }
+        let drop = self
+            .lost
+            .as_ref()
+            .map(|lost| format!("noise=drop=eq(n\\,{})", lost.packet));
+        if let Some(drop) = &drop {
+            codec.extend(["-bsf:v", drop]);
+        }
+        codec.extend(self.container.options());
         if let Some(geometry) = self.ffmpeg_geometry {
             let filter = format!("{geometry},{colour}");
             return write_frames(
@@ -233,8 +300,13 @@ impl DvdPlan {
 }
 
 /// Writes the Blu-ray of a case.
-pub(super) fn write_bluray(film: &Film, frames: &[Shown], file: &Path) -> anyhow::Result<()> {
-    let codec = [
+pub(super) fn write_bluray(
+    film: &Film,
+    frames: &[Shown],
+    container: Container,
+    file: &Path,
+) -> anyhow::Result<()> {
+    let mut codec = vec![
         "-c:v",
         "libx264",
         "-preset",
@@ -246,6 +318,7 @@ pub(super) fn write_bluray(film: &Film, frames: &[Shown], file: &Path) -> anyhow
         "-colorspace",
         "bt709",
     ];
+    codec.extend(container.options());
     let encoder = Encoder::start(HD_SIZE_PX, "24000/1001", &zscale("709", "limited"), &codec, file)?;
     write_frames(film, frames, encoder)
 }

@@ -8,14 +8,15 @@ mod disc;
 mod film;
 mod recipes;
 mod score;
+mod series;
 
-use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use anyhow::ensure;
 use remaster_testkit::film as film_file;
 
 use cases::{Case, Expect, FILM_FRAMES};
-use disc::Shown;
+use disc::{Container, Shown};
 use film::Film;
 use recipes::{Tally, best_match, fixed_rate};
 use score::{Outcome, ours};
@@ -29,33 +30,41 @@ const COLOUR_LEVELS_MAX: f64 = 2.0;
 /// Least share of usable shots in groups A to E.
 const SHOTS_MIN: f64 = 0.95;
 
-/// Measures all cases whose name holds one of `only`, or all; prints lines as they come.
+/// Measures all cases whose name holds one of `only`, or all; prints lines as they come, and fails where a demand is not met.
 pub(crate) fn run(only: &[String]) -> anyhow::Result<String> {
-    let wanted = |case: &Case| only.is_empty() || only.iter().any(|part| case.name.contains(part.as_str()));
+    let wanted = |name: &str| only.is_empty() || only.iter().any(|part| name.contains(part.as_str()));
     let film = Film::load(&film_file()?, FILM_START_S, FILM_FRAMES)?;
     let mut bench = Bench::new(&film)?;
     let mut failed = Vec::new();
+    let mut measured = 0;
+    let mut told = |name: &'static str, text: &str, is_met: bool| {
+        eprintln!("{text}");
+        measured += 1;
+        failed.extend((!is_met).then_some(name));
+    };
     eprintln!("{HEADER}");
-    let mut table = format!("{HEADER}\n");
-    for case in cases::all().into_iter().filter(wanted) {
+    for case in cases::all().into_iter().filter(|case| wanted(case.name)) {
         let line = bench.measure(&case)?;
         let faults = line.faults(&case);
-        let text = line.text(&case, &faults);
-        eprintln!("{text}");
-        writeln!(table, "{text}")?;
-        if !faults.is_empty() {
-            failed.push(case.name);
-        }
+        told(case.name, &line.text(&case, &faults), faults.is_empty());
     }
-    let verdict = match failed.len() {
-        0 => "every demand holds".to_owned(),
-        count => format!("{count} cases fall short: {}", failed.join("; ")),
-    };
-    Ok(format!("{table}{verdict}"))
+    if wanted(series::NAME) {
+        let outcome = series::measure()?;
+        let faults = outcome.faults();
+        told(series::NAME, &outcome.text(&faults), faults.is_empty());
+    }
+    ensure!(measured > 0, "no case is named so");
+    ensure!(
+        failed.is_empty(),
+        "{} of {measured} cases fall short: {}",
+        failed.len(),
+        failed.join("; ")
+    );
+    Ok(format!("every demand holds in {measured} cases"))
 }
 
 const HEADER: &str =
-    "case                                 pairs wrong shots  corner px   colour fixed rate best match";
+    "case                                 pairs wrong mixed shots  corner px   colour fixed rate best match";
 
 /// A case with everything measured.
 struct Line {
@@ -68,7 +77,7 @@ struct Line {
 struct Bench<'a> {
     film: &'a Film,
     folder: tempfile::TempDir,
-    blurays: Vec<(Vec<Shown>, PathBuf)>,
+    blurays: Vec<(Vec<Shown>, Container, PathBuf)>,
 }
 
 impl<'a> Bench<'a> {
@@ -82,8 +91,8 @@ impl<'a> Bench<'a> {
     }
 
     fn measure(&mut self, case: &Case) -> anyhow::Result<Line> {
-        let hd = self.bluray(&case.bluray)?;
-        let sd = self.folder.path().join("dvd.mkv");
+        let hd = self.bluray(case)?;
+        let sd = self.folder.path().join("dvd");
         case.dvd.write(self.film, &sd)?;
         if let Some(share) = case.cut_off {
             let bytes = std::fs::metadata(&sd)?.len() as f64 * share;
@@ -105,13 +114,15 @@ impl<'a> Bench<'a> {
         })
     }
 
-    fn bluray(&mut self, frames: &[Shown]) -> anyhow::Result<PathBuf> {
-        if let Some((_, file)) = self.blurays.iter().find(|(made, _)| made == frames) {
+    fn bluray(&mut self, case: &Case) -> anyhow::Result<PathBuf> {
+        let (frames, container) = (&case.bluray, case.bluray_in);
+        let is_it = |made: &&(Vec<Shown>, Container, PathBuf)| (&made.0, made.1) == (frames, container);
+        if let Some((.., file)) = self.blurays.iter().find(is_it) {
             return Ok(file.clone());
         }
-        let file: PathBuf = Path::new(self.folder.path()).join(format!("bluray-{}.mkv", self.blurays.len()));
-        disc::write_bluray(self.film, frames, &file)?;
-        self.blurays.push((frames.to_vec(), file.clone()));
+        let file = self.folder.path().join(format!("bluray-{}", self.blurays.len()));
+        disc::write_bluray(self.film, frames, container, &file)?;
+        self.blurays.push((frames.clone(), container, file.clone()));
         Ok(file)
     }
 }
@@ -127,6 +138,7 @@ impl Line {
             }
         };
         demand(ours.wrong == 0, "wrong pairs");
+        demand(ours.mixed == 0, "interlaced or blended frames");
         demand(ours.unmasked == 0, "overlay taught");
         match case.expect {
             Expect::Refusal(word) => demand(!ours.succeeded && ours.said.contains(word), "not refused"),
@@ -166,10 +178,11 @@ impl Line {
         let share = |tally: &Tally| format!("{}/{}", tally.wrong, tally.pairs);
         let shots = format!("{}/{}", ours.shots.1, ours.shots.0);
         let mut line = format!(
-            "{:<36} {:>5} {:>5} {shots:>5} {corner:>11} {colour:>7} {:>10} {:>10}  {}",
+            "{:<36} {:>5} {:>5} {:>5} {shots:>5} {corner:>11} {colour:>7} {:>10} {:>10}  {}",
             case.name,
             ours.pairs,
             ours.wrong,
+            ours.mixed,
             share(fixed_rate),
             share(best_match),
             ours.said,

@@ -9,7 +9,7 @@ use remaster_pairs::Thumbs;
 
 use super::cases::Case;
 use super::film::Film;
-use super::score::is_right;
+use super::score::{Verdict, verdict};
 
 /// Correlation below which the best match is thrown away (super_resolution_dataset_creator's limit).
 const BEST_MATCH_ZNCC_MIN: f64 = 0.65;
@@ -68,13 +68,14 @@ fn step(case: &Case) -> usize {
 }
 
 fn tally(case: &Case, film: &Film, pairs: impl Iterator<Item = (usize, usize)>) -> Tally {
+    let dvd = case.dvd.as_decoded();
     let mut tally = Tally::default();
     for (sd, hd) in pairs {
-        let (Some(sd), Some(hd)) = (case.dvd.frames.get(sd), case.bluray.get(hd)) else {
+        let (Some(sd), Some(hd)) = (dvd.get(sd), case.bluray.get(hd)) else {
             continue;
         };
         tally.pairs += 1;
-        tally.wrong += usize::from(!is_right(film, *sd, *hd, FieldAction::Weave));
+        tally.wrong += usize::from(verdict(film, *sd, *hd, FieldAction::Weave) != Verdict::Right);
     }
     tally
 }

@@ -33,6 +33,8 @@ pub(super) struct Outcome {
     pub(super) pairs: usize,
     /// Those whose two pictures are not the same.
     pub(super) wrong: usize,
+    /// Those of them whose SD side is made of two different pictures: interlaced or blended.
+    pub(super) mixed: usize,
     /// Those that show an overlay no mask covers.
     pub(super) unmasked: usize,
     /// Shots that could give a pair, and those that did.
@@ -91,14 +93,15 @@ fn last_word(stderr: &str) -> String {
 
 /// What the shards in a folder hold, in the order of the tars: LR before HR before the record of a pair.
 #[derive(Default)]
-struct Shards {
-    records: Vec<PairRecord>,
+pub(super) struct Shards {
+    pub(super) keys: Vec<String>,
+    pub(super) records: Vec<PairRecord>,
     lr_png: Vec<Vec<u8>>,
     hr_png: Vec<Vec<u8>>,
 }
 
 impl Shards {
-    fn read(out: &Path) -> anyhow::Result<Self> {
+    pub(super) fn read(out: &Path) -> anyhow::Result<Self> {
         let mut shards = Self::default();
         for file in std::fs::read_dir(out.join("shards"))? {
             let file = file?.path();
@@ -110,10 +113,13 @@ impl Shards {
                 let name = entry.path()?.to_string_lossy().into_owned();
                 let mut bytes = Vec::new();
                 entry.read_to_end(&mut bytes)?;
-                match name.split_once('.').map(|(_, kind)| kind) {
-                    Some("json") => shards.records.push(serde_json::from_slice(&bytes)?),
-                    Some("lr.png") => shards.lr_png.push(bytes),
-                    Some("hr.png") => shards.hr_png.push(bytes),
+                match name.split_once('.') {
+                    Some((key, "json")) => {
+                        shards.keys.push(key.to_owned());
+                        shards.records.push(serde_json::from_slice(&bytes)?);
+                    }
+                    Some((_, "lr.png")) => shards.lr_png.push(bytes),
+                    Some((_, "hr.png")) => shards.hr_png.push(bytes),
                     _ => {}
                 }
             }
@@ -168,14 +174,16 @@ fn judged(case: &Case, film: &Film, records: &[PairRecord]) -> Outcome {
     let mut found = BTreeSet::new();
     let mut residuals = Vec::new();
     let mut corners = Vec::new();
+    let dvd = case.dvd.as_decoded();
     for record in records {
         let shown = (
-            case.dvd.frames[record.sd_index as usize],
+            dvd[record.sd_index as usize],
             case.bluray[record.hd_index as usize],
         );
-        let is_right = is_right(film, shown.0, shown.1, record.field_action);
-        outcome.wrong += usize::from(!is_right);
-        if let (true, Shown::Film(frame)) = (is_right, shown.1) {
+        let verdict = verdict(film, shown.0, shown.1, record.field_action);
+        outcome.wrong += usize::from(verdict != Verdict::Right);
+        outcome.mixed += usize::from(verdict == Verdict::Mixed);
+        if let (Verdict::Right, Shown::Film(frame)) = (verdict, shown.1) {
             found.insert(film.shot(frame));
         }
         outcome.unmasked += usize::from(case.dvd.overlay.is_some_and(|o| !is_masked(&o, record)));
@@ -193,19 +201,36 @@ fn judged(case: &Case, film: &Film, records: &[PairRecord]) -> Outcome {
     outcome
 }
 
-/// Whether a pair of frames is a right pair. Woven frames are right only when their fields were put in order.
-pub(super) fn is_right(film: &Film, sd: Shown, hd: Shown, action: FieldAction) -> bool {
+/// What a pair of frames is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The same picture twice.
+    Right,
+    /// Two pictures.
+    Wrong,
+    /// The SD side is made of two pictures that are not the same.
+    Mixed,
+}
+
+/// Judges a pair of frames. Woven frames are right only when their fields were put in order.
+pub(super) fn verdict(film: &Film, sd: Shown, hd: Shown, action: FieldAction) -> Verdict {
     let Shown::Film(target) = hd else {
-        return false;
+        return Verdict::Wrong;
     };
+    let shows = |frame: usize| film.is_same_picture(frame, target);
     match sd {
-        Shown::Film(frame) => film.is_same_picture(frame, target),
-        Shown::Black => false,
-        Shown::Blend(a, b, _) => film.is_same_picture(a, target) && film.is_same_picture(b, target),
-        Shown::Woven(even, odd) if action == FieldAction::Weave => {
-            film.is_same_picture(even, target) && film.is_same_picture(odd, target)
+        Shown::Film(frame) if shows(frame) => Verdict::Right,
+        Shown::Film(_) | Shown::Black => Verdict::Wrong,
+        Shown::Woven(even, odd) if action != FieldAction::Weave && (shows(even) || shows(odd)) => {
+            Verdict::Right
         }
-        Shown::Woven(even, odd) => [even, odd].into_iter().any(|f| film.is_same_picture(f, target)),
+        Shown::Woven(a, b) | Shown::Blend(a, b, _) => {
+            match (film.is_same_picture(a, b), shows(a) && shows(b)) {
+                (_, true) => Verdict::Right,
+                (true, false) => Verdict::Wrong,
+                (false, false) => Verdict::Mixed,
+            }
+        }
     }
 }
 
@@ -249,7 +274,7 @@ fn corner_errors(case: &Case, found: &Transform) -> [f64; 4] {
 fn usable_shots(case: &Case, film: &Film) -> BTreeSet<usize> {
     let on_bluray: BTreeSet<usize> = case.bluray.iter().filter_map(|shown| shown.film()).collect();
     let mut shots: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    for frame in case.dvd.frames.iter().filter_map(|shown| shown.film()) {
+    for frame in case.dvd.as_decoded().iter().filter_map(|shown| shown.film()) {
         shots.entry(film.shot(frame)).or_default().push(frame);
     }
     let is_usable = |frames: &Vec<usize>| {

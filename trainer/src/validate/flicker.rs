@@ -32,7 +32,10 @@ pub(super) async fn flicker(judge: &Judge, generator: &Generator) -> Result<Opti
         if (first.width_px, first.height_px) != (second.width_px, second.height_px) {
             continue;
         }
-        let model = [first.upscaled(generator)?, second.upscaled(generator)?];
+        let model = [
+            first.upscaled(generator, judge.pass_bytes_max)?,
+            second.upscaled(generator, judge.pass_bytes_max)?,
+        ];
         let plain = [&first, &second].map(|frame| bicubic(&frame.lr, frame.width_px, frame.scale));
         let counts: Vec<bool> = first
             .counts

@@ -54,8 +54,12 @@ impl Frame {
         }
     }
 
-    pub(super) fn upscaled(&self, generator: &Generator) -> Result<Vec<f32>, TrainError> {
-        tiles::upscaled(generator, &self.lr, self.width_px)
+    pub(super) fn upscaled(
+        &self,
+        generator: &Generator,
+        pass_bytes_max: usize,
+    ) -> Result<Vec<f32>, TrainError> {
+        tiles::upscaled(generator, &self.lr, self.width_px, pass_bytes_max)
     }
 
     pub(super) fn scores<const N: usize>(&self, found: [&[f32]; N]) -> [Scores; N] {

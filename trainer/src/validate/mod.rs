@@ -79,19 +79,27 @@ pub struct Judge {
     source: PairSource,
     dataset: Arc<Dataset>,
     likeness: Likeness,
+    /// What a pass through the generator may hold.
+    pass_bytes_max: usize,
     /// Held-out pairs whose next pair is the next frame; looked for once.
     neighbours: OnceCell<Vec<usize>>,
     is_cut_said: Once,
 }
 
 impl Judge {
-    /// By the pairs that a dataset holds out, read from where training reads its own.
+    /// By the pairs that a dataset holds out, read from where training reads its own, within the memory that the run may hold.
     #[must_use]
-    pub fn new(source: PairSource, dataset: Arc<Dataset>, likeness: Likeness) -> Self {
+    pub fn new(
+        source: PairSource,
+        dataset: Arc<Dataset>,
+        likeness: Likeness,
+        memory_mib: Option<u64>,
+    ) -> Self {
         Self {
             source,
             dataset,
             likeness,
+            pass_bytes_max: tiles::pass_bytes(memory_mib),
             neighbours: OnceCell::new(),
             is_cut_said: Once::new(),
         }
@@ -110,7 +118,7 @@ impl Judge {
             futures::stream::iter(places.map(|at| self.frame(*at, generator))).buffered(FRAMES_AHEAD);
         while let Some(frame) = frames.next().await {
             let Some(frame) = frame? else { continue };
-            let model = frame.upscaled(generator)?;
+            let model = frame.upscaled(generator, self.pass_bytes_max)?;
             let plain = bicubic(&frame.lr, frame.width_px, frame.scale);
             let mut scores = frame.scores([&model, &plain]);
             frame.add_likeness(&self.likeness, [&model, &plain], &mut scores)?;
@@ -141,8 +149,9 @@ impl Judge {
     /// All of a pair or, said once, the middle that memory holds.
     fn shown(&self, pair: Pair, generator: &Generator) -> Pair {
         let (width_px, height_px) = (pair.lr.width_px, pair.lr.height_px);
-        let (width, height) = tiles::fitting(generator, (width_px as usize, height_px as usize));
-        if (width, height) == (width_px as usize, height_px as usize) {
+        let size_px = (width_px as usize, height_px as usize);
+        let (width, height) = tiles::fitting(generator, size_px, self.pass_bytes_max);
+        if (width, height) == size_px {
             return pair;
         }
         self.is_cut_said.call_once(|| {

@@ -8,15 +8,29 @@ use remaster_model::{Generator, PART_SIDE_MIN_PX, RgbBatch, upscale_rgb};
 
 use crate::TrainError;
 
-/// What a pass may hold: less than a training step of a network that needs so much. PAL's picture fits ESRGAN's network at 2x in
-/// one piece and a Compact at any scale; of ESRGAN's at 4x fits a middle of some 360 px.
+/// What a pass may hold where memory is plenty: less than a training step of a network that needs so much. PAL's picture fits
+/// ESRGAN's network at 2x in one piece and a Compact at any scale; of ESRGAN's at 4x fits a middle of some 360 px.
 const PASS_BYTES_MAX: usize = 2 << 30;
+/// One part in so many of what the process may hold: networks, their optimisers, decoded pairs and batches stay beside it.
+const PASS_SHARE: u64 = 4;
+/// A part of the shortest side through the largest network takes no more.
+const PASS_BYTES_MIN: u64 = 64 << 20;
 /// A part is at least so many times as long as the network reaches, or most of the work would be what lies around parts.
 const PART_REACHES_MIN: usize = 2;
 
+/// Bytes that a pass may hold of the memory that a run may: the first validation is no worse for it than the steps before.
+pub(super) fn pass_bytes(memory_mib: Option<u64>) -> usize {
+    let share = memory_mib.map_or(u64::MAX, |mib| (mib << 20) / PASS_SHARE);
+    usize::try_from(share.max(PASS_BYTES_MIN)).map_or(PASS_BYTES_MAX, |bytes| bytes.min(PASS_BYTES_MAX))
+}
+
 /// Columns and lines of the middle of a picture that can be shown to a network: all of them, but for the largest networks.
-pub(super) fn fitting(generator: &Generator, size_px: (usize, usize)) -> (usize, usize) {
-    let area_max_px = PASS_BYTES_MAX / generator.bytes_per_pixel();
+pub(super) fn fitting(
+    generator: &Generator,
+    size_px: (usize, usize),
+    pass_bytes_max: usize,
+) -> (usize, usize) {
+    let area_max_px = pass_bytes_max / generator.bytes_per_pixel();
     middle(
         size_px,
         generator.reach_px(),
@@ -36,23 +50,14 @@ fn middle(size: (usize, usize), reach: usize, multiple: usize, area_max: usize) 
     (side(size.0), side(size.1))
 }
 
-/// A planar RGB picture made larger.
+/// A planar RGB picture made larger, shown to the network in parts that hold so many bytes where these are long enough.
 pub(super) fn upscaled(
     generator: &Generator,
     samples: &[f32],
     width_px: usize,
+    pass_bytes_max: usize,
 ) -> Result<Vec<f32>, TrainError> {
-    let area_max_px = PASS_BYTES_MAX / generator.bytes_per_pixel();
-    upscaled_within(generator, samples, width_px, area_max_px)
-}
-
-/// The same, shown to the network in parts of so many pixels where these are long enough.
-pub(super) fn upscaled_within(
-    generator: &Generator,
-    samples: &[f32],
-    width_px: usize,
-    area_max_px: usize,
-) -> Result<Vec<f32>, TrainError> {
+    let area_max_px = pass_bytes_max / generator.bytes_per_pixel();
     let height_px = samples.len() / 3 / width_px;
     let (columns, rows) = plan(
         (width_px, height_px),
@@ -198,13 +203,21 @@ mod tests {
             .map(|at| (0.37 * at as f32).sin().mul_add(0.4, 0.5))
             .collect();
         for generator in networks() {
-            let whole = upscaled(&generator, &picture, width).unwrap();
-            let parts = upscaled_within(&generator, &picture, width, 1).unwrap();
+            let whole = upscaled(&generator, &picture, width, pass_bytes(None)).unwrap();
+            let parts = upscaled(&generator, &picture, width, 1).unwrap();
             assert_eq!(whole.len(), 4 * picture.len());
             let furthest = whole.iter().zip(&parts).map(|(a, b)| (a - b).abs());
             let furthest = furthest.fold(0.0, f32::max);
             assert!(furthest < 1e-5, "{furthest}");
         }
+    }
+
+    #[test]
+    fn a_machine_with_little_memory_judges_in_smaller_parts() {
+        assert_eq!(pass_bytes(None), PASS_BYTES_MAX);
+        assert_eq!(pass_bytes(Some(64 << 10)), PASS_BYTES_MAX);
+        assert_eq!(pass_bytes(Some(2 << 10)), 512 << 20);
+        assert_eq!(pass_bytes(Some(1)) as u64, PASS_BYTES_MIN);
     }
 
     #[test]

@@ -132,7 +132,7 @@ async fn a_judge_reads_held_out_pairs_from_disk_and_damaged_ones_count_for_nothi
         num_conv: 1,
     };
     let generator = Generator::new(&arch, 2, 1, &device).unwrap();
-    let judge = || Judge::new(source.clone(), Arc::clone(&dataset), Likeness::default());
+    let judge = || Judge::new(source.clone(), Arc::clone(&dataset), Likeness::default(), None);
 
     let by_store = judge().judge(&generator).await.unwrap().unwrap();
     wait_for_files(kept.path(), dataset.held_out.len()).await;

@@ -9,11 +9,13 @@ use remaster_domain::{
     ContentHash, CurateEpisode, CurateResult, CurateSpec, DatasetManifest, EpisodeYield, MANIFEST_VERSION,
     OutputObject, PairRecord, ShardRef, TaskResult,
 };
+use remaster_media::find_cuts;
 use remaster_pairs::{Prints, Thumbs};
 use remaster_proto::Completion;
 use remaster_store::{Key, ShardIndex};
 
 use super::cubes::{episode_cube, season_cube};
+use super::one_size::check_one_size;
 use super::records::read_records;
 use super::repeats::{EpisodeCopy, repeated_pairs};
 use super::sheet::{SheetInput, sheet_of};
@@ -39,6 +41,7 @@ pub(crate) async fn run(
         sidecars.push(sidecar);
         monitor.report(sidecars.len() as u64, spec.shards.len() as u64, "shards");
     }
+    check_one_size(records.values())?;
     let repeats = find_repeats(context, &spec, &records, monitor).await?;
     let mut manifest = manifest_of(&spec, &sidecars, &repeats);
     let pair_count = manifest.pair_count() as u64;
@@ -87,33 +90,35 @@ async fn find_repeats(
     if spec.episodes.len() < 2 {
         return Ok(BTreeSet::new());
     }
-    let mut prints = Vec::with_capacity(spec.episodes.len());
+    let mut looks = Vec::with_capacity(spec.episodes.len());
     for episode in &spec.episodes {
         monitor.check()?;
         let name = episode.span.hd.source.name.clone();
         let thumbs = context.thumbs(&episode.span.hd).await?;
-        let print = move || {
+        let look = move || {
             let broken = |refusal| WorkError::Retryable(format!("{name}: {refusal}"));
-            Ok(Prints::of(&Thumbs::prepare(&thumbs).map_err(broken)?))
+            let prints = Prints::of(&Thumbs::prepare(&thumbs).map_err(broken)?);
+            Ok((prints, find_cuts(&thumbs)))
         };
-        prints.push(monitor.blocking(print).await?);
+        looks.push(monitor.blocking(look).await?);
         monitor.report(
-            prints.len() as u64,
+            looks.len() as u64,
             spec.episodes.len() as u64,
             "episodes compared",
         );
     }
     let (episodes, records) = (spec.episodes.clone(), records.clone());
     let compare = move || {
-        let copy = |(episode, prints): (&CurateEpisode, Prints)| EpisodeCopy {
+        let copy = |(episode, (prints, cuts)): (&CurateEpisode, (Prints, Vec<u32>))| EpisodeCopy {
             prints,
+            cuts,
             pairs: records
                 .iter()
                 .filter(|(_, record)| record.episode == episode.episode)
                 .map(|(key, record)| (key.as_str(), record))
                 .collect(),
         };
-        let copies: Vec<EpisodeCopy<'_>> = episodes.iter().zip(prints).map(copy).collect();
+        let copies: Vec<EpisodeCopy<'_>> = episodes.iter().zip(looks).map(copy).collect();
         Ok(repeated_pairs(&copies))
     };
     monitor.blocking(compare).await

@@ -202,16 +202,17 @@ fn prepare(
 /// Indexes both discs side by side: one alone leaves a core waiting for its filters. Whichever fails ends the other.
 fn open_discs(args: &ExtractArgs, stop: &CancellationToken) -> Result<[(Disc, Vec<u8>); 2], WorkError> {
     let stop = stop.child_token();
-    let open = |path: &Path, what| {
-        let opened = open_disc(path, &Monitor::on_stderr(stop.clone(), what));
+    let [of_sd, of_hd] = Monitor::side_by_side(&stop, ["index sd", "index hd"]);
+    let open = |path: &Path, monitor: &Monitor| {
+        let opened = open_disc(path, monitor);
         if opened.is_err() {
             stop.cancel();
         }
         opened
     };
     let (sd, hd) = std::thread::scope(|scope| {
-        let sd = scope.spawn(|| open(&args.sd, "index sd"));
-        let hd = open(&args.hd, "index hd");
+        let sd = scope.spawn(|| open(&args.sd, &of_sd));
+        let hd = open(&args.hd, &of_hd);
         let ended = |_| WorkError::Retryable("the indexing thread ended abruptly".to_owned());
         (sd.join().map_err(ended).flatten(), hd)
     });

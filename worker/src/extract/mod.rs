@@ -8,6 +8,7 @@ mod cubes;
 mod curate;
 mod index;
 mod local;
+mod one_size;
 mod pair;
 mod places;
 mod press;

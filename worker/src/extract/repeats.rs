@@ -1,14 +1,14 @@
 //! Which pairs of a season show what another episode shows too, and which of these go: the best copy stays.
 //!
-//! Episodes whose worst blocks fit best are asked first, and a pair goes only where an episode asked before keeps one near the
-//! same place of the same stretch, so no scene is lost and none is learnt many times as often as the others.
+//! Episodes whose worst blocks fit best are asked first, and a pair goes only where an episode asked before keeps one of the
+//! same shot near the same place, so no scene is lost and none is learnt many times as often as the others.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use remaster_domain::PairRecord;
 use remaster_pairs::{Prints, SharedStretch, shared_stretches};
 
-/// Two pairs of a shared stretch that lie further apart show other shots: both stay.
+/// Two pairs of a shot that lie further apart show different things: both stay.
 const NEAR_FRAMES: usize = 120;
 
 /// An episode as far as repeats go.
@@ -16,6 +16,8 @@ const NEAR_FRAMES: usize = 120;
 pub(super) struct EpisodeCopy<'a> {
     /// Prints of its HD frames.
     pub(super) prints: Prints,
+    /// HD frames at which a new shot starts, ascending.
+    pub(super) cuts: Vec<u32>,
     /// Its pairs by key.
     pub(super) pairs: BTreeMap<&'a str, &'a PairRecord>,
 }
@@ -45,7 +47,7 @@ pub(super) fn repeated_pairs(copies: &[EpisodeCopy<'_>]) -> BTreeSet<String> {
     dropped
 }
 
-/// Pairs of `own` in a stretch that have a kept pair of `better` near the same place.
+/// Pairs of `own` in a stretch that have a kept pair of `better` near the same place of the same shot.
 fn repeated_in<'a>(
     better: &EpisodeCopy<'_>,
     own: &EpisodeCopy<'a>,
@@ -63,9 +65,15 @@ fn repeated_in<'a>(
         .filter(|(key, _)| kept(key))
         .filter_map(|(_, record)| inside(stretch.a_start, record))
         .collect();
+    let shot = |frame: usize| {
+        let cut_before = |&cut: &u32| cut as usize <= stretch.b_start + frame;
+        own.cuts.partition_point(cut_before)
+    };
     let is_repeated = |record: &PairRecord| {
         let frame = inside(stretch.b_start, record);
-        frame.is_some_and(|frame| held.iter().any(|other| other.abs_diff(frame) <= NEAR_FRAMES))
+        let shown_by =
+            |frame: usize, other: usize| other.abs_diff(frame) <= NEAR_FRAMES && shot(other) == shot(frame);
+        frame.is_some_and(|frame| held.iter().any(|&other| shown_by(frame, other)))
     };
     let repeated = own.pairs.iter().filter(|(_, record)| is_repeated(record));
     repeated.map(|(key, _)| *key).collect()
@@ -86,7 +94,7 @@ fn quality(copy: &EpisodeCopy<'_>) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     #![allow(clippy::unwrap_used)]
 
     use remaster_pairs::Thumbs;
@@ -115,7 +123,7 @@ mod tests {
     }
 
     /// A record whose worst blocks fit `fit` well.
-    fn record(hd_index: u32, fit: f64) -> PairRecord {
+    pub(in super::super) fn record(hd_index: u32, fit: f64) -> PairRecord {
         let hash = "0".repeat(64);
         let json = serde_json::json!({
             "version": 1, "episode": "E", "shot": 0, "sd_index": hd_index, "hd_index": hd_index, "sd_pts": 0, "hd_pts": 0,
@@ -127,6 +135,19 @@ mod tests {
             "pict_type": "I", "sd_hash": hash, "hd_hash": hash, "synthetic": false
         });
         serde_json::from_value(json).unwrap()
+    }
+
+    fn dropped_of(parts: &[Prints], records: &[Vec<(&str, PairRecord)>], cuts: &[u32]) -> Vec<String> {
+        let copies: Vec<EpisodeCopy<'_>> = parts
+            .iter()
+            .zip(records)
+            .map(|(prints, pairs)| EpisodeCopy {
+                prints: prints.clone(),
+                cuts: cuts.to_vec(),
+                pairs: pairs.iter().map(|(key, record)| (*key, record)).collect(),
+            })
+            .collect();
+        repeated_pairs(&copies).into_iter().collect()
     }
 
     #[test]
@@ -146,19 +167,26 @@ mod tests {
                 ("c-own", record(300, 0.97)),
             ],
         ];
-        let copies: Vec<EpisodeCopy<'_>> = parts
-            .into_iter()
-            .zip(&records)
-            .map(|(prints, pairs)| EpisodeCopy {
-                prints,
-                pairs: pairs.iter().map(|(key, record)| (*key, record)).collect(),
-            })
-            .collect();
-        let dropped: Vec<String> = repeated_pairs(&copies).into_iter().collect();
+        let dropped = dropped_of(&parts, &records, &[]);
         assert_eq!(
             dropped,
             ["a-opening", "c-opening"],
             "the end of the opening is kept by one episode alone"
         );
+    }
+
+    #[test]
+    fn a_shot_of_the_opening_that_the_best_copy_has_no_pair_of_is_not_lost() {
+        let opening = [scene(1, 60), scene(6, 60)].concat();
+        let parts = [
+            prints(&[opening.clone(), scene(2, 80)]),
+            prints(&[opening, scene(3, 80)]),
+        ];
+        let records = vec![
+            vec![("a-first", record(50, 0.99))],
+            vec![("b-first", record(40, 0.95)), ("b-second", record(70, 0.95))],
+        ];
+        let dropped = dropped_of(&parts, &records, &[60, 120]);
+        assert_eq!(dropped, ["b-first"], "a keeps nothing of the second shot");
     }
 }

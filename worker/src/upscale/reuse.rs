@@ -1,10 +1,10 @@
 //! The HD picture that is kept from frame to frame: what stands still in the source is not made again.
 //!
-//! The picture is cut into cells. A cell keeps the input that its pixels were last made from, the network's whole reach
-//! around it included, and is made again only when that input has changed by more than a threshold. Since it is
-//! compared with what it was made from and not with the frame before, small changes cannot add up. At threshold 0 the
-//! pixels are those that making every frame whole gives, bit by bit. A picture starts empty at each segment, so segments
-//! do not depend on who made the one before.
+//! The picture is cut into cells. A cell keeps the input that its pixels were last made from, the network's reach around it
+//! included, and is made again only when that input has changed by more than a threshold. Since it is compared with what it
+//! was made from and not with the frame before, small changes cannot add up. At threshold 0 the reach is the whole one, and
+//! the pixels are those that making every frame whole gives, bit by bit; above it what hardly matters is left out. A picture
+//! starts empty at each segment, so segments do not depend on who made the one before.
 
 use remaster_pairs::Rgb;
 
@@ -50,7 +50,10 @@ impl Inferred {
 /// The picture and what it was made from.
 #[derive(Debug)]
 pub(super) struct Canvas {
+    /// Cells, and what is shown of a part that has changed.
     grid: Grid,
+    /// What is shown of a whole picture that memory has no room for in one piece.
+    whole: Grid,
     /// Greatest difference of an unchanged cell, as a share of 1; `None` makes every frame whole.
     threshold: Option<f32>,
     /// What each cell was made from; empty where that is not known.
@@ -64,10 +67,12 @@ pub(super) struct Canvas {
 impl Canvas {
     /// An empty one for pictures of a size.
     pub(super) fn new(width: usize, height: usize, reach: Reach, threshold: Option<f32>) -> Self {
-        let grid = Grid::new(width, height, reach);
+        let is_exact = threshold.is_none_or(|threshold| threshold <= 0.0);
+        let grid = Grid::new(width, height, if is_exact { reach } else { reach.near() });
         let cells = grid.cells().count();
         Self {
             grid,
+            whole: Grid::new(width, height, reach),
             threshold,
             made_from: vec![Vec::new(); cells],
             age_frames: 0,
@@ -89,16 +94,18 @@ impl Canvas {
             self.changed_parts(picture)
         };
         let scale = network.scale();
+        let is_whole = parts == [self.grid.whole()];
+        let grid = if is_whole { &self.whole } else { &self.grid };
         let hd = self.hd.get_or_insert_with(|| empty(picture, scale));
-        for part in parts.iter().flat_map(|&part| self.grid.within_memory(part)) {
-            let seen = self.grid.seen(part);
+        for part in parts.iter().flat_map(|&part| grid.within_memory(part)) {
+            let seen = grid.seen(part);
             let shown = picture.crop(seen.left, seen.top, seen.width(), seen.height());
             paste(&network.make(shown)?, seen, part, scale, hd);
             self.inferred.pixels_shown += seen.area() as u64;
         }
         self.inferred.pixels += self.grid.whole().area() as u64;
         self.age_frames += 1;
-        if parts == [self.grid.whole()] {
+        if is_whole {
             self.age_frames = 1;
         }
         for part in parts {

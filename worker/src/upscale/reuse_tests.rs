@@ -13,6 +13,7 @@ const SIDE_PX: usize = 160;
 struct Averaging {
     shown: RefCell<Vec<(usize, usize)>>,
     area_max_px: Option<usize>,
+    near_px: Option<usize>,
 }
 
 impl Network for Averaging {
@@ -23,6 +24,7 @@ impl Network for Averaging {
     fn reach(&self) -> Reach {
         Reach {
             px: 2,
+            near_px: self.near_px.unwrap_or(2),
             multiple_px: 1,
             area_max_px: self.area_max_px.unwrap_or(usize::MAX),
         }
@@ -151,4 +153,25 @@ fn a_picture_in_parts_for_less_memory_is_the_same_picture() {
             .all(|(width, height)| width * height <= 6000)
     );
     assert!(small.shown.borrow().len() > 4);
+}
+
+#[test]
+fn above_threshold_0_less_is_shown_of_what_moves_and_all_of_a_whole_picture() {
+    let near = Averaging {
+        area_max_px: Some(6000),
+        near_px: Some(0),
+        ..Averaging::default()
+    };
+    let expected = Averaging::default().make(picture(20, 0.0)).unwrap();
+    let shown_of_a_move = |threshold: f32| {
+        let mut canvas = canvas(&near, Some(threshold));
+        let made = canvas.update(&picture(20, 0.0), true, &near).unwrap();
+        assert!(*made == expected, "a whole picture in parts has seams");
+        near.shown.borrow_mut().clear();
+        canvas.update(&picture(24, 0.0), false, &near).unwrap();
+        near.shown.borrow().clone()
+    };
+    let (exact, loose) = (shown_of_a_move(0.0), shown_of_a_move(0.01));
+    assert_eq!((exact.len(), loose.len()), (1, 1));
+    assert_eq!((exact[0].0 - loose[0].0, exact[0].1 - loose[0].1), (4, 4));
 }

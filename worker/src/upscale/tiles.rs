@@ -2,7 +2,8 @@
 //! shown to make them as it would within the whole picture. Pure geometry in pixels of the network's input.
 //!
 //! A part is shown with the network's whole reach around it, cut at the picture's edge, where a network sees the same
-//! zeros as in the whole picture. So there are no seams to hide.
+//! zeros as in the whole picture. So there are no seams to hide. Where differences below a threshold count as none, what is
+//! so far away that it matters less than that need not be shown: see [`Reach::near`].
 
 use remaster_model::PART_SIDE_MIN_PX;
 
@@ -48,10 +49,22 @@ impl Rect {
 pub(super) struct Reach {
     /// An output pixel depends on nothing further away.
     pub(super) px: usize,
+    /// What lies further away moves an output pixel by less than a codec does.
+    pub(super) near_px: usize,
     /// Sides must divide by it.
     pub(super) multiple_px: usize,
     /// Most pixels that it may be shown at a time.
     pub(super) area_max_px: usize,
+}
+
+impl Reach {
+    /// As if nothing mattered that hardly does.
+    pub(super) const fn near(self) -> Self {
+        Self {
+            px: self.near_px,
+            ..self
+        }
+    }
 }
 
 /// The cells of a picture, row by row.
@@ -256,6 +269,7 @@ mod tests {
     fn grid(width: usize, height: usize, px: usize, multiple_px: usize) -> Grid {
         let reach = Reach {
             px,
+            near_px: px,
             multiple_px,
             area_max_px: usize::MAX,
         };
@@ -305,7 +319,7 @@ mod tests {
             (width, height) in (50..400_usize, 50..300_usize),
             area_max_px in 7000..60_000_usize,
         ) {
-            let reach = Reach { px: 9, multiple_px: 2, area_max_px };
+            let reach = Reach { px: 9, near_px: 9, multiple_px: 2, area_max_px };
             let grid = Grid::new(width, height, reach);
             let parts = grid.within_memory(grid.whole());
             prop_assert_eq!(parts.iter().map(|part| part.area()).sum::<usize>(), width * height);
