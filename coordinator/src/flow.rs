@@ -11,9 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use remaster_domain::{
     AlignResult, AlignSpec, AssembleSpec, ContentHash, CurateEpisode, CurateSpec, Episode, EpisodeId,
-    EpisodeSpan, ExtractSpec, IndexResult, IndexSpec, IndexedSource, JobSpec, PlanResult, PlanSpec,
-    PressResult, PressSpec, PressedLike, PublishSpec, RunId, SegmentRef, ShardRef, SourceRef, Stage,
-    TaskSpec, TrainResult, TrainSpec, UpscaleSpec,
+    EpisodeSpan, ExtractSpec, FieldChoice, IndexResult, IndexSpec, IndexedSource, JobSpec, PlanResult,
+    PlanSpec, PressResult, PressSpec, PressedLike, PublishSpec, RunId, SegmentRef, ShardRef, SourceRef,
+    Stage, TaskSpec, TrainResult, TrainSpec, UpscaleSpec,
 };
 use remaster_store::Key;
 
@@ -143,6 +143,7 @@ pub fn after_align(align: &AlignSpec, result: &AlignResult) -> Vec<NewTask> {
                 span: align.span.clone(),
                 alignment: result.alignment.clone(),
                 shard: shard.clone(),
+                nnedi_weights: align.nnedi_weights.clone(),
             }),
         })
         .collect()
@@ -363,6 +364,7 @@ fn align(job: &JobSpec, episode: &Episode, indexes: &Indexes) -> Option<NewTask>
 }
 
 fn align_discs(job: &JobSpec, episode: &EpisodeId, span: EpisodeSpan) -> NewTask {
+    let settings = &job.season.settings;
     NewTask {
         name: format!("align/{episode}"),
         gate: PAIRS_GATE.to_owned(),
@@ -372,7 +374,12 @@ fn align_discs(job: &JobSpec, episode: &EpisodeId, span: EpisodeSpan) -> NewTask
             lattice: job.season.lattice,
             scale: job.season.scale,
             pairs_max: job.season.pairs_max,
-            fields: job.season.settings.fields,
+            fields: settings.fields,
+            // Weights that nothing is made with do not make it other work.
+            nnedi_weights: settings
+                .nnedi_weights
+                .clone()
+                .filter(|_| settings.fields == FieldChoice::Deinterlace),
         }),
     }
 }

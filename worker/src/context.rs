@@ -3,12 +3,10 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use remaster_domain::{ContentHash, FrameRange, IndexedSource, SourceIndex, SourceRef};
-#[cfg(feature = "upscale")]
-use remaster_domain::{FieldFilter, NNEDI_WEIGHTS_BYTES, UpscaleSettings};
-#[cfg(feature = "upscale")]
-use remaster_media::Restore;
-use remaster_media::{ColourSpec, FrameThumbs, MediaError, THUMB_BYTES};
+use remaster_domain::{
+    ContentHash, FieldFilter, FrameRange, IndexedSource, NNEDI_WEIGHTS_BYTES, SourceIndex, SourceRef,
+};
+use remaster_media::{ColourSpec, FrameThumbs, MediaError, Restore, THUMB_BYTES};
 use remaster_store::{Key, Store};
 use tempfile::TempDir;
 
@@ -68,7 +66,6 @@ impl Disc {
     }
 
     /// How its frames are made whole where they need `filter`.
-    #[cfg(feature = "upscale")]
     pub(crate) fn restore(&self, filter: FieldFilter) -> Restore {
         let weights = self.nnedi_weights.as_ref();
         Restore {
@@ -123,16 +120,15 @@ impl Context {
         Ok(Disc::new(file, indexed.source.clone(), index))
     }
 
-    /// The same, with what the settings deinterlace by.
-    #[cfg(feature = "upscale")]
+    /// The same, with nnedi3's weights where it deinterlaces.
     pub(crate) async fn disc_for(
         &self,
         indexed: &IndexedSource,
-        settings: &UpscaleSettings,
+        nnedi_weights: Option<&ContentHash>,
         monitor: &Monitor,
     ) -> Result<Disc, WorkError> {
         let mut disc = self.disc(indexed, monitor).await?;
-        if let Some(sha256) = &settings.nnedi_weights {
+        if let Some(sha256) = nnedi_weights {
             let weights = SourceRef {
                 sha256: sha256.clone(),
                 bytes: NNEDI_WEIGHTS_BYTES,

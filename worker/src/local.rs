@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use remaster_domain::SourceRef;
+use remaster_domain::{ContentHash, SourceRef, check_nnedi_weights};
 use remaster_media::{MediaError, probe};
 use remaster_store::hash_file;
 
@@ -34,6 +34,17 @@ pub(crate) fn open_disc(path: &Path, monitor: &Monitor) -> Result<(Disc, Vec<u8>
     let file = HeldFile::own(path.to_owned());
     let (index, thumbs) = index_file(&file, &source, monitor)?;
     Ok((Disc::new(file, source, Arc::new(index)), thumbs))
+}
+
+/// nnedi3's weights and the hash that they are known by.
+pub(crate) fn checked_weights(file: &Path) -> Result<(ContentHash, HeldFile), WorkError> {
+    let bad = |reason: String| WorkError::BadInput(format!("nnedi weights {}: {reason}", file.display()));
+    let bytes = std::fs::metadata(file)
+        .map_err(|error| bad(error.to_string()))?
+        .len();
+    check_nnedi_weights(bytes).map_err(bad)?;
+    let sha256 = hash_file(file, |_| {}).map_err(|error| bad(error.to_string()))?;
+    Ok((sha256, HeldFile::own(file.to_owned())))
 }
 
 /// `remaster-worker probe`: what the headers of a file say, as JSON on stdout.

@@ -54,6 +54,7 @@ async fn tasks_make_the_same_shards_in_any_order_on_any_worker() {
         scale: 2,
         pairs_max: 60,
         fields: remaster_domain::FieldChoice::Auto,
+        nnedi_weights: None,
     };
     let TaskResult::Align(aligned) = result(&first, TaskSpec::Align(align.clone())).await else {
         panic!()
@@ -84,6 +85,7 @@ async fn tasks_make_the_same_shards_in_any_order_on_any_worker() {
             span: span.clone(),
             alignment: aligned.alignment.clone(),
             shard: shards[number].clone(),
+            nnedi_weights: None,
         })
     };
     let extract = |number: usize| extract_as("ep1", number);
@@ -232,6 +234,7 @@ async fn a_blu_ray_without_a_dvd_gives_pairs_of_one_made_like_the_seasons() {
         span,
         alignment,
         shard: aligned.shards[0].clone(),
+        nnedi_weights: None,
     });
     let shard = shard_of(result(&runner, extract).await);
     let store = &runner.context.store;
@@ -254,6 +257,7 @@ async fn aligned(runner: &Runner, episode: &str, span: &EpisodeSpan) -> AlignRes
         scale: 2,
         pairs_max: 60,
         fields: remaster_domain::FieldChoice::Auto,
+        nnedi_weights: None,
     };
     let TaskResult::Align(aligned) = result(runner, TaskSpec::Align(spec)).await else {
         panic!()
@@ -278,6 +282,7 @@ async fn another_episodes_disc_is_bad_input_with_a_reason() {
         scale: 2,
         pairs_max: 60,
         fields: remaster_domain::FieldChoice::Auto,
+        nnedi_weights: None,
     };
     let error = runner
         .work(TaskSpec::Align(spec), &Monitor::silent())

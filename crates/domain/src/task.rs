@@ -198,6 +198,9 @@ pub struct AlignSpec {
     /// What inference does with the fields of the SD copy: pairs are of the frames that it shows the network.
     #[serde(default, skip_serializing_if = "FieldChoice::is_auto")]
     pub fields: FieldChoice,
+    /// Weights of nnedi3 (`sources/<sha256>`), where it makes frames of fields instead of bwdif.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nnedi_weights: Option<ContentHash>,
 }
 
 /// The frames of one shard.
@@ -220,6 +223,9 @@ pub struct ExtractSpec {
     pub alignment: Alignment,
     /// What to extract.
     pub shard: ShardFrames,
+    /// As [`AlignSpec::nnedi_weights`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nnedi_weights: Option<ContentHash>,
 }
 
 /// Input of `curate`.

@@ -89,9 +89,9 @@ impl FrameReader {
         path: &Path,
         index: &SourceIndex,
         frames: &[u32],
-        filter: FieldFilter,
+        restore: Restore,
     ) -> Result<Self, MediaError> {
-        Self::start(path, index, stretches_of(frames).into(), filter.into())
+        Self::start(path, index, stretches_of(frames).into(), restore)
     }
 
     fn start(

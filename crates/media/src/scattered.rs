@@ -11,7 +11,7 @@ use remaster_domain::{FieldFilter, SourceIndex};
 use crate::frame::RawFormat;
 use crate::reader::seek_key;
 use crate::together::{Place, Together};
-use crate::{FrameReader, MediaError, YuvFrame};
+use crate::{FrameReader, MediaError, Restore, YuvFrame};
 
 /// Luma pixels that a seek must save: opening a file once more costs about as much as decoding these. Seven frames of H.264
 /// at 720p, a GOP of MPEG-2 at 576 lines.
@@ -40,7 +40,7 @@ pub struct ScatteredFrames {
 struct Source {
     path: PathBuf,
     index: SourceIndex,
-    filter: FieldFilter,
+    restore: Restore,
     is_given_up: AtomicBool,
 }
 
@@ -59,7 +59,7 @@ enum Begun {
     Together(JoinHandle<Result<Together, MediaError>>),
 }
 
-/// Reads the given frames, in whatever order they are given, made whole from their fields by `filter`.
+/// Reads the given frames, in whatever order they are given, made whole from their fields by `restore`.
 ///
 /// # Errors
 /// A frame outside the index, or ffmpeg that cannot be started. Errors of decoding come from the iterator.
@@ -67,8 +67,9 @@ pub fn read_frames(
     path: &Path,
     index: &SourceIndex,
     wanted: &[u32],
-    filter: FieldFilter,
+    restore: impl Into<Restore>,
 ) -> Result<ScatteredFrames, MediaError> {
+    let restore = restore.into();
     let mut sorted = wanted.to_vec();
     sorted.sort_unstable();
     sorted.dedup();
@@ -80,14 +81,15 @@ pub fn read_frames(
         });
     }
     let frames_max = BYTES_TOGETHER_MAX / RawFormat::of(&index.video).frame_bytes();
+    let reads = plan(index, &sorted, (restore.filter, frames_max)).into();
     let mut frames = ScatteredFrames {
         source: Arc::new(Source {
             path: path.to_owned(),
             index: index.clone(),
-            filter,
+            restore,
             is_given_up: AtomicBool::new(false),
         }),
-        reads: plan(index, &sorted, (filter, frames_max)).into(),
+        reads,
         ahead: None,
         together: None,
         alone: None,
@@ -187,7 +189,7 @@ impl ScatteredFrames {
 
 impl Source {
     fn alone(&self, frames: &[u32]) -> Result<Box<FrameReader>, MediaError> {
-        FrameReader::chosen(&self.path, &self.index, frames, self.filter).map(Box::new)
+        FrameReader::chosen(&self.path, &self.index, frames, self.restore.clone()).map(Box::new)
     }
 
     fn together(&self, places: &[Place]) -> Result<Together, MediaError> {

@@ -47,7 +47,9 @@ pub(crate) async fn run(
     spec: AlignSpec,
     monitor: &Monitor,
 ) -> Result<Completion, WorkError> {
-    let sd = context.disc(&spec.span.sd, monitor).await?;
+    let sd = context
+        .disc_for(&spec.span.sd, spec.nnedi_weights.as_ref(), monitor)
+        .await?;
     let hd = context.disc(&spec.span.hd, monitor).await?;
     let thumbs = [
         context.thumbs(&spec.span.sd).await?,
@@ -158,7 +160,8 @@ fn shown_thumbs<'a>(
     let end = disc.index.frames.len() as u32;
     let named = |error| disc.error(&error);
     let all = FrameRange { start: 0, end };
-    let frames = FrameReader::filtered(disc.file.path(), &disc.index, all, fields).map_err(named)?;
+    let frames =
+        FrameReader::filtered(disc.file.path(), &disc.index, all, disc.restore(fields)).map_err(named)?;
     let mut thumbs = Vec::with_capacity(coded.len());
     for frame in frames {
         monitor.check()?;

@@ -20,7 +20,7 @@ use super::shard::{make_shard, shard_ref};
 use super::sheet::{SheetInput, sheet_of};
 use crate::context::Disc;
 use crate::error::WorkError;
-use crate::local::{folder_url, open_disc, write_whole};
+use crate::local::{checked_weights, folder_url, open_disc, write_whole};
 use crate::monitor::Monitor;
 
 /// Season name in the manifest of an episode that belongs to none.
@@ -49,6 +49,10 @@ pub(crate) struct ExtractArgs {
     /// alone) or deinterlace (all of them)
     #[arg(long, env = "REMASTER_FIELDS", value_name = "WHAT", default_value = "auto")]
     fields: FieldChoice,
+    /// nnedi3's weights (nnedi3_weights.bin), which then invents the missing lines with `--fields deinterlace`; bwdif does so
+    /// otherwise
+    #[arg(long, env = "REMASTER_NNEDI_WEIGHTS", value_name = "FILE")]
+    nnedi_weights: Option<PathBuf>,
     /// Episode id for keys [default: made from the name of the SD file]
     #[arg(long, env = "REMASTER_EPISODE", value_name = "ID")]
     episode: Option<EpisodeId>,
@@ -190,7 +194,9 @@ fn prepare(
     stop: &CancellationToken,
     monitor: &Monitor,
 ) -> Result<(Disc, Disc, AlignResult), WorkError> {
-    let [(sd, sd_thumbs), (hd, hd_thumbs)] = open_discs(args, stop)?;
+    let nnedi_weights = args.nnedi_weights.as_deref().map(checked_weights).transpose()?;
+    let [(mut sd, sd_thumbs), (hd, hd_thumbs)] = open_discs(args, stop)?;
+    sd.nnedi_weights = nnedi_weights.map(|(_, file)| file);
     let mut aligned = align(&sd, &hd, &[sd_thumbs, hd_thumbs], settings, monitor)?;
     if args.all {
         let shown = shown_frames(&sd, settings.fields);

@@ -123,8 +123,8 @@ impl PairReader {
 
 impl Window {
     fn open(disc: &Disc, wanted: &[u32], fields: FieldFilter) -> Result<Self, WorkError> {
-        let frames =
-            read_frames(disc.file.path(), &disc.index, wanted, fields).map_err(|error| disc.error(&error))?;
+        let frames = read_frames(disc.file.path(), &disc.index, wanted, disc.restore(fields))
+            .map_err(|error| disc.error(&error))?;
         Ok(Self {
             frames,
             kept: VecDeque::new(),

@@ -39,7 +39,9 @@ pub(crate) async fn run(
     spec: ExtractSpec,
     monitor: &Monitor,
 ) -> Result<Completion, WorkError> {
-    let sd = context.disc(&spec.span.sd, monitor).await?;
+    let sd = context
+        .disc_for(&spec.span.sd, spec.nnedi_weights.as_ref(), monitor)
+        .await?;
     let hd = context.disc(&spec.span.hd, monitor).await?;
     let scratch = context.scratch()?;
     let own = monitor.clone();
@@ -48,6 +50,7 @@ pub(crate) async fn run(
         span,
         alignment,
         shard,
+        nnedi_weights: _,
     } = spec;
     let (outcome, episode, _scratch) = monitor
         .blocking(move || {

@@ -7,11 +7,10 @@ use std::sync::Arc;
 use clap::Args;
 use remaster_domain::{
     Container, ContentHash, Encoder, FieldChoice, FrameRange, OutputList, OutputSize, PixelShape, Precision,
-    Reuse, UpscaleSettings, UpscaleTable, check_nnedi_weights,
+    Reuse, UpscaleSettings, UpscaleTable,
 };
 use remaster_media::{FrameThumbs, try_encoder};
 use remaster_model::{encode_safetensors, read_state};
-use remaster_store::hash_file;
 use tokio_util::sync::CancellationToken;
 
 use super::assemble::join;
@@ -22,10 +21,9 @@ use super::network::{BatchChoice, BoundedModel};
 use super::plan::{check_output, plan_segments};
 use super::reuse::Inferred;
 use super::segment::{SegmentJob, make_segment};
-use crate::cache::HeldFile;
 use crate::context::{Disc, NETWORK_MEMORY_MIB};
 use crate::error::WorkError;
-use crate::local::open_disc;
+use crate::local::{checked_weights, open_disc};
 use crate::monitor::Monitor;
 
 /// Options of `upscale`.
@@ -299,17 +297,6 @@ fn open_models(args: &UpscaleArgs, settings: &mut UpscaleSettings) -> Result<Loa
         model.cube = Some(Arc::new(cube));
     }
     Ok(model)
-}
-
-/// nnedi3's weights and the hash that they are known by.
-fn checked_weights(file: &Path) -> Result<(ContentHash, HeldFile), WorkError> {
-    let bad = |reason: String| WorkError::BadInput(format!("nnedi weights {}: {reason}", file.display()));
-    let bytes = std::fs::metadata(file)
-        .map_err(|error| bad(error.to_string()))?
-        .len();
-    check_nnedi_weights(bytes).map_err(bad)?;
-    let sha256 = hash_file(file, |_| {}).map_err(|error| bad(error.to_string()))?;
-    Ok((sha256, HeldFile::own(file.to_owned())))
 }
 
 /// The folder that the output goes to, once it is sure that the source is not written over.

@@ -59,7 +59,9 @@ pub(crate) async fn run(
     spec: UpscaleSpec,
     monitor: &Monitor,
 ) -> Result<Completion, WorkError> {
-    let disc = context.disc_for(&spec.sd, &spec.settings, monitor).await?;
+    let disc = context
+        .disc_for(&spec.sd, spec.settings.nnedi_weights.as_ref(), monitor)
+        .await?;
     let thumbs = context.thumbs_around(&spec.sd, spec.range).await?;
     let models = &context.models;
     let model = models
