@@ -167,7 +167,7 @@ def alone(bench):
     Encoder and network share the cores here, so the encoder is the cheapest there is; FFV1, written once and verified
     once, takes a ninth of what the network does.
     """
-    frames, ratios = 16, []
+    frames, ratios = 12, []
     clips = [bench.clip(f"alone-{count}.mkv", SMALLER, count) for count in (1, frames)]
     cheap = ["--encoder", "x264", "--preset", "ultrafast"]
     for _ in range(ROUNDS):
@@ -201,7 +201,7 @@ def workers(bench):
 
 def beside_others(bench):
     """Frames a second beside others, for a small network and a large one."""
-    for model, size, frames in [(COMPACT, (480, 384), 16), (RRDBNET, (240, 192), 8)]:
+    for model, size, frames in [(COMPACT, (480, 384), 16), (RRDBNET, (432, 352), 6)]:
         clip = bench.clip(f"{model}.mkv", size, frames)
         rows = [("Remaster, reuse off", bench.ours(clip, "off.mkv", "off", model=model))]
         rows.append(("Remaster, reuse auto", bench.ours(clip, "auto.mkv", "auto", model=model)))
