@@ -35,20 +35,6 @@ impl Connection {
         Ok(machine_ms())
     }
 
-    /// Runs statements without values in one trip; answers the row of the last, if it gives one.
-    pub(crate) async fn script(&mut self, sql: &'static str) -> Result<Option<Row>, sqlx::Error> {
-        Ok(match self {
-            Self::Sqlite(to) => sqlx::raw_sql(sql)
-                .fetch_optional(&mut **to)
-                .await?
-                .map(Row::Sqlite),
-            Self::Postgres(to) => sqlx::raw_sql(sql)
-                .fetch_optional(&mut **to)
-                .await?
-                .map(Row::Postgres),
-        })
-    }
-
     /// Gives a connection up that is in an unknown state, so that nobody gets it from the pool again.
     pub(crate) fn abandon(&mut self) {
         match self {

@@ -23,7 +23,7 @@ use super::jobs;
 use super::open::Pool;
 use super::sql::{Connection, query};
 use crate::CoordinatorError;
-use crate::clock::{Clock, machine_ms};
+use crate::clock::Clock;
 use crate::flow::Job;
 use crate::grants::{Grant, LeaseAsked};
 use crate::groups::{CommitAsked, HeartbeatAsked, Renewal};
@@ -35,11 +35,8 @@ const QUEUE_REQUESTS: usize = 1_024;
 const BATCH_REQUESTS: usize = 512;
 /// Between tries to reach a database that went away.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
-/// Begins on a shared database and answers the time there once it is this coordinator's turn. The lock's name is a number
-/// that nobody else takes and that older coordinators take too.
-const BEGIN_TURN: &str = "BEGIN;
-    WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock(5928229427469370706))
-    SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) FROM turn";
+/// Name of the lock by which coordinators take turns; any number that nobody else takes.
+const TURN_LOCK: i64 = 0x5245_4d41_5354_4552;
 /// Channel on which coordinators tell each other what was offered.
 pub(crate) const OFFERS_CHANNEL: &str = "remaster_offers";
 
@@ -97,8 +94,6 @@ pub(crate) struct Tx {
     pub(crate) moved: BTreeSet<JobId>,
     /// Specs of jobs that moved lately. A job's spec never changes, so this is never wrong; see [`Tx::keep_spec`].
     specs: HashMap<JobId, Arc<Job>>,
-    /// Whether the savepoint of a request is there.
-    has_savepoint: bool,
 }
 
 impl Tx {
@@ -126,15 +121,17 @@ impl Tx {
 
     /// Begins; on a shared database once it is this coordinator's turn.
     async fn begin(&mut self, clock: &Clock) -> Result<(), sqlx::Error> {
-        self.has_savepoint = false;
-        let there_ms = if self.connection.is_shared() {
-            let row = self.connection.script(BEGIN_TURN).await?;
-            row.ok_or(sqlx::Error::RowNotFound)?.at(0)?
+        if self.connection.is_shared() {
+            self.statement("BEGIN").await?;
+            let turn = query("SELECT pg_advisory_xact_lock($1)").bind(TURN_LOCK);
+            turn.execute(&mut self.connection).await?;
         } else {
             self.statement("BEGIN IMMEDIATE").await?;
-            machine_ms()
+        }
+        self.now_ms = match clock.here() {
+            Some(now_ms) => now_ms,
+            None => self.connection.now_ms().await?,
         };
-        self.now_ms = clock.here().unwrap_or(there_ms);
         Ok(())
     }
 
@@ -154,16 +151,9 @@ impl Tx {
         Ok(self.statement("COMMIT").await?)
     }
 
-    /// From here on a request can be undone. The savepoint of the request before goes in the same trip, the last one with the
-    /// transaction: each trip is time in which no other coordinator has its turn.
+    /// From here on a request can be undone.
     async fn savepoint(&mut self) -> Result<(Effects, Option<Queue>), CoordinatorError> {
-        let next = if self.has_savepoint {
-            "RELEASE SAVEPOINT request; SAVEPOINT request"
-        } else {
-            "SAVEPOINT request"
-        };
-        self.connection.script(next).await?;
-        self.has_savepoint = true;
+        self.statement("SAVEPOINT request").await?;
         Ok((self.effects.clone(), self.queue.clone()))
     }
 
@@ -176,7 +166,7 @@ impl Tx {
             self.statement("ROLLBACK TO SAVEPOINT request").await?;
             (self.effects, self.queue) = (effects, queue);
         }
-        Ok(())
+        Ok(self.statement("RELEASE SAVEPOINT request").await?)
     }
 
     /// Forgets what a transaction that failed had gathered.
@@ -204,7 +194,6 @@ impl Writer {
             queue: None,
             moved: BTreeSet::new(),
             specs: HashMap::new(),
-            has_savepoint: false,
         };
         tokio::spawn(write(tx, pool, requests, clock, signals));
         Self { queue }

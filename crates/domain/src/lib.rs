@@ -6,6 +6,7 @@
 //! Types that are stored as JSON carry a `version`; new readers read old files for ever.
 
 mod alignment;
+mod capabilities;
 mod card;
 mod colour;
 mod cube;
@@ -29,6 +30,7 @@ mod upscale;
 pub use alignment::{
     ActiveArea, Alignment, EpisodeSpan, Lattice, MovedStretch, PairChoice, PathSegment, Slope, Transform,
 };
+pub use capabilities::Capabilities;
 pub use card::{InputColour, ModelArch, ModelCard, StageMetrics};
 pub use colour::{CURVE_KNOTS, CodingFound, ColourCurves, ColourTransform, YuvCoding, YuvMatrix, YuvRange};
 pub use cube::{Cube, CubeError};
@@ -59,7 +61,7 @@ pub use season::{
 };
 pub use source::{IndexedSource, SourceRef};
 pub use task::{
-    AlignResult, AlignSpec, AssembleResult, AssembleSpec, Capabilities, Checkpoint, CurateResult, CurateSpec,
+    AlignResult, AlignSpec, AssembleResult, AssembleSpec, Checkpoint, CurateResult, CurateSpec,
     ExtractResult, ExtractSpec, IndexResult, IndexSpec, OutputObject, PlanResult, PlanSpec, PressResult,
     PressSpec, PressedLike, Progress, PublishResult, PublishSpec, PublishedModel, ShardFrames,
     TASK_RESULT_BYTES_MAX, TaskKind, TaskResult, TaskSpec, TrainResult, TrainSpec, UpscaleResult,

@@ -494,15 +494,6 @@ pub struct Progress {
     pub note: String,
 }
 
-/// What a worker can do, sent at registration.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Capabilities {
-    /// Kinds it takes.
-    pub kinds: Vec<TaskKind>,
-    /// Typed labels: `mem_mib`, `threads`, `gpu.name`, ...
-    pub labels: BTreeMap<String, String>,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
