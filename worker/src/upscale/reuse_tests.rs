@@ -173,5 +173,8 @@ fn above_threshold_0_less_is_shown_of_what_moves_and_all_of_a_whole_picture() {
     };
     let (exact, loose) = (shown_of_a_move(0.0), shown_of_a_move(0.01));
     assert_eq!((exact.len(), loose.len()), (1, 1));
-    assert_eq!((exact[0].0 - loose[0].0, exact[0].1 - loose[0].1), (4, 4));
+    assert!(
+        exact[0].0 > loose[0].0 && exact[0].1 > loose[0].1,
+        "{exact:?} {loose:?}"
+    );
 }
