@@ -497,6 +497,19 @@ mod tests {
         ("e3", None, Some("C")),
     ];
 
+    const TWICE: remaster_domain::Transform = remaster_domain::Transform {
+        sx: 2.0,
+        sy: 2.0,
+        tx: 0.0,
+        ty: 0.0,
+    };
+    const AREA: remaster_domain::ActiveArea = remaster_domain::ActiveArea {
+        x: 0,
+        y: 0,
+        width: 9,
+        height: 9,
+    };
+
     #[test]
     fn each_stage_decodes_only_what_it_needs() {
         let count = |stage| indexes(&job(stage, &SEASON)).len();
@@ -538,18 +551,8 @@ mod tests {
                     hd: disc,
                     synthetic: false,
                 },
-                transform: remaster_domain::Transform {
-                    sx: 2.0,
-                    sy: 2.0,
-                    tx: 0.0,
-                    ty: 0.0,
-                },
-                active: remaster_domain::ActiveArea {
-                    x: 0,
-                    y: 0,
-                    width: 9,
-                    height: 9,
-                },
+                transform: TWICE,
+                active: AREA,
                 colour: remaster_domain::ColourTransform::IDENTITY,
             }
         };
@@ -585,6 +588,53 @@ mod tests {
         let after = |known: &[&str]| after_index(&job, &source("a").sha256, &committed(known), None);
         assert!(after(&["a"]).is_empty());
         assert_eq!(names(&after(&["a", "A"])), ["align/e1"]);
+    }
+
+    #[test]
+    fn weights_of_nnedi_go_with_episodes_whose_frames_are_deinterlaced_and_with_no_others() {
+        let weights = ContentHash::of(b"weights");
+        let aligned_with = |fields| {
+            let mut job = job(Stage::Extract, &SEASON);
+            job.spec.season.settings.fields = fields;
+            job.spec.season.settings.nnedi_weights = Some(weights.clone());
+            let task = align(&job, &job.season.episodes[0], &committed(&["a", "A"])).unwrap();
+            let TaskSpec::Align(spec) = task.spec else {
+                panic!("not align")
+            };
+            spec
+        };
+        assert_eq!(aligned_with(FieldChoice::Auto).nnedi_weights, None);
+        let align = aligned_with(FieldChoice::Deinterlace);
+        assert_eq!(align.nnedi_weights, Some(weights.clone()));
+        let result = AlignResult {
+            alignment: remaster_domain::Alignment {
+                version: 1,
+                lattice: Lattice::SdNative,
+                scale: 2,
+                segments: vec![],
+                transform: TWICE,
+                colour: remaster_domain::ColourTransform::IDENTITY,
+                curves: None,
+                active: AREA,
+                moved: vec![],
+                coding: None,
+                fields: remaster_domain::FieldFilter::Deinterlace,
+            },
+            shards: vec![remaster_domain::ShardFrames {
+                number: 0,
+                frames: vec![remaster_domain::PairChoice {
+                    sd: 1,
+                    hd: 1,
+                    shot: 0,
+                    segment: 0,
+                }],
+            }],
+        };
+        let tasks = after_align(&align, &result);
+        let TaskSpec::Extract(extract) = &tasks[0].spec else {
+            panic!("not extract")
+        };
+        assert_eq!(extract.nnedi_weights, Some(weights));
     }
 
     #[test]

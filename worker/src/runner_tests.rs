@@ -47,15 +47,7 @@ async fn tasks_make_the_same_shards_in_any_order_on_any_worker() {
         hd: indexed(&second, &discs.file("ep1.hd.mkv")).await,
         synthetic: false,
     };
-    let align = AlignSpec {
-        episode: "ep1".parse().unwrap(),
-        span: span.clone(),
-        lattice: Lattice::SdNative,
-        scale: 2,
-        pairs_max: 60,
-        fields: remaster_domain::FieldChoice::Auto,
-        nnedi_weights: None,
-    };
+    let align = align_spec("ep1", &span);
     let TaskResult::Align(aligned) = result(&first, TaskSpec::Align(align.clone())).await else {
         panic!()
     };
@@ -237,20 +229,28 @@ async fn a_blu_ray_without_a_dvd_gives_pairs_of_one_made_like_the_seasons() {
         nnedi_weights: None,
     });
     let shard = shard_of(result(&runner, extract).await);
-    let store = &runner.context.store;
-    let sidecar: ShardIndex = store.get_json(&Key::shard_index(&shard.sha256)).await.unwrap();
-    assert!(shard.keys.len() > 5, "{} pairs", shard.keys.len());
-    for entry in &sidecar.entries {
-        let at = entry.json.offset..entry.json.offset + entry.json.length;
-        let record = store.get_range(&Key::shard(&shard.sha256), at).await.unwrap();
-        let record: PairRecord = serde_json::from_slice(&record).unwrap();
+    let records = records_of(&runner, &shard).await;
+    assert!(records.len() > 5, "{} pairs", records.len());
+    for record in records {
         assert!(record.synthetic && record.sd_index == record.hd_index);
         assert!(record.scores.colour_residual < 3.0, "{:?}", record.scores);
     }
 }
 
-async fn aligned(runner: &Runner, episode: &str, span: &EpisodeSpan) -> AlignResult {
-    let spec = AlignSpec {
+async fn records_of(runner: &Runner, shard: &ShardRef) -> Vec<PairRecord> {
+    let store = &runner.context.store;
+    let sidecar: ShardIndex = store.get_json(&Key::shard_index(&shard.sha256)).await.unwrap();
+    let mut records = Vec::new();
+    for entry in &sidecar.entries {
+        let at = entry.json.offset..entry.json.offset + entry.json.length;
+        let record = store.get_range(&Key::shard(&shard.sha256), at).await.unwrap();
+        records.push(serde_json::from_slice(&record).unwrap());
+    }
+    records
+}
+
+fn align_spec(episode: &str, span: &EpisodeSpan) -> AlignSpec {
+    AlignSpec {
         episode: episode.parse().unwrap(),
         span: span.clone(),
         lattice: Lattice::SdNative,
@@ -258,8 +258,12 @@ async fn aligned(runner: &Runner, episode: &str, span: &EpisodeSpan) -> AlignRes
         pairs_max: 60,
         fields: remaster_domain::FieldChoice::Auto,
         nnedi_weights: None,
-    };
-    let TaskResult::Align(aligned) = result(runner, TaskSpec::Align(spec)).await else {
+    }
+}
+
+async fn aligned(runner: &Runner, episode: &str, span: &EpisodeSpan) -> AlignResult {
+    let spec = TaskSpec::Align(align_spec(episode, span));
+    let TaskResult::Align(aligned) = result(runner, spec).await else {
         panic!()
     };
     aligned
@@ -275,17 +279,8 @@ async fn another_episodes_disc_is_bad_input_with_a_reason() {
         hd: indexed(&runner, &discs.file("ep2.hd.mkv")).await,
         synthetic: false,
     };
-    let spec = AlignSpec {
-        episode: "ep1".parse().unwrap(),
-        span,
-        lattice: Lattice::SdNative,
-        scale: 2,
-        pairs_max: 60,
-        fields: remaster_domain::FieldChoice::Auto,
-        nnedi_weights: None,
-    };
     let error = runner
-        .work(TaskSpec::Align(spec), &Monitor::silent())
+        .work(TaskSpec::Align(align_spec("ep1", &span)), &Monitor::silent())
         .await
         .unwrap_err();
     assert!(
