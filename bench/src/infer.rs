@@ -5,7 +5,9 @@ use std::time::Instant;
 
 use anyhow::Context;
 use clap::Args;
-use remaster_model::{DeviceKind, RgbBatch, device, fill_model, read_weights, set_threads, upscale_rgb};
+use remaster_model::{
+    DeviceKind, RgbBatch, device, fill_model, keep_freed_memory, read_weights, set_threads, upscale_rgb,
+};
 
 /// What the network is shown.
 #[derive(Debug, Args)]
@@ -37,6 +39,7 @@ pub(crate) fn run(arguments: &InferArguments) -> anyhow::Result<String> {
         .as_ref()
         .context("give the weights with --model FILE")?;
     set_threads(arguments.threads);
+    keep_freed_memory();
     let weights = read_weights(file)?;
     let generator = fill_model(
         &weights.state,

@@ -3,10 +3,12 @@
 use std::env;
 use std::path::PathBuf;
 
-const SOURCE: &str = "native/operations.cpp";
+const SOURCES: [&str; 2] = ["native/memory.cpp", "native/operations.cpp"];
 
 fn main() {
-    println!("cargo:rerun-if-changed={SOURCE}");
+    for source in SOURCES {
+        println!("cargo:rerun-if-changed={source}");
+    }
     if env::var_os("CARGO_FEATURE_TCH").is_some() {
         let root = variable("LIBTORCH_INCLUDE").or_else(|| variable("LIBTORCH"));
         let root = PathBuf::from(root.expect("LIBTORCH is not set: run `make setup`"));
@@ -18,7 +20,7 @@ fn main() {
             .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
             // libtorch's headers are not ours to mend.
             .warnings(false)
-            .file(SOURCE)
+            .files(SOURCES)
             .compile("remaster_operations");
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use remaster_domain::{Capabilities, SessionId, WorkerId};
-use remaster_model::{DeviceKind, device, set_threads};
+use remaster_model::{DeviceKind, device, keep_freed_memory, set_threads};
 use remaster_proto::{LeaseClient, SessionConfig, connect, run_session};
 use remaster_service::{
     CliError, TelemetryArgs, cache_dir, exit_with_stdin, finish, machine_labels, on_signals,
@@ -146,6 +146,7 @@ fn main() -> ExitCode {
     if let Err(error) = wait_without_spinning() {
         return finish(Err(error));
     }
+    keep_freed_memory();
     let result = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

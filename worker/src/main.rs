@@ -93,6 +93,8 @@ fn main() -> ExitCode {
 
 fn start(cli: Cli) -> anyhow::Result<()> {
     cli.telemetry.init()?;
+    #[cfg(feature = "upscale")]
+    remaster_model::keep_freed_memory();
     let runtime = tokio::runtime::Runtime::new()
         .map_err(|error| CliError::failed(format!("could not start threads: {error}")))?;
     let result = runtime.block_on(run(cli.command));

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
-use remaster_model::{encode_safetensors, set_threads};
+use remaster_model::{encode_safetensors, keep_freed_memory, set_threads};
 use serde_json::json;
 
 use super::ours::{BATCHES, Case, Ours, SMALL, SMALL_GAN};
@@ -115,6 +115,7 @@ impl Both {
         let python = python()?;
         let threads = std::thread::available_parallelism()?.get();
         set_threads(threads);
+        keep_freed_memory();
         let ours = Ours::new(case)?;
         let folder = tempfile::tempdir()?;
         let file = folder.path().join("start.safetensors");

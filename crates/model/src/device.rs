@@ -48,6 +48,16 @@ pub fn set_threads(threads: usize) {
     let _ = threads;
 }
 
+/// Keeps the memory of tensors that are gone for the next ones, up to the most that was ever needed. To be called once, before
+/// a process starts its threads: each that has asked for memory by then may go on as before.
+///
+/// Every layer frees some hundred MB and the next one asks for as much. glibc gives what is so large back to the kernel,
+/// which then clears it page by page, over and over: a third of the time of a network on a CPU.
+pub fn keep_freed_memory() {
+    #[cfg(feature = "tch")]
+    crate::native::keep_freed_memory();
+}
+
 #[cfg(feature = "tch")]
 #[expect(
     deprecated,

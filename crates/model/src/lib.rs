@@ -35,7 +35,7 @@ mod weights;
 
 pub use compact::{Compact, CompactConfig};
 pub use conv::{Conv, ConvConfig};
-pub use device::{DeviceKind, device, set_threads};
+pub use device::{DeviceKind, device, keep_freed_memory, set_threads};
 pub use discriminator::{Discriminator, DiscriminatorConfig};
 pub use dists::Dists;
 pub use error::ModelError;

@@ -1,8 +1,9 @@
-//! The door to `native/`: the gradient of a convolution, which libtorch has as a function and tch does not pass on. The
-//! only place with unsafe code; what is on its other side neither throws nor keeps anything.
+//! The door to `native/`: the gradient of a convolution, which libtorch has as a function and tch does not pass on, and what
+//! the C library does with memory that is freed. The only place with unsafe code; what is on its other side neither throws
+//! nor keeps anything.
 #![expect(
     unsafe_code,
-    reason = "calls a function of libtorch that tch does not pass on"
+    reason = "calls what libtorch and the C library have and no crate passes on"
 )]
 
 use std::ffi::{CStr, c_char, c_void};
@@ -13,6 +14,7 @@ use tch::Tensor;
 const MESSAGE_BYTES: usize = 1024;
 
 unsafe extern "C" {
+    fn remaster_keep_freed_memory();
     fn remaster_leaky_relu_in_place(
         tensor: *mut c_void,
         slope: f64,
@@ -30,6 +32,12 @@ unsafe extern "C" {
         message: *mut c_char,
         message_bytes: usize,
     ) -> bool;
+}
+
+/// See [`crate::keep_freed_memory`].
+pub(crate) fn keep_freed_memory() {
+    // SAFETY: it sets options of the allocator, which takes its own locks.
+    unsafe { remaster_keep_freed_memory() }
 }
 
 /// A ReLU with a slope below 0, in place.
