@@ -26,9 +26,13 @@ pub(crate) const HANDLE_FRAMES: u32 = 8;
 const COMBED_SHARE_MIN: f64 = 0.05;
 /// Fewer combed frames than this, of those judged, are one scene change at most.
 const COMBED_FRAMES_MIN: usize = 4;
-/// Every so many frames a few in a row are judged: all would cost a third of the decode. A number that shares no factor with
-/// cycles of telecine and GOPs.
+/// At the start, every so many frames a few in a row are judged: all would cost a third of the decode. A number that shares no
+/// factor with cycles of telecine and GOPs.
 const RUN_EVERY_FRAMES: usize = 23;
+/// Of later runs one in so many is judged: an episode has enough of them, and a clip that is shorter has all of its own.
+const RUNS_SKIPPED_LATER: usize = 7;
+/// Where the later runs begin: half a minute, and a place where a run of either kind would.
+const LATER_FRAMES: usize = 4 * RUNS_SKIPPED_LATER * RUN_EVERY_FRAMES;
 /// Frames of a run. The first and the last are held against frames that do not lie beside them, and are not judged.
 const RUN_FRAMES: usize = 6;
 /// Where matching leaves more combs than this share, the fields are pictures of their own.
@@ -68,39 +72,80 @@ pub(crate) fn parse_combing(line: &str) -> Option<Combing> {
 /// The filters that print one line for [`parse_combing`] for each frame of the runs. The middle half of each line shows combs as
 /// well, at half the cost: only columns may be cut, or fields would swap.
 pub(crate) fn detect() -> String {
+    let later_every = RUNS_SKIPPED_LATER * RUN_EVERY_FRAMES;
     format!(
-        "select=lt(mod(n\\,{RUN_EVERY_FRAMES})\\,{RUN_FRAMES}),crop=iw/2:ih,\
+        "select=lt(mod(n\\,if(lt(n\\,{LATER_FRAMES})\\,{RUN_EVERY_FRAMES}\\,{later_every}))\\,{RUN_FRAMES}),crop=iw/2:ih,\
          idet,metadata=mode=print:key=lavfi.idet.single.current_frame"
     )
 }
 
 /// How many frames of a source lie in runs.
 pub(crate) const fn frames_in_runs(frames: usize) -> usize {
-    let rest = frames % RUN_EVERY_FRAMES;
+    let early = if frames < LATER_FRAMES {
+        frames
+    } else {
+        LATER_FRAMES
+    };
+    let later_every = RUNS_SKIPPED_LATER * RUN_EVERY_FRAMES;
+    in_runs(early, RUN_EVERY_FRAMES) + in_runs(frames - early, later_every)
+}
+
+const fn in_runs(frames: usize, every: usize) -> usize {
+    let rest = frames % every;
     let of_last = if rest < RUN_FRAMES { rest } else { RUN_FRAMES };
-    frames / RUN_EVERY_FRAMES * RUN_FRAMES + of_last
+    frames / every * RUN_FRAMES + of_last
 }
 
-/// Of all frames in runs, those that were held against their own neighbours.
-pub(crate) fn judged(in_runs: &[Combing]) -> Vec<Combing> {
-    let runs = in_runs.chunks(RUN_FRAMES);
-    runs.flat_map(|run| &run[1..run.len().clamp(1, RUN_FRAMES - 1)])
-        .copied()
-        .collect()
+/// What was found in the frames of runs that were held against their own neighbours.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Judged {
+    /// How many looked combed.
+    combed: usize,
+    /// As many of the whole source as these stand for, in runs.
+    combed_of_all: usize,
+    /// The same of those that looked whole.
+    whole_of_all: usize,
+    /// The same of all that were judged.
+    all: usize,
 }
 
-/// Whether the pictures are worth a closer look.
-pub(crate) fn looks_combed(found: &[Combing]) -> bool {
-    let count = |wanted| found.iter().filter(|&&combing| combing == wanted).count();
-    let (combed, whole) = (count(Combing::Combed), count(Combing::Progressive));
-    combed >= COMBED_FRAMES_MIN && combed as f64 >= COMBED_SHARE_MIN * (combed + whole) as f64
+impl Judged {
+    /// Of all frames in runs.
+    pub(crate) fn of(in_runs: &[Combing]) -> Self {
+        let mut judged = Self::default();
+        for (number, run) in in_runs.chunks(RUN_FRAMES).enumerate() {
+            let stands_for = if number < LATER_FRAMES / RUN_EVERY_FRAMES {
+                1
+            } else {
+                RUNS_SKIPPED_LATER
+            };
+            for combing in &run[1..run.len().clamp(1, RUN_FRAMES - 1)] {
+                judged.all += stands_for;
+                match combing {
+                    Combing::Combed => {
+                        judged.combed += 1;
+                        judged.combed_of_all += stands_for;
+                    }
+                    Combing::Progressive => judged.whole_of_all += stands_for,
+                    Combing::Unknown => {}
+                }
+            }
+        }
+        judged
+    }
+
+    /// Whether the pictures are worth a closer look.
+    pub(crate) fn looks_combed(self) -> bool {
+        let told = (self.combed_of_all + self.whole_of_all) as f64;
+        self.combed >= COMBED_FRAMES_MIN && self.combed_of_all as f64 >= COMBED_SHARE_MIN * told
+    }
 }
 
-/// Decodes once more, with fields matched, and decides. `found` is what the first decode saw of its `frames` frames.
+/// Decodes once more, with fields matched, and decides. `judged` is what the first decode saw of its `frames` frames.
 pub(crate) fn plan(
     path: &Path,
     video: &VideoInfo,
-    (frames, found): (usize, &[Combing]),
+    (frames, judged): (usize, Judged),
     progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
 ) -> Result<FieldPlan, MediaError> {
     let raw = RawFormat::of(video);
@@ -126,14 +171,10 @@ pub(crate) fn plan(
     } else {
         Vec::new()
     };
-    let combed = found
-        .iter()
-        .filter(|&&combing| combing == Combing::Combed)
-        .count();
-    let combed_of_all = combed as f64 * frames as f64 / found.len().max(1) as f64;
+    let combed_of_all = judged.combed_of_all as f64 * frames as f64 / judged.all.max(1) as f64;
     let left = matched.combed as f64 / combed_of_all.max(1.0);
     tracing::info!(
-        path = %path.display(), combed, left = matched.combed, repeats = dropped.len(), "fields were looked at"
+        path = %path.display(), combed = judged.combed, left = matched.combed, repeats = dropped.len(), "fields were looked at"
     );
     if dropped.is_empty() && left > COMBED_LEFT_SHARE_MAX {
         return Ok(deinterlace);
@@ -310,14 +351,33 @@ mod tests {
         let run = [combed, whole, whole, whole, whole, combed];
         let in_runs = [run.as_slice(), &run, &[combed, whole]].concat();
         assert_eq!(frames_in_runs(2 * RUN_EVERY_FRAMES + 2), in_runs.len());
-        assert_eq!(judged(&in_runs), [whole; 9]);
-        assert_eq!(judged(&[combed]), []);
+        let judged = Judged::of(&in_runs);
+        assert_eq!((judged.combed, judged.whole_of_all, judged.all), (0, 9, 9));
+        assert_eq!(Judged::of(&[combed]), Judged::default());
+    }
+
+    #[test]
+    fn a_combed_opening_counts_for_no_more_than_its_share() {
+        let opening = frames_in_runs(LATER_FRAMES);
+        let all = frames_in_runs(33_000);
+        let mut in_runs = vec![Combing::Progressive; all];
+        in_runs[..opening].fill(Combing::Combed);
+        let judged = Judged::of(&in_runs);
+        let share = judged.combed_of_all as f64 / judged.all as f64;
+        assert!((share - LATER_FRAMES as f64 / 33_000.0).abs() < 1e-3, "{share}");
+        assert!(!judged.looks_combed());
     }
 
     #[test]
     fn a_few_combed_frames_are_a_mistake_of_the_detector() {
         let of = |combed: usize, whole: usize| {
-            looks_combed(&[vec![Combing::Combed; combed], vec![Combing::Progressive; whole]].concat())
+            let judged = Judged {
+                combed,
+                combed_of_all: combed,
+                whole_of_all: whole,
+                all: combed + whole,
+            };
+            judged.looks_combed()
         };
         assert!(!of(3, 0) && !of(20, 980) && of(80, 920));
         let line = "[Parsed_metadata_3 @ 0x1] lavfi.idet.single.current_frame=tff";

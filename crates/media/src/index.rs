@@ -14,7 +14,7 @@ use remaster_domain::{ContentHash, FieldPlan, FrameInfo, SourceIndex, THUMB_HEIG
 
 use crate::child::{Args, Program, Running, run};
 use crate::cuts::find_cuts;
-use crate::fields::{self, Combing, parse_combing};
+use crate::fields::{self, Combing, Judged, parse_combing};
 use crate::frame::RawFormat;
 use crate::repeats::find_repeats;
 use crate::showinfo::{FrameLine, PtsRepair, parse_line};
@@ -51,9 +51,9 @@ pub fn index(
     refuse_truncated(path, &probed, &frames)?;
     let cuts = find_cuts(&thumbs);
     let repeats = find_repeats(&thumbs);
-    let combing = fields::judged(&combing);
-    let fields = if fields::looks_combed(&combing) {
-        fields::plan(path, &probed.video, (frames.len(), &combing), progress)?
+    let judged = Judged::of(&combing);
+    let fields = if judged.looks_combed() {
+        fields::plan(path, &probed.video, (frames.len(), judged), progress)?
     } else {
         FieldPlan::default()
     };
@@ -171,7 +171,9 @@ fn index_args(path: &Path, probed: &Probe) -> Args {
         raw.pix_fmt
     );
     let mut args = Args::new(Program::Ffmpeg, "repeat+info");
-    args.add(&["-copyts", "-noautorotate"]).input(path);
+    // A thumbnail is so little work that sharing it out among threads takes longer than doing it.
+    args.add(&["-copyts", "-noautorotate", "-filter_threads", "1"])
+        .input(path);
     args.add(&[
         "-map",
         "0:V:0",
