@@ -39,21 +39,12 @@ pub(crate) fn run() -> anyhow::Result<String> {
 fn measure(seconds: u32, runs: usize) -> anyhow::Result<String> {
     let folder = tempfile::tempdir()?;
     let [sd, hd] = make_discs(folder.path(), seconds)?;
-    let mut lines = Vec::new();
-    let mut frames_of_both = 0;
-    for (name, file) in [("sd", &sd), ("hd", &hd)] {
-        let mut frames = 0;
-        let medians = medians(runs, || {
-            let (ours, indexed) = cost(|| index(file))?;
-            frames = indexed;
-            Ok((ours, cost(|| decode(file))?.0))
-        })?;
-        frames_of_both += frames;
-        lines.push(format!(
-            "index of the {name} disc, {seconds} s: {} ffmpeg -f null",
-            medians.text(frames)
-        ));
-    }
+    let pal = make_pal_disc(&hd)?;
+    let (sd_frames, sd_line) = index_line("sd", seconds, &sd, runs)?;
+    let (hd_frames, hd_line) = index_line("hd", seconds, &hd, runs)?;
+    let (_, pal_line) = index_line("720x576", seconds, &pal, runs)?;
+    let mut lines = vec![sd_line, pal_line, hd_line];
+    let frames_of_both = sd_frames + hd_frames;
     for of_22_minutes in PAIRS_OF_22_MINUTES {
         let pairs_max = (of_22_minutes * seconds).div_ceil(22 * 60);
         let mut said = String::new();
@@ -70,6 +61,21 @@ fn measure(seconds: u32, runs: usize) -> anyhow::Result<String> {
         ));
     }
     Ok(lines.join("\n"))
+}
+
+/// How many frames a disc has, and what its index costs beside decoding it, in words.
+fn index_line(name: &str, seconds: u32, file: &Path, runs: usize) -> anyhow::Result<(usize, String)> {
+    let mut frames = 0;
+    let medians = medians(runs, || {
+        let (ours, indexed) = cost(|| index(file))?;
+        frames = indexed;
+        Ok((ours, cost(|| decode(file))?.0))
+    })?;
+    let text = medians.text(frames);
+    Ok((
+        frames,
+        format!("index of the {name} disc, {seconds} s: {text} ffmpeg -f null"),
+    ))
 }
 
 /// Medians of paired runs.
@@ -139,6 +145,40 @@ fn make_discs(folder: &Path, seconds: u32) -> anyhow::Result<[PathBuf; 2]> {
         .status()?;
     ensure!(status.success(), "make-discs.sh failed");
     Ok(["ep1.sd.mkv", "ep1.hd.mkv"].map(|name| folder.join(name)))
+}
+
+/// What is on a disc as large as PAL's, at the bit rate that those have; it lies beside the disc.
+fn make_pal_disc(hd: &Path) -> anyhow::Result<PathBuf> {
+    let made = hd.with_file_name("pal.mkv");
+    let status = Command::new("ffmpeg")
+        .args(["-v", "error", "-nostdin", "-i"])
+        .arg(hd)
+        .args([
+            "-map",
+            "0:v:0",
+            "-vf",
+            "setpts=N/25/TB,scale=720:576:flags=bicubic,setsar=64/45",
+            "-r",
+            "25",
+        ])
+        .args([
+            "-c:v",
+            "mpeg2video",
+            "-b:v",
+            "5000k",
+            "-maxrate",
+            "7000k",
+            "-bufsize",
+            "1835k",
+            "-g",
+            "12",
+            "-bf",
+            "2",
+        ])
+        .arg(&made)
+        .status()?;
+    ensure!(status.success(), "ffmpeg cannot make {}", made.display());
+    Ok(made)
 }
 
 fn decode(file: &Path) -> anyhow::Result<()> {
