@@ -35,6 +35,8 @@ DVD = (720, 576)
 # A third of its pixels, for what is a ratio anyway.
 SMALLER = (416, 336)
 GOP_FRAMES = 12
+# Where an encoder shares the cores with what is measured, it is the cheapest there is.
+CHEAP = ["--encoder", "x264", "--preset", "ultrafast"]
 # Ratios are of runs that follow each other, the better of so many rounds: another process may come between.
 ROUNDS = 2
 
@@ -136,10 +138,10 @@ class Bench:
         share = re.search(r"shown ([\d.]+) %", said)
         return time.monotonic() - started, float(share[1]) / 100 if share else 1.0
 
-    def peer_command(self, engine, clip, out, model=COMPACT, threads=2):
+    def peer_command(self, engine, clip, out, *options, model=COMPACT, threads=2):
         """A run of a peer's loop."""
         command = [sys.executable, HERE / "upscale_peer.py", engine, clip, self.file(out)]
-        return [*command, "--model", self.model(model), "--threads", threads]
+        return [*command, "--model", self.model(model), "--threads", threads, *options]
 
     def peer(self, engine, clip, out, model=COMPACT):
         """Seconds of a peer's loop, without loading its library and weights."""
@@ -166,17 +168,15 @@ def reuse(bench):
 def alone(bench):
     """End to end against the network by itself, without start-up: what frames cost beyond the first one.
 
-    Encoder and network share the cores here, so the encoder is the cheapest there is; FFV1, written once and verified
-    once, takes a ninth of what the network does.
+    FFV1, written once and verified once, would take a ninth of what the network does.
     """
     frames, ratios = 12, []
     clips = [bench.clip(f"alone-{count}.mkv", SMALLER, count) for count in (1, frames)]
-    cheap = ["--encoder", "x264", "--preset", "ultrafast"]
     for _ in range(ROUNDS):
         size = ["--width", SMALLER[0], "--height", SMALLER[1]]
         said, _ = run([bench.own_bench, "infer", "--model", bench.model(COMPACT), "--frames", 6, "--threads", 2, *size])
         picture_s = float(said.split()[0])
-        first_s, all_s = (bench.ours(clip, "alone-out.mkv", "off", encoder=cheap)[0] for clip in clips)
+        first_s, all_s = (bench.ours(clip, "alone-out.mkv", "off", encoder=CHEAP)[0] for clip in clips)
         frame_s = (all_s - first_s) / (frames - 1)
         ratios.append((picture_s / frame_s, picture_s, frame_s, first_s))
     ratio, picture_s, frame_s, first_s = max(ratios)
@@ -186,13 +186,16 @@ def alone(bench):
 
 
 def workers(bench):
-    """What a second worker of one thread gains, beside a second process of PyTorch's loop."""
+    """What a second worker of one thread gains, beside a second process of PyTorch's loop; both encode alike.
+
+    An encoder of its own process has the second core to itself beside a single worker, and not beside two.
+    """
     clip, ratios = bench.clip("workers-clip.mkv", (360, 288), 6), []
     for _ in range(ROUNDS):
         gains = []
         for name, command in [
-            ("ours", lambda out: bench.command(clip, out, "--reuse", "off", threads=1)),
-            ("torch", lambda out: bench.peer_command("torch", clip, out, threads=1)),
+            ("ours", lambda out: bench.command(clip, out, "--reuse", "off", threads=1, encoder=CHEAP)),
+            ("torch", lambda out: bench.peer_command("torch", clip, out, *CHEAP, threads=1)),
         ]:
             one = together([command(f"{name}-one.mkv")])
             two = together([command(f"{name}-a.mkv"), command(f"{name}-b.mkv")])

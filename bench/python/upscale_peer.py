@@ -3,7 +3,7 @@
 Both read the same ncnn files (.param and .bin) that Remaster reads. The last line on stdout is JSON with the frames made and
 the seconds from the first byte in to the last byte out; loading the library and the weights does not count.
 
-    upscale_peer.py torch|ncnn IN OUT --model FILE.param --threads N
+    upscale_peer.py torch|ncnn IN OUT --model FILE.param --threads N [--encoder ffv1|x264] [--preset PRESET]
 """
 
 import argparse
@@ -112,6 +112,8 @@ def main():
     parser.add_argument("output")
     parser.add_argument("--model", required=True)
     parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--encoder", choices=["ffv1", "x264"], default="ffv1")
+    parser.add_argument("--preset", default="medium", help="of x264")
     arguments = parser.parse_args()
     shape = ["ffprobe", "-v", "error", "-select_streams", "v:0", "-show_entries", "stream=width,height", "-of", "csv=p=0"]
     width, height = map(int, subprocess.check_output([*shape, arguments.input], text=True).strip().split(",")[:2])
@@ -120,7 +122,8 @@ def main():
     raw = ["-f", "rawvideo", "-pix_fmt", "bgr24"]
     decode = ["ffmpeg", "-v", "error", "-i", arguments.input, *raw, "-"]
     encode = ["ffmpeg", "-v", "error", *raw, "-s", f"{4 * width}x{4 * height}", "-r", "24", "-i", "-", "-y"]
-    encode += ["-c:v", "ffv1", "-pix_fmt", "yuv420p", arguments.output]
+    codec = {"ffv1": ["ffv1"], "x264": ["libx264", "-preset", arguments.preset]}[arguments.encoder]
+    encode += ["-c:v", *codec, "-pix_fmt", "yuv420p", arguments.output]
     decoder = subprocess.Popen(decode, stdout=subprocess.PIPE)
     encoder = subprocess.Popen(encode, stdin=subprocess.PIPE)
     count = 0
