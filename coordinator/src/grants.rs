@@ -44,9 +44,8 @@ impl Together for LeaseAsked {
 }
 
 async fn lease(tx: &mut Tx, asked: &[LeaseAsked]) -> Outcomes<Grant> {
-    let mut sessions =
-        db::load_sessions(&mut tx.connection, asked.iter().map(|ask| &ask.session).collect()).await?;
-    let all_needs = db::all_needs(tx).await?;
+    let (mut sessions, all_needs) =
+        db::load_takers(tx, asked.iter().map(|ask| &ask.session).collect()).await?;
     let mut outcomes = vec![];
     // Those that take the same are served from the same reading of the queue.
     let mut alike: BTreeMap<Taken, Vec<(usize, &LeaseAsked)>> = BTreeMap::new();
@@ -70,19 +69,17 @@ async fn lease(tx: &mut Tx, asked: &[LeaseAsked]) -> Outcomes<Grant> {
             kinds: session.capabilities.kinds.clone(),
         }));
     }
-    let mut holds = BTreeMap::new();
     for (taken, asks) in alike {
         for (place, lease) in lease_alike(tx, &taken, &asks, &mut sessions).await? {
             let id = &asked[place].session;
             if let Some(session) = sessions.get(id) {
-                holds.insert(id.clone(), session.holds.clone());
+                tx.holds.insert(id.clone(), session.holds.clone());
             }
             if let Ok(grant) = &mut outcomes[place] {
                 grant.leases.push(lease);
             }
         }
     }
-    db::note_holds(tx, &holds).await?;
     Ok(outcomes)
 }
 
@@ -142,6 +139,10 @@ async fn lease_returned(
     slots: &mut VecDeque<(usize, &LeaseAsked)>,
     sessions: &mut BTreeMap<SessionId, SessionRow>,
 ) -> Result<Vec<(usize, Lease)>, CoordinatorError> {
+    let now_ms = tx.now_ms;
+    if !tx.queue().await?.has_returned(now_ms) {
+        return Ok(vec![]);
+    }
     let wanted = slots.len().min(LEASES_AT_ONCE);
     let mut returned = Offered::of(db::returned(tx, wanted, takes).await?)?;
     let mut taken = vec![];

@@ -121,22 +121,17 @@ async fn renew(tx: &mut Tx, asked: &[HeartbeatAsked]) -> Outcomes<Renewal> {
 }
 
 async fn commit(tx: &mut Tx, asked: &[CommitAsked]) -> Outcomes<()> {
-    let sessions = db::load_sessions(
-        &mut tx.connection,
-        asked.iter().map(|ask| &ask.lease.session).collect(),
-    )
-    .await?;
-    let mut tasks = db::load_tasks(
-        &mut tx.connection,
-        asked.iter().map(|ask| &ask.lease.task).collect(),
-    )
-    .await?;
+    let names: Vec<_> = asked
+        .iter()
+        .map(|ask| (&ask.lease.session, &ask.lease.task))
+        .collect();
+    let (mut tasks, failures) = db::load_named(tx, &names).await?;
     let (mut outcomes, mut commits, mut forgiven) = (vec![], vec![], BTreeSet::new());
     for ask in asked {
-        let (Some(session), Some(task)) = (sessions.get(&ask.lease.session), tasks.get_mut(&ask.lease.task))
-        else {
-            outcomes.push(Err(match sessions.get(&ask.lease.session) {
-                None => db::unknown(&ask.lease.session),
+        let session = &ask.lease.session;
+        let (Some(failures), Some(task)) = (failures.get(session), tasks.get_mut(&ask.lease.task)) else {
+            outcomes.push(Err(match failures.get(session) {
+                None => db::unknown(session),
                 Some(_) => CoordinatorError::NotFound(format!("there is no task {}", ask.lease.task)),
             }));
             continue;
@@ -155,8 +150,8 @@ async fn commit(tx: &mut Tx, asked: &[CommitAsked]) -> Outcomes<()> {
         // The repeat of a commit is answered as the first was, and changes nothing.
         if decision.actions.contains(&Action::StoreResult) {
             info!(task = %task.id, job = %task.job, name = %task.name, "committed");
-            if session.failures > 0 {
-                forgiven.insert(&session.id);
+            if *failures > 0 {
+                forgiven.insert(session);
             }
             let was = task.clone();
             task.row = decision.row.clone();

@@ -15,9 +15,9 @@ use remaster_proto::{from_json, to_json};
 use remaster_store::Key;
 use serde_json::json;
 
-use super::changes::{Change, apply_all};
-use super::inserts::{New, insert_as, known_results};
-use super::sql::{query, query_over};
+use super::changes::{Change, apply_all_beside};
+use super::inserts::{New, insert_as};
+use super::sql::{Statement, query, query_over};
 use super::tasks::{StoredTask, as_i64, known};
 use super::{Tx, catalog, copies, jobs, runs};
 use crate::CoordinatorError;
@@ -28,8 +28,6 @@ use crate::state::Decision;
 /// Why a job without any pair goes no further.
 const NO_PAIRS: &str =
     "no pair came out of any episode: nothing can be trained (see the dead tasks and the rejected frames)";
-/// Message of a task whose work had been done before.
-const SERVED_AGAIN: &str = "done before: the earlier result serves again";
 
 /// A result that was accepted.
 #[derive(Debug)]
@@ -62,12 +60,12 @@ pub(crate) async fn commit(tx: &mut Tx, commits: Vec<Commit>) -> Result<(), Coor
         result_json: Some(result),
         progress: None,
     });
-    apply_all(tx, &changes.collect::<Vec<_>>()).await?;
-    let mut objects = vec![];
-    for commit in &commits {
-        objects.extend(commit.objects.iter().map(|object| (&commit.task.id, object)));
-    }
-    record_objects(tx, objects).await?;
+    let objects = commits
+        .iter()
+        .flat_map(|commit| commit.objects.iter().map(move |object| (&commit.task.id, object)));
+    let recorded = recorded_objects(tx.now_ms, objects.collect());
+    let changes: Vec<_> = changes.collect();
+    apply_all_beside(tx, &changes, recorded.into_iter().collect()).await?;
     let mut done = vec![];
     for commit in commits {
         done.push(Done {
@@ -108,25 +106,28 @@ pub(crate) async fn record_objects(
     tx: &mut Tx,
     objects: Vec<(&TaskId, &OutputObject)>,
 ) -> Result<(), CoordinatorError> {
+    if let Some(recorded) = recorded_objects(tx.now_ms, objects) {
+        recorded.execute(&mut tx.connection).await?;
+    }
+    Ok(())
+}
+
+fn recorded_objects(now_ms: i64, objects: Vec<(&TaskId, &OutputObject)>) -> Option<Statement> {
     let rows: Vec<_> = objects
         .into_iter()
         .map(
             |(task, object)| json!({"key": object.key, "task": task.as_str(), "bytes": as_i64(object.bytes)}),
         )
         .collect();
-    if rows.is_empty() {
-        return Ok(());
-    }
-    query_over!(
-        rows,
-        ["INSERT INTO object (key, task_id, bytes, recorded_ms)
-             SELECT r.value ->> 'key', r.value ->> 'task', CAST(r.value ->> 'bytes' AS BIGINT), $2 FROM "],
-        [" WHERE true ON CONFLICT (key, task_id) DO NOTHING"]
-    )
-    .bind(tx.now_ms)
-    .execute(&mut tx.connection)
-    .await?;
-    Ok(())
+    (!rows.is_empty()).then(|| {
+        query_over!(
+            rows,
+            (key TEXT, task TEXT, bytes BIGINT),
+            ["INSERT INTO object (key, task_id, bytes, recorded_ms) SELECT r.key, r.task, r.bytes, $2 FROM "],
+            [" WHERE true ON CONFLICT (key, task_id) DO NOTHING"]
+        )
+        .bind(now_ms)
+    })
 }
 
 /// Goes on in waves: what follows from everything that was done, then from what of that had been done before, and so on.
@@ -174,13 +175,52 @@ impl Facts {
                 sources.entry(done.job.clone()).or_default().extend(beside);
             }
         }
-        if sources.is_empty() {
-            return Ok(Self::default());
+        Self::read(tx, &sources).await
+    }
+
+    /// Which of these sources are indexed, by job, and the models that are pinned for those jobs.
+    async fn read(
+        tx: &mut Tx,
+        sources: &BTreeMap<JobId, BTreeSet<ContentHash>>,
+    ) -> Result<Self, CoordinatorError> {
+        let wanted = sources.iter().flat_map(|(job, sources)| {
+            sources.iter().map(move |source| {
+                json!({"job": job.as_str(), "source": source.as_str(), "name": flow::index_name(source)})
+            })
+        });
+        let wanted: Vec<_> = wanted.collect();
+        let mut facts = Self::default();
+        if wanted.is_empty() {
+            return Ok(facts);
         }
-        Ok(Self {
-            models: pinned_models(tx, sources.keys().collect()).await?,
-            indexes: indexes(tx, &sources).await?,
-        })
+        // Only a committed task has a result. In the order of names, so that PostgreSQL takes the index of names while it
+        // knows nothing of the table yet, and not one that leads to all tasks of the job.
+        let rows = query_over!(
+            wanted,
+            (job TEXT, source TEXT, name TEXT),
+            [
+                "SELECT r.job, r.source, (SELECT t.result FROM task t WHERE t.job_id = r.job
+                     AND t.name BETWEEN r.name AND r.name ORDER BY t.name LIMIT 1),
+                     (SELECT j.model FROM job j WHERE j.id = r.job) FROM "
+            ],
+            [""]
+        )
+        .rows(&mut tx.connection)
+        .await?;
+        for row in &rows {
+            let job: JobId = known("job_id", &row.at::<String>(0)?)?;
+            if let Some(model) = row.at::<Option<String>>(3)? {
+                facts.models.insert(job.clone(), known("model", &model)?);
+            }
+            let Some(result) = row.at::<Option<String>>(2)? else {
+                continue;
+            };
+            let source = known("sha256", &row.at::<String>(1)?)?;
+            if let TaskResult::Index(result) = from_json("task.result", &result)? {
+                facts.indexes.entry(job).or_default().insert(source, result);
+            }
+        }
+        Ok(facts)
     }
 }
 
@@ -247,8 +287,12 @@ async fn upscale_with(
         .await?;
     let sources = job.season.episodes.iter().flat_map(|episode| &episode.sd);
     let sources = sources.map(|source| source.sha256.clone()).collect();
-    let mut indexes = indexes(tx, &BTreeMap::from([(id.clone(), sources)])).await?;
-    Ok(flow::plans(job, &indexes.remove(id).unwrap_or_default(), model))
+    let mut facts = Facts::read(tx, &BTreeMap::from([(id.clone(), sources)])).await?;
+    Ok(flow::plans(
+        job,
+        &facts.indexes.remove(id).unwrap_or_default(),
+        model,
+    ))
 }
 
 async fn assemble_if_ready(
@@ -283,13 +327,14 @@ async fn curate_what_is_ready(tx: &mut Tx, jobs: BTreeSet<JobId>) -> Result<Vec<
     }
     let paired = query_over!(
         rows,
-        ["SELECT r.value ->> 'id' FROM "],
+        (id TEXT),
+        ["SELECT r.id FROM "],
         [
-            " WHERE (SELECT 1 FROM task t WHERE t.job_id = r.value ->> 'id' AND t.gate = $2
+            " WHERE (SELECT 1 FROM task t WHERE t.job_id = r.id AND t.gate = $2
                  AND t.state = 'leased' ORDER BY t.kind LIMIT 1) IS NULL
-             AND (SELECT 1 FROM task t WHERE t.job_id = r.value ->> 'id' AND t.gate = $2
+             AND (SELECT 1 FROM task t WHERE t.job_id = r.id AND t.gate = $2
                  AND t.state = 'ready' ORDER BY t.kind LIMIT 1) IS NULL
-             AND (SELECT t.id FROM task t WHERE t.job_id = r.value ->> 'id' AND t.name BETWEEN $3 AND $3
+             AND (SELECT t.id FROM task t WHERE t.job_id = r.id AND t.name BETWEEN $3 AND $3
                  ORDER BY t.name LIMIT 1) IS NULL"
         ]
     )
@@ -335,8 +380,8 @@ async fn presses(
             sources.extend(episode.hd.iter().map(|source| source.sha256.clone()));
         }
     }
-    let mut indexes = indexes(tx, &BTreeMap::from([(id.clone(), sources)])).await?;
-    let indexes = indexes.remove(id).unwrap_or_default();
+    let mut facts = Facts::read(tx, &BTreeMap::from([(id.clone(), sources)])).await?;
+    let indexes = facts.indexes.remove(id).unwrap_or_default();
     let presses = flow::presses(job, &indexes, &flow::like(job, episodes));
     Ok(presses.into_iter().map(|task| (id.clone(), task)).collect())
 }
@@ -377,31 +422,26 @@ async fn committed_pairs(
 
 /// Makes tasks unless their names are there. Answers those as done whose work was done before, by whatever job.
 async fn insert(tx: &mut Tx, tasks: Vec<(JobId, NewTask)>) -> Result<Vec<Done>, CoordinatorError> {
-    let before = known_results(tx, &tasks).await?;
     let mut new = vec![];
     for (job, task) in &tasks {
-        new.push(match before.get(&task.spec.work_key()) {
-            Some(result_json) => New::done(job, task, result_json, SERVED_AGAIN),
-            None => New::ready(job, task).needing(needs_of(&task.spec, &spec_of(tx, job).await?.season)),
-        });
+        new.push(New::ready(job, task).needing(needs_of(&task.spec, &spec_of(tx, job).await?.season)));
     }
-    let inserted = insert_as(tx, &new).await?;
+    let mut inserted = insert_as(tx, &new).await?;
+    drop(new);
     let mut done = vec![];
-    for (job, task) in &tasks {
-        if !inserted.contains(&(job.to_string(), task.name.clone())) {
-            continue;
-        }
-        match before.get(&task.spec.work_key()) {
-            Some(result_json) => done.push(Done {
-                job: job.clone(),
-                spec: task.spec.clone(),
-                result: from_json("task.result", result_json)?,
-                gate: task.gate.clone(),
+    for (job, task) in tasks {
+        match inserted.remove(&(job.to_string(), task.name)) {
+            Some(Some(result_json)) => done.push(Done {
+                job,
+                spec: task.spec,
+                result: from_json("task.result", &result_json)?,
+                gate: task.gate,
             }),
-            None => {
+            Some(None) => {
                 let now_ms = tx.now_ms;
                 tx.effects.offers.push((task.spec.kind(), now_ms));
             }
+            None => {}
         }
     }
     Ok(done)
@@ -417,60 +457,6 @@ async fn spec_of(tx: &mut Tx, job: &JobId) -> Result<Arc<flow::Job>, Coordinator
     let spec = Arc::new(flow::Job::new(row.spec()?));
     tx.keep_spec(job, Arc::clone(&spec));
     Ok(spec)
-}
-
-/// Which of these sources are indexed, by job.
-async fn indexes(
-    tx: &mut Tx,
-    sources: &BTreeMap<JobId, BTreeSet<ContentHash>>,
-) -> Result<BTreeMap<JobId, Indexes>, CoordinatorError> {
-    let wanted = sources.iter().flat_map(|(job, sources)| {
-        sources.iter().map(move |source| {
-            json!({"job": job.as_str(), "source": source.as_str(), "name": flow::index_name(source)})
-        })
-    });
-    // Only a committed task has a result. In the order of names, so that PostgreSQL takes the index of names while it knows
-    // nothing of the table yet, and not one that leads to all tasks of the job.
-    let rows = query_over!(
-        wanted.collect(),
-        [
-            "SELECT r.value ->> 'job', r.value ->> 'source', (SELECT t.result FROM task t WHERE t.job_id = r.value ->> 'job'
-                 AND t.name BETWEEN r.value ->> 'name' AND r.value ->> 'name' ORDER BY t.name LIMIT 1) FROM "
-        ],
-        [""]
-    )
-    .rows(&mut tx.connection)
-    .await?;
-    let mut found: BTreeMap<JobId, Indexes> = BTreeMap::new();
-    for row in &rows {
-        let Some(result) = row.at::<Option<String>>(2)? else {
-            continue;
-        };
-        let job = known("job_id", &row.at::<String>(0)?)?;
-        let source = known("sha256", &row.at::<String>(1)?)?;
-        if let TaskResult::Index(result) = from_json("task.result", &result)? {
-            found.entry(job).or_default().insert(source, result);
-        }
-    }
-    Ok(found)
-}
-
-async fn pinned_models(
-    tx: &mut Tx,
-    jobs: Vec<&JobId>,
-) -> Result<BTreeMap<JobId, ContentHash>, CoordinatorError> {
-    let rows = query_over!(
-        jobs.iter().map(|job| json!({"id": job.as_str()})).collect(),
-        ["SELECT id, model FROM job WHERE model IS NOT NULL AND id IN (SELECT r.value ->> 'id' FROM "],
-        [")"]
-    )
-    .rows(&mut tx.connection)
-    .await?;
-    let models = rows.iter().map(|row| {
-        let (job, model): (String, String) = (row.at(0)?, row.at(1)?);
-        Ok((known("id", &job)?, known("model", &model)?))
-    });
-    models.collect()
 }
 
 /// Whether any task of a gate is not committed yet.

@@ -7,7 +7,7 @@ use remaster_domain::{LeaseToken, Progress};
 use serde_json::json;
 
 use super::Tx;
-use super::sql::query_over;
+use super::sql::{Statement, query_over};
 use super::tasks::{StoredTask, as_i64};
 use crate::CoordinatorError;
 use crate::state::{Action, AttemptEnd, Decision, Phase};
@@ -42,36 +42,41 @@ pub(crate) async fn apply(
 
 /// Makes decisions true over as many different tasks.
 pub(crate) async fn apply_all(tx: &mut Tx, changes: &[Change<'_>]) -> Result<(), CoordinatorError> {
+    apply_all_beside(tx, changes, vec![]).await
+}
+
+/// The same with what belongs to it in other tables.
+pub(crate) async fn apply_all_beside(
+    tx: &mut Tx,
+    changes: &[Change<'_>],
+    mut others: Vec<Statement>,
+) -> Result<(), CoordinatorError> {
     if changes.is_empty() {
         return Ok(());
     }
     let now_ms = tx.now_ms;
+    others.extend(opened_attempts(changes, now_ms));
+    others.extend(closed_attempts(changes, now_ms));
     let changed = query_over!(
         changes.iter().map(|change| change.row(now_ms)).collect(),
-        ["UPDATE task SET state = r.value ->> 'state', token = CAST(r.value ->> 'token' AS BIGINT),
-             attempt = CAST(r.value ->> 'attempt' AS BIGINT), errors = CAST(r.value ->> 'errors' AS BIGINT),
-             losses = CAST(r.value ->> 'losses' AS BIGINT),
-             not_before_ms = CAST(r.value ->> 'not_before_ms' AS BIGINT),
-             expires_ms = CAST(r.value ->> 'expires_ms' AS BIGINT), session_id = r.value ->> 'session',
-             elder_token = CAST(r.value ->> 'elder_token' AS BIGINT), elder_session = r.value ->> 'elder_session',
-             elder_expires_ms = CAST(r.value ->> 'elder_expires_ms' AS BIGINT),
-             checkpoint_sha256 = r.value ->> 'sha256', checkpoint_step = CAST(r.value ->> 'step' AS BIGINT),
-             message = r.value ->> 'message',
-             started_ms = COALESCE(task.started_ms, CAST(r.value ->> 'started_ms' AS BIGINT)),
-             ended_ms = CAST(r.value ->> 'ended_ms' AS BIGINT), result = COALESCE(r.value ->> 'result', task.result),
-             moved_ms = CASE WHEN r.value ->> 'started_ms' IS NOT NULL
-                     OR task.done <> CAST(r.value ->> 'done' AS BIGINT)
-                     OR task.total <> CAST(r.value ->> 'total' AS BIGINT)
-                     OR task.note <> r.value ->> 'note' THEN $2 ELSE task.moved_ms END,
-             done = COALESCE(CAST(r.value ->> 'done' AS BIGINT), task.done),
-             total = COALESCE(CAST(r.value ->> 'total' AS BIGINT), task.total),
-             note = COALESCE(r.value ->> 'note', task.note)
+        (id TEXT, was TEXT, held BIGINT, state TEXT, token BIGINT, attempt BIGINT, errors BIGINT, losses BIGINT,
+         not_before_ms BIGINT, expires_ms BIGINT, session TEXT, elder_token BIGINT, elder_session TEXT,
+         elder_expires_ms BIGINT, sha256 TEXT, step BIGINT, message TEXT, started_ms BIGINT, ended_ms BIGINT, result TEXT,
+         done BIGINT, total BIGINT, note TEXT),
+        ["UPDATE task SET state = r.state, token = r.token, attempt = r.attempt, errors = r.errors, losses = r.losses,
+             not_before_ms = r.not_before_ms, expires_ms = r.expires_ms, session_id = r.session,
+             elder_token = r.elder_token, elder_session = r.elder_session, elder_expires_ms = r.elder_expires_ms,
+             checkpoint_sha256 = r.sha256, checkpoint_step = r.step, message = r.message,
+             started_ms = COALESCE(task.started_ms, r.started_ms), ended_ms = r.ended_ms,
+             result = COALESCE(r.result, task.result),
+             moved_ms = CASE WHEN r.started_ms IS NOT NULL OR task.done <> r.done OR task.total <> r.total
+                     OR task.note <> r.note THEN $2 ELSE task.moved_ms END,
+             done = COALESCE(r.done, task.done), total = COALESCE(r.total, task.total), note = COALESCE(r.note, task.note)
          FROM "],
-        [" WHERE task.id = r.value ->> 'id' AND task.state = r.value ->> 'was'
-             AND task.token = CAST(r.value ->> 'held' AS BIGINT)"]
+        [" WHERE task.id = r.id AND task.state = r.was AND task.token = r.held"]
     )
     .bind(now_ms)
-    .execute(&mut tx.connection)
+    .execute_beside(others, &mut tx.connection)
     .await?;
     if usize::try_from(changed) != Ok(changes.len()) {
         let names: Vec<_> = changes.iter().map(|change| change.task.id.as_str()).collect();
@@ -80,8 +85,6 @@ pub(crate) async fn apply_all(tx: &mut Tx, changes: &[Change<'_>]) -> Result<(),
             names.join(", ")
         )));
     }
-    open_attempts(tx, changes).await?;
-    close_attempts(tx, changes).await?;
     for change in changes {
         for action in &change.decision.actions {
             // The other actions are the caller's: they change more than this row.
@@ -152,7 +155,7 @@ impl Change<'_> {
     }
 }
 
-async fn open_attempts(tx: &mut Tx, changes: &[Change<'_>]) -> Result<(), CoordinatorError> {
+fn opened_attempts(changes: &[Change<'_>], now_ms: i64) -> Option<Statement> {
     let opened = changes
         .iter()
         .filter_map(|change| match &change.decision.row.phase {
@@ -166,21 +169,19 @@ async fn open_attempts(tx: &mut Tx, changes: &[Change<'_>]) -> Result<(), Coordi
             _ => None,
         });
     let opened: Vec<_> = opened.collect();
-    if !opened.is_empty() {
+    (!opened.is_empty()).then(|| {
         query_over!(
             opened,
+            (task TEXT, token BIGINT, session TEXT),
             ["INSERT INTO attempt (task_id, token, session_id, leased_ms, message)
-             SELECT r.value ->> 'task', CAST(r.value ->> 'token' AS BIGINT), r.value ->> 'session', $2, '' FROM "],
+             SELECT r.task, r.token, r.session, $2, '' FROM "],
             []
         )
-        .bind(tx.now_ms)
-        .execute(&mut tx.connection)
-        .await?;
-    }
-    Ok(())
+        .bind(now_ms)
+    })
 }
 
-async fn close_attempts(tx: &mut Tx, changes: &[Change<'_>]) -> Result<(), CoordinatorError> {
+fn closed_attempts(changes: &[Change<'_>], now_ms: i64) -> Option<Statement> {
     let closed = changes.iter().flat_map(|change| {
         let task = change.task.id.as_str();
         change.ends().map(move |(token, end, message)| {
@@ -188,15 +189,13 @@ async fn close_attempts(tx: &mut Tx, changes: &[Change<'_>]) -> Result<(), Coord
         })
     });
     let closed: Vec<_> = closed.collect();
-    if !closed.is_empty() {
+    (!closed.is_empty()).then(|| {
         query_over!(
             closed,
-            ["UPDATE attempt SET ended_ms = $2, outcome = r.value ->> 'outcome', message = r.value ->> 'message' FROM "],
-            [" WHERE attempt.task_id = r.value ->> 'task' AND attempt.token = CAST(r.value ->> 'token' AS BIGINT)"]
+            (task TEXT, token BIGINT, outcome TEXT, message TEXT),
+            ["UPDATE attempt SET ended_ms = $2, outcome = r.outcome, message = r.message FROM "],
+            [" WHERE attempt.task_id = r.task AND attempt.token = r.token"]
         )
-        .bind(tx.now_ms)
-        .execute(&mut tx.connection)
-        .await?;
-    }
-    Ok(())
+        .bind(now_ms)
+    })
 }

@@ -5,13 +5,14 @@
 //! two to the power of the priority. No job starves, however low it stands: what waits falls behind, and what is behind
 //! goes first. Read once a transaction and kept up to date within it, so that a lease costs no count of what runs.
 
-use std::collections::BTreeSet;
+use std::cmp::Ordering;
+use std::collections::{BTreeSet, BinaryHeap};
 
 use remaster_domain::JobId;
 use serde_json::json;
 
 use super::Tx;
-use super::sql::{Connection, query, query_over};
+use super::sql::{Connection, Statement, query, query_over};
 use super::tasks::known;
 use crate::CoordinatorError;
 
@@ -26,6 +27,8 @@ const LAG_LEASES_MAX: i64 = 16;
 #[derive(Debug, Clone)]
 pub(crate) struct Queue {
     jobs: Vec<QueuedJob>,
+    /// The first time from which on a task may be tried again.
+    returned_ms: Option<i64>,
 }
 
 #[derive(Debug, Clone)]
@@ -40,53 +43,57 @@ struct QueuedJob {
 
 impl Queue {
     async fn load(connection: &mut Connection) -> Result<Self, CoordinatorError> {
+        // What runs matters between jobs only: of a single one it is not counted. Counted by deadline, so that SQLite takes
+        // the index that holds leases alone, and not one that leads to all tasks of the job.
         let rows = query(
-            "SELECT job.id, job.priority, job.created_ms, COALESCE(turn.pass, 0) AS pass
+            "SELECT job.id, job.priority, job.created_ms, COALESCE(turn.pass, 0) AS pass,
+                 CASE WHEN (SELECT COUNT(*) FROM (SELECT 1 FROM job WHERE state = 'running' LIMIT 2) AS few) > 1
+                     THEN (SELECT COUNT(*) FROM task WHERE task.job_id = job.id AND task.state = 'leased'
+                         AND task.expires_ms > 0)
+                     ELSE 0 END AS running,
+                 (SELECT task.not_before_ms FROM task WHERE task.state = 'ready' AND task.attempt > 0
+                     ORDER BY task.not_before_ms LIMIT 1) AS returned_ms
              FROM job LEFT JOIN turn ON turn.job_id = job.id WHERE job.state = 'running'
                  AND (SELECT task.id FROM task WHERE task.job_id = job.id AND task.state = 'ready'
                      ORDER BY task.id LIMIT 1) IS NOT NULL",
         )
         .rows(connection)
         .await?;
-        let mut jobs = vec![];
+        let (mut jobs, mut returned_ms) = (vec![], None);
         for row in &rows {
+            returned_ms = row.get("returned_ms")?;
             jobs.push(QueuedJob {
                 id: known("id", &row.get::<String>("id")?)?,
                 priority: row.get("priority")?,
                 created_ms: row.get("created_ms")?,
                 pass: row.get("pass")?,
-                running: 0,
+                running: row.get("running")?,
                 is_moved: false,
             });
         }
-        if jobs.len() > 1 {
-            let counts =
-                query("SELECT job_id, COUNT(*) AS leases FROM task WHERE state = 'leased' GROUP BY job_id");
-            for row in &counts.rows(connection).await? {
-                let (id, leases) = (row.get::<String>("job_id")?, row.get("leases")?);
-                if let Some(job) = jobs.iter_mut().find(|job| job.id.as_str() == id) {
-                    job.running = leases;
-                }
-            }
-        }
-        let mut queue = Self { jobs };
+        let mut queue = Self { jobs, returned_ms };
         queue.limit_lag();
         Ok(queue)
     }
 
-    /// The job that the next slot goes to, the `without` ones left out.
-    fn next(&self, without: &BTreeSet<JobId>) -> Option<JobId> {
-        let candidates = self.jobs.iter().filter(|job| !without.contains(&job.id));
-        candidates.min_by(|a, b| a.before(b)).map(|job| job.id.clone())
+    /// Whether anything that was tried before may be tried again now.
+    pub(crate) fn has_returned(&self, now_ms: i64) -> bool {
+        self.returned_ms.is_some_and(|from_ms| from_ms <= now_ms)
+    }
+
+    /// Whether a job has something ready or just leased, so that it goes on.
+    pub(crate) fn goes_on(&self, id: &JobId) -> bool {
+        self.jobs.iter().any(|job| job.id == *id)
     }
 
     /// The jobs that the next `slots` slots would go to, in their order, the `without` ones left out.
     pub(crate) fn preview(&self, slots: usize, without: &BTreeSet<JobId>) -> Vec<JobId> {
-        let mut queue = self.clone();
+        let candidates = self.jobs.iter().filter(|job| !without.contains(&job.id));
+        let mut waiting: BinaryHeap<Waiting> = candidates.cloned().map(Waiting).collect();
         let turns = (0..slots).map_while(|_| {
-            let job = queue.next(without)?;
-            queue.served(&job);
-            Some(job)
+            let mut first = waiting.peek_mut()?;
+            first.0.serve();
+            Some(first.0.id.clone())
         });
         turns.collect()
     }
@@ -94,28 +101,24 @@ impl Queue {
     /// Notes that a job was served.
     pub(crate) fn served(&mut self, id: &JobId) {
         if let Some(job) = self.jobs.iter_mut().find(|job| job.id == *id) {
-            job.running += 1;
-            job.pass += PASS_UNIT >> job.share_log2().max(0) << (-job.share_log2()).max(0);
-            job.is_moved = true;
+            job.serve();
         }
     }
 
     /// Keeps how far each job was served.
-    pub(crate) async fn write_down(self, connection: &mut Connection) -> Result<(), CoordinatorError> {
+    pub(crate) fn written_down(self) -> Option<Statement> {
         let moved = self.jobs.iter().filter(|job| job.is_moved);
         let rows: Vec<_> = moved
             .map(|job| json!({"id": job.id.as_str(), "pass": job.pass}))
             .collect();
-        if !rows.is_empty() {
+        (!rows.is_empty()).then(|| {
             query_over!(
                 rows,
-                ["INSERT INTO turn (job_id, pass) SELECT r.value ->> 'id', CAST(r.value ->> 'pass' AS BIGINT) FROM "],
+                (id TEXT, pass BIGINT),
+                ["INSERT INTO turn (job_id, pass) SELECT r.id, r.pass FROM "],
                 [" WHERE true ON CONFLICT (job_id) DO UPDATE SET pass = excluded.pass"]
             )
-            .execute(connection)
-            .await?;
-        }
-        Ok(())
+        })
     }
 
     fn limit_lag(&mut self) {
@@ -126,12 +129,41 @@ impl Queue {
     }
 }
 
+/// A job among others in a heap, whose top is the one that goes first.
+struct Waiting(QueuedJob);
+
+impl Ord for Waiting {
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.0.before(&self.0)
+    }
+}
+
+impl PartialOrd for Waiting {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Waiting {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Waiting {}
+
 impl QueuedJob {
+    fn serve(&mut self) {
+        self.running += 1;
+        self.pass += PASS_UNIT >> self.share_log2().max(0) << (-self.share_log2()).max(0);
+        self.is_moved = true;
+    }
+
     fn share_log2(&self) -> i64 {
         self.priority.clamp(-PRIORITY_MAX, PRIORITY_MAX)
     }
 
-    fn before(&self, other: &Self) -> std::cmp::Ordering {
+    fn before(&self, other: &Self) -> Ordering {
         let load = |job: &Self| job.running as f64 / (job.share_log2() as f64).exp2();
         load(self)
             .total_cmp(&load(other))
@@ -153,10 +185,10 @@ impl Tx {
 
     /// Has the queue read again, since a job came, went or changed its place.
     pub(crate) async fn requeue(&mut self) -> Result<(), CoordinatorError> {
-        match self.queue.take() {
-            Some(queue) => queue.write_down(&mut self.connection).await,
-            None => Ok(()),
+        if let Some(turns) = self.queue.take().and_then(Queue::written_down) {
+            turns.execute(&mut self.connection).await?;
         }
+        Ok(())
     }
 }
 
@@ -175,14 +207,21 @@ mod tests {
             running: 0,
             is_moved: false,
         });
-        Queue { jobs: jobs.collect() }
+        Queue {
+            jobs: jobs.collect(),
+            returned_ms: None,
+        }
+    }
+
+    fn first(queue: &Queue) -> Option<JobId> {
+        queue.preview(1, &BTreeSet::new()).pop()
     }
 
     /// Serves `leases` slots, each given back at once as one worker does it, or never; answers how many each job got.
     fn serve(queue: &mut Queue, leases: usize, workers_are_many: bool) -> Vec<usize> {
         let mut got = vec![0; queue.jobs.len()];
         for _ in 0..leases {
-            let id = queue.next(&BTreeSet::new()).expect("there are jobs");
+            let id = first(queue).expect("there are jobs");
             queue.served(&id);
             let place = queue
                 .jobs
@@ -215,14 +254,8 @@ mod tests {
 
     #[test]
     fn between_equals_the_higher_priority_and_then_the_older_job_begins() {
-        assert_eq!(
-            queue(&[0, 1]).next(&BTreeSet::new()),
-            Some(queue(&[0, 1]).jobs[1].id.clone())
-        );
-        assert_eq!(
-            queue(&[0, 0]).next(&BTreeSet::new()),
-            Some(queue(&[0, 0]).jobs[0].id.clone())
-        );
+        assert_eq!(first(&queue(&[0, 1])), Some(queue(&[0, 1]).jobs[1].id.clone()));
+        assert_eq!(first(&queue(&[0, 0])), Some(queue(&[0, 0]).jobs[0].id.clone()));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use remaster_proto::{from_json, to_json};
 use serde_json::json;
 
 use super::Tx;
-use super::sql::{Connection, query, query_over};
+use super::sql::{Connection, Row, Statement, query, query_over};
 use super::tasks::{as_u32, known};
 use crate::CoordinatorError;
 use crate::state::ERRORS_MAX;
@@ -60,6 +60,13 @@ pub(crate) struct WorkerRow {
     pub(crate) rests: bool,
 }
 
+/// Columns of [`SessionRow`], in every query that makes one.
+macro_rules! session_columns {
+    () => {
+        "id, capabilities, draining, failures, rests_until_ms, holds"
+    };
+}
+
 /// Notes a session; doing so again is harmless.
 pub(crate) async fn register(
     tx: &mut Tx,
@@ -106,52 +113,72 @@ pub(crate) async fn load_sessions(
 ) -> Result<BTreeMap<SessionId, SessionRow>, CoordinatorError> {
     let rows = query_over!(
         ids.iter().map(|id| json!({"id": id.as_str()})).collect(),
-        [
-            "SELECT id, capabilities, draining, failures, rests_until_ms, holds FROM session
-             WHERE id IN (SELECT r.value ->> 'id' FROM "
-        ],
+        (id TEXT),
+        ["SELECT ", session_columns!(), " FROM session WHERE id IN (SELECT r.id FROM "],
         [")"]
     )
     .rows(connection)
     .await?;
-    let sessions = rows.iter().map(|row| {
-        let id: SessionId = known("id", &row.get::<String>("id")?)?;
-        let session = SessionRow {
-            id: id.clone(),
-            capabilities: from_json("session.capabilities", &row.get::<String>("capabilities")?)?,
-            draining: row.get::<i64>("draining")? != 0,
-            failures: as_u32(row.get("failures")?),
-            rests_until_ms: row.get("rests_until_ms")?,
-            holds: row
-                .get::<String>("holds")?
-                .split_whitespace()
-                .map(str::to_owned)
-                .collect(),
-        };
-        Ok((id, session))
-    });
+    let sessions = rows
+        .iter()
+        .map(|row| session(row).map(|session| (session.id.clone(), session)));
     sessions.collect()
 }
 
-/// Keeps what sessions hold from now on.
-pub(crate) async fn note_holds(
+/// Reads the sessions that there are among these, and every need that any task has had.
+pub(crate) async fn load_takers(
     tx: &mut Tx,
-    holds: &BTreeMap<SessionId, Vec<String>>,
-) -> Result<(), CoordinatorError> {
+    ids: BTreeSet<&SessionId>,
+) -> Result<(BTreeMap<SessionId, SessionRow>, Vec<String>), CoordinatorError> {
+    let rows = query_over!(
+        ids.iter().map(|id| json!({"id": id.as_str()})).collect(),
+        (id TEXT),
+        ["SELECT ", session_columns!(), " FROM session WHERE id IN (SELECT r.id FROM "],
+        [") UNION ALL SELECT '', needs, 0, 0, 0, '' FROM need"]
+    )
+    .rows(&mut tx.connection)
+    .await?;
+    let (mut sessions, mut needs) = (BTreeMap::new(), vec![]);
+    for row in &rows {
+        if row.get::<String>("id")?.is_empty() {
+            needs.push(row.get("capabilities")?);
+        } else {
+            let session = session(row)?;
+            sessions.insert(session.id.clone(), session);
+        }
+    }
+    Ok((sessions, needs))
+}
+
+fn session(row: &Row) -> Result<SessionRow, CoordinatorError> {
+    Ok(SessionRow {
+        id: known("id", &row.get::<String>("id")?)?,
+        capabilities: from_json("session.capabilities", &row.get::<String>("capabilities")?)?,
+        draining: row.get::<i64>("draining")? != 0,
+        failures: as_u32(row.get("failures")?),
+        rests_until_ms: row.get("rests_until_ms")?,
+        holds: row
+            .get::<String>("holds")?
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect(),
+    })
+}
+
+/// Keeps what sessions hold from now on.
+pub(super) fn noted_holds(holds: &BTreeMap<SessionId, Vec<String>>) -> Option<Statement> {
     let rows: Vec<_> = holds
         .iter()
         .map(|(id, words)| json!({"id": id.as_str(), "holds": words.join(" ")}))
         .collect();
-    if !rows.is_empty() {
+    (!rows.is_empty()).then(|| {
         query_over!(
             rows,
-            ["UPDATE session SET holds = r.value ->> 'holds' FROM "],
-            [" WHERE session.id = r.value ->> 'id'"]
+            (id TEXT, holds TEXT),
+            ["UPDATE session SET holds = r.holds FROM "],
+            [" WHERE session.id = r.id"]
         )
-        .execute(&mut tx.connection)
-        .await?;
-    }
-    Ok(())
+    })
 }
 
 /// What a caller is told whose session is not here.
@@ -205,7 +232,8 @@ fn rest_ms(failures: u32) -> Option<i64> {
 pub(crate) async fn seen(tx: &mut Tx, ids: &BTreeSet<&SessionId>) -> Result<(), CoordinatorError> {
     query_over!(
         ids.iter().map(|id| json!({"id": id.as_str()})).collect(),
-        ["UPDATE session SET seen_ms = $2 WHERE id IN (SELECT r.value ->> 'id' FROM "],
+        (id TEXT),
+        ["UPDATE session SET seen_ms = $2 WHERE id IN (SELECT r.id FROM "],
         [")"]
     )
     .bind(tx.now_ms)

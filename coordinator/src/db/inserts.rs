@@ -2,18 +2,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use remaster_domain::{ContentHash, JobId, TaskState};
+use remaster_domain::{JobId, TaskState};
 use remaster_proto::to_json;
 use serde_json::json;
 
 use super::Tx;
 use super::sql::query_over;
-use super::tasks::known;
 use crate::CoordinatorError;
 use crate::flow::NewTask;
 
 /// Rows of one statement: its text is a few megabytes at most, however large the season.
 const ROWS_AT_ONCE: usize = 1_000;
+
+/// Rows that were made, by job and name, each with the result that it has already.
+pub(crate) type Inserted = BTreeMap<(String, String), Option<String>>;
+
+/// Message of a task whose work had been done before.
+const SERVED_AGAIN: &str = "done before: the earlier result serves again";
 
 /// A row to be made.
 #[derive(Debug)]
@@ -21,19 +26,17 @@ pub(crate) struct New<'a> {
     job: &'a JobId,
     task: &'a NewTask,
     state: TaskState,
-    result_json: Option<&'a str>,
     message: &'static str,
     needs: String,
 }
 
 impl<'a> New<'a> {
-    /// A task that may be leased.
+    /// A task that may be leased, unless its work was done before.
     pub(crate) const fn ready(job: &'a JobId, task: &'a NewTask) -> Self {
         Self {
             job,
             task,
             state: TaskState::Ready,
-            result_json: None,
             message: "",
             needs: String::new(),
         }
@@ -42,21 +45,6 @@ impl<'a> New<'a> {
     /// The same with what it needs of a worker.
     pub(crate) fn needing(self, needs: String) -> Self {
         Self { needs, ..self }
-    }
-
-    /// A task whose work is done already.
-    pub(crate) fn done(
-        job: &'a JobId,
-        task: &'a NewTask,
-        result_json: &'a str,
-        message: &'static str,
-    ) -> Self {
-        Self {
-            state: TaskState::Committed,
-            result_json: Some(result_json),
-            message,
-            ..Self::ready(job, task)
-        }
     }
 
     /// A task that cannot be done.
@@ -81,36 +69,44 @@ impl<'a> New<'a> {
             "message": self.message,
             "needs": self.needs,
             "spec": to_json(&self.task.spec),
-            "result": self.result_json,
         })
     }
 }
 
-/// Makes rows in their order; answers job and name of those that were not there.
-pub(crate) async fn insert_as(
-    tx: &mut Tx,
-    new: &[New<'_>],
-) -> Result<BTreeSet<(String, String)>, CoordinatorError> {
+/// Makes rows in their order; answers those that were not there, by job and name, each with the result of the same work where
+/// that was done before, by whatever job: it serves again.
+pub(crate) async fn insert_as(tx: &mut Tx, new: &[New<'_>]) -> Result<Inserted, CoordinatorError> {
     note_needs(tx, new).await?;
-    let mut inserted = BTreeSet::new();
+    let mut inserted = Inserted::new();
     for some in new.chunks(ROWS_AT_ONCE) {
+        // Looked up once a row and not once wherever it is named: that is what MATERIALIZED says to either database.
         let rows = query_over!(
             some.iter().map(|new| new.row(tx.now_ms)).collect(),
+            (id TEXT, job TEXT, name TEXT, kind TEXT, gate TEXT, work_key TEXT, state TEXT, ended_ms BIGINT, message TEXT,
+             needs TEXT, spec TEXT),
             [
-                "INSERT INTO task (id, job_id, name, kind, gate, work_key, state, token, attempt, errors, losses,
-                     not_before_ms, expires_ms, done, total, ended_ms, note, message, needs, spec, result)
-                 SELECT r.value ->> 'id', r.value ->> 'job', r.value ->> 'name', r.value ->> 'kind',
-                     r.value ->> 'gate', r.value ->> 'work_key', r.value ->> 'state', 0, 0, 0, 0, $2, 0, 0, 0,
-                     CAST(r.value ->> 'ended_ms' AS BIGINT), '', r.value ->> 'message', r.value ->> 'needs', r.value ->> 'spec',
-                     r.value ->> 'result' FROM "
+                "WITH n AS MATERIALIZED (
+                     SELECT r.id, r.job, r.name, r.kind, r.gate, r.work_key, r.state, r.ended_ms, r.message, r.needs, r.spec,
+                         CASE WHEN r.state = 'ready' THEN (SELECT t.result FROM task t WHERE t.work_key = r.work_key
+                             AND t.state = 'committed' AND t.result IS NOT NULL LIMIT 1) END AS result
+                     FROM "
             ],
-            [" WHERE true ON CONFLICT (job_id, name) DO NOTHING RETURNING job_id, name"]
+            [")
+                 INSERT INTO task (id, job_id, name, kind, gate, work_key, state, token, attempt, errors, losses,
+                     not_before_ms, expires_ms, done, total, ended_ms, note, message, needs, spec, result)
+                 SELECT n.id, n.job, n.name, n.kind, n.gate, n.work_key,
+                     CASE WHEN n.result IS NULL THEN n.state ELSE 'committed' END, 0, 0, 0, 0, $2, 0, 0, 0,
+                     CASE WHEN n.result IS NULL THEN n.ended_ms ELSE $2 END, '',
+                     CASE WHEN n.result IS NULL THEN n.message ELSE $3 END,
+                     CASE WHEN n.result IS NULL THEN n.needs ELSE '' END, n.spec, n.result
+                 FROM n WHERE true ON CONFLICT (job_id, name) DO NOTHING RETURNING job_id, name, result"]
         )
         .bind(tx.now_ms)
+        .bind(SERVED_AGAIN)
         .rows(&mut tx.connection)
         .await?;
         for row in &rows {
-            inserted.insert((row.at(0)?, row.at(1)?));
+            inserted.insert((row.at(0)?, row.at(1)?), row.at(2)?);
         }
     }
     Ok(inserted)
@@ -127,39 +123,12 @@ async fn note_needs(tx: &mut Tx, new: &[New<'_>]) -> Result<(), CoordinatorError
     if !rows.is_empty() {
         query_over!(
             rows,
-            ["INSERT INTO need (needs) SELECT r.value ->> 'needs' FROM "],
+            (needs TEXT),
+            ["INSERT INTO need (needs) SELECT r.needs FROM "],
             [" WHERE true ON CONFLICT (needs) DO NOTHING"]
         )
         .execute(&mut tx.connection)
         .await?;
     }
     Ok(())
-}
-
-/// Results of the same work, done before by whatever job, by work key.
-pub(crate) async fn known_results(
-    tx: &mut Tx,
-    tasks: &[(JobId, NewTask)],
-) -> Result<BTreeMap<ContentHash, String>, CoordinatorError> {
-    let mut results = BTreeMap::new();
-    for some in tasks.chunks(ROWS_AT_ONCE) {
-        let rows = query_over!(
-            some.iter()
-                .map(|(_, task)| json!({"key": task.spec.work_key().as_str()}))
-                .collect(),
-            [
-                "SELECT r.value ->> 'key', (SELECT t.result FROM task t WHERE t.work_key = r.value ->> 'key'
-                     AND t.state = 'committed' AND t.result IS NOT NULL LIMIT 1) FROM "
-            ],
-            [""]
-        )
-        .rows(&mut tx.connection)
-        .await?;
-        for row in &rows {
-            if let Some(result) = row.at::<Option<String>>(1)? {
-                results.insert(known("work_key", &row.at::<String>(0)?)?, result);
-            }
-        }
-    }
-    Ok(results)
 }

@@ -64,7 +64,8 @@ pub(crate) async fn paused(
 ) -> Result<BTreeSet<JobId>, CoordinatorError> {
     let rows = query_over!(
         ids.iter().map(|id| json!({"id": id.as_str()})).collect(),
-        ["SELECT id FROM job WHERE state = 'paused' AND id IN (SELECT r.value ->> 'id' FROM "],
+        (id TEXT),
+        ["SELECT id FROM job WHERE state = 'paused' AND id IN (SELECT r.id FROM "],
         [")"]
     );
     let paused = rows.column::<String>(connection).await?;
@@ -201,16 +202,15 @@ pub(crate) async fn end_done(tx: &mut Tx, ids: BTreeSet<JobId>) -> Result<(), Co
     }
     let done = query_over!(
         ids.iter().map(|id| json!({"id": id.as_str()})).collect(),
-        [
-            "SELECT r.value ->> 'id' FROM "
-        ],
+        (id TEXT),
+        ["SELECT r.id FROM "],
         // Not as NOT EXISTS, which a planner may turn into a join with all open tasks; in the orders of the two indexes that
         // hold open tasks alone.
-        [" WHERE (SELECT t.id FROM task t WHERE t.job_id = r.value ->> 'id' AND t.state = 'ready'
+        [" WHERE (SELECT t.id FROM task t WHERE t.job_id = r.id AND t.state = 'ready'
                  ORDER BY t.id LIMIT 1) IS NULL
-             AND (SELECT t.id FROM task t WHERE t.job_id = r.value ->> 'id' AND t.state = 'leased'
+             AND (SELECT t.id FROM task t WHERE t.job_id = r.id AND t.state = 'leased'
                  ORDER BY t.expires_ms LIMIT 1) IS NULL
-             AND (SELECT 1 FROM object_copy c WHERE c.job_id = r.value ->> 'id' AND c.done_ms IS NULL LIMIT 1) IS NULL"]
+             AND (SELECT 1 FROM object_copy c WHERE c.job_id = r.id AND c.done_ms IS NULL LIMIT 1) IS NULL"]
     );
     for id in done.column::<String>(&mut tx.connection).await? {
         end(tx, &known("id", &id)?).await?;

@@ -4,6 +4,7 @@
 //! flow line changes are changed by what [`crate::state::decide`] said, by compare-and-set. Left to others: deciding.
 
 mod advance;
+mod backfill;
 mod catalog;
 mod changes;
 mod copies;
@@ -29,7 +30,7 @@ pub(crate) use catalog::{
 pub(crate) use changes::{Change, apply, apply_all};
 pub(crate) use copies::{CopySource, PendingCopy, note_failure, pending, record_copied};
 pub(crate) use fleet::{
-    SessionRow, WorkerRow, drain, forgive, load_session, load_sessions, note_failed, note_holds, register,
+    SessionRow, WorkerRow, drain, forgive, load_session, load_sessions, load_takers, note_failed, register,
     seen, unknown, workers,
 };
 pub(crate) use history::{HistoryRow, history};
@@ -38,10 +39,10 @@ pub(crate) use jobs::{
 };
 pub(crate) use numbers::{Numbers, forget_object, numbers, object_keys, outdated_checkpoints};
 pub(crate) use open::Db;
-pub(crate) use picks::{LOOK_AHEAD, Taken, all_needs, next_ready, returned};
+pub(crate) use picks::{LOOK_AHEAD, Taken, next_ready, returned};
 pub(crate) use runs::note_checkpoint;
 pub(crate) use sql::Connection;
 pub(crate) use stragglers::{last_attempts, times_ms};
 pub(crate) use summary::{JobView, KindView, TaskView, summary, task_list};
-pub(crate) use tasks::{StoredTask, expired, leased_since, load_task, load_tasks};
+pub(crate) use tasks::{StoredTask, expired, leased_since, load_named, load_task, load_tasks};
 pub(crate) use writer::{OFFERS_CHANNEL, Outcomes, Together, Tx};

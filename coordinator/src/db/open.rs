@@ -13,6 +13,7 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 
+use super::backfill::Backfill;
 use super::sql::{Connection, query};
 use super::writer::Writer;
 use crate::CoordinatorError;
@@ -99,8 +100,9 @@ impl Db {
             }
             given => given,
         };
+        let backfill = (!connection.is_shared()).then(|| Backfill::start(readers.clone()));
         Ok(Self {
-            writer: Writer::start(connection, writers, clock.clone(), signals),
+            writer: Writer::start(connection, writers, clock.clone(), signals, backfill),
             readers,
             clock,
             _lock: lock,
@@ -145,18 +147,21 @@ async fn newest_ms(connection: &mut Connection) -> Result<i64, sqlx::Error> {
         .await
 }
 
-async fn open_file(path: &Path) -> Result<(Pool, Pool), sqlx::Error> {
+pub(crate) async fn open_file(path: &Path) -> Result<(Pool, Pool), sqlx::Error> {
     let options = SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
+        // See `backfill`.
+        .pragma("wal_autocheckpoint", "0")
         .pragma("cache_size", CACHE_KIB);
     let pool = |most| SqlitePoolOptions::new().max_connections(most).idle_timeout(None);
     // A second one only for the moment in which it takes the place of a broken one.
     let writers = pool(2).connect_with(options.clone()).await?;
-    let readers = pool(READERS_MAX).connect_lazy_with(options);
+    // One more than there are readers: the log is copied by one.
+    let readers = pool(READERS_MAX + 1).connect_lazy_with(options);
     Ok((Pool::Sqlite(writers), Pool::Sqlite(readers)))
 }
 

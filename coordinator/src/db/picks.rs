@@ -22,11 +22,9 @@ pub(crate) struct Taken {
 
 /// Tasks of a job that are looked at beyond those wanted, for one that its worker would rather take.
 pub(crate) const LOOK_AHEAD: usize = 8;
-
-/// Every need that any task has had.
-pub(crate) async fn all_needs(tx: &mut Tx) -> Result<Vec<String>, CoordinatorError> {
-    Ok(query("SELECT needs FROM need").column(&mut tx.connection).await?)
-}
+/// The most of them for all jobs of a turn, though one of each: a turn that serves many jobs would read many times what it
+/// leases.
+const LOOK_AHEAD_TOGETHER: usize = 2 * LOOK_AHEAD;
 
 impl Taken {
     /// Kinds and needs, each between marks of its own, so that replacing finds whole words, whatever letters they have.
@@ -73,20 +71,22 @@ pub(crate) async fn next_ready(
     taken: &Taken,
 ) -> Result<BTreeMap<JobId, VecDeque<StoredTask>>, CoordinatorError> {
     let (kinds, needs) = taken.marked();
+    let beyond = (LOOK_AHEAD_TOGETHER / wanted.len().max(1)).clamp(1, LOOK_AHEAD);
     let rows = wanted
         .iter()
-        .map(|(job, wanted)| json!({"job": job.as_str(), "wanted": wanted + LOOK_AHEAD}))
+        .map(|(job, slots)| json!({"job": job.as_str(), "wanted": slots + beyond}))
         .collect();
     // Steps from task to task along the index of ready rows, so that it reads what it answers and no more, however long
     // the queue is. The tests of kind and needs are such that no planner can take them for a better way in. Joined by CROSS,
     // which SQLite takes in this order, and sorted here: it would walk all tasks in the order of their ids instead.
     let rows = query_over!(
         rows,
+        (job TEXT, wanted BIGINT),
         ["WITH RECURSIVE pick (of_job, found, wanted) AS (
-             SELECT r.value ->> 'job', (SELECT t.id FROM task t WHERE t.job_id = r.value ->> 'job'
+             SELECT r.job, (SELECT t.id FROM task t WHERE t.job_id = r.job
                      AND t.state = 'ready' AND t.not_before_ms <= $2 AND REPLACE($3, '[' || t.kind || ']', '') <> $3
                      AND (t.needs = '' OR REPLACE($4, '[' || t.needs || ']', '') <> $4)
-                     ORDER BY t.id LIMIT 1), CAST(r.value ->> 'wanted' AS BIGINT)
+                     ORDER BY t.id LIMIT 1), r.wanted
              FROM "],
         [
             " UNION ALL

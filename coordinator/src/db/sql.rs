@@ -6,7 +6,7 @@
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Column, Postgres, Row as _, Sqlite, TypeInfo};
+use sqlx::{AssertSqlSafe, Column, Postgres, Row as _, SqlSafeStr, Sqlite, TypeInfo};
 
 use crate::clock::machine_ms;
 
@@ -33,6 +33,15 @@ impl Connection {
                 .await;
         }
         Ok(machine_ms())
+    }
+
+    /// Runs statements without values in one trip; answers the last of the rows that they give.
+    pub(crate) async fn script(&mut self, sql: impl SqlSafeStr) -> Result<Option<Row>, sqlx::Error> {
+        let script = sqlx::raw_sql(sql);
+        Ok(match self {
+            Self::Sqlite(to) => script.fetch_all(&mut **to).await?.pop().map(Row::Sqlite),
+            Self::Postgres(to) => script.fetch_all(&mut **to).await?.pop().map(Row::Postgres),
+        })
     }
 
     /// Gives a connection up that is in an unknown state, so that nobody gets it from the pool again.
@@ -107,14 +116,26 @@ pub(crate) const fn query(sql: &'static str) -> Statement {
     }
 }
 
-/// A statement over many rows at once: `$1` is a JSON array of objects, which stands as table `r` between the text before
-/// and the text after and is read as `r.value ->> 'name'`. One text, prepared once, whatever the number of rows. The limit
-/// is none; without it SQLite writes a row's object out again for each of its names.
+/// A statement over many rows at once: `$1` is a JSON array of objects, which stands as table `r` of the columns that are named
+/// between the text before and the text after. One text, prepared once, whatever the number of rows. The limits are none;
+/// without them SQLite writes a row's object out again for each of its names.
 macro_rules! query_over {
-    ($rows:expr, [$($before:tt)*], [$($after:tt)*]) => {
+    ($rows:expr, ($first:ident $first_type:ident $(, $name:ident $type:ident)*), [$($before:tt)*], [$($after:tt)*]) => {
         $crate::db::sql::over(
-            concat!($($before)*, "(SELECT value FROM json_each($1) LIMIT -1) AS r", $($after)*),
-            concat!($($before)*, "jsonb_array_elements(CAST($1 AS jsonb)) AS r", $($after)*),
+            concat!(
+                $($before)*,
+                "(SELECT value ->> '", stringify!($first), "' AS ", stringify!($first),
+                $(", value ->> '", stringify!($name), "' AS ", stringify!($name),)*
+                " FROM (SELECT value FROM json_each($1) LIMIT -1) LIMIT -1) AS r",
+                $($after)*
+            ),
+            concat!(
+                $($before)*,
+                "json_to_recordset(CAST($1 AS json)) AS r (", stringify!($first), " ", stringify!($first_type),
+                $(", ", stringify!($name), " ", stringify!($type),)*
+                ")",
+                $($after)*
+            ),
             $rows,
         )
     };
@@ -144,6 +165,23 @@ fn without_nul(row: serde_json::Value) -> serde_json::Value {
         }
     }
     serde_json::Value::Object(columns)
+}
+
+/// Statements that became one.
+struct Merged {
+    text: String,
+    values: Vec<Value>,
+}
+
+/// Appends a statement whose `$1` is to be `$2` behind one value, and so on.
+fn push_renumbered(text: &mut String, sql: &str, values_before: usize) {
+    let mut parts = sql.split('$');
+    text.push_str(parts.next().unwrap_or_default());
+    for part in parts {
+        let digits = part.bytes().take_while(u8::is_ascii_digit).count();
+        let number: usize = part[..digits].parse().unwrap_or_default();
+        text.push_str(&format!("${}{}", number + values_before, &part[digits..]));
+    }
 }
 
 macro_rules! bound {
@@ -178,6 +216,39 @@ impl Statement {
                 .await?
                 .rows_affected(),
         })
+    }
+
+    /// Runs it and others, of which none depends on another or changes its rows: in one trip where the database is a server.
+    /// Answers how many rows this one changed.
+    pub(crate) async fn execute_beside(
+        self,
+        others: Vec<Self>,
+        connection: &mut Connection,
+    ) -> Result<u64, sqlx::Error> {
+        if let Connection::Postgres(to) = connection {
+            let all = self.with(others);
+            let done = bound!(all, AssertSqlSafe(all.text)).execute(&mut **to).await?;
+            return Ok(done.rows_affected());
+        }
+        let changed = self.execute(connection).await?;
+        for other in others {
+            other.execute(connection).await?;
+        }
+        Ok(changed)
+    }
+
+    /// One statement for the server: the others as its common table expressions, which it runs though nobody reads them.
+    fn with(self, others: Vec<Self>) -> Merged {
+        let (mut text, mut values) = (String::new(), self.values);
+        for (number, other) in others.into_iter().enumerate() {
+            text.push_str(if number == 0 { "WITH" } else { "," });
+            text.push_str(&format!(" beside_{number} AS ("));
+            push_renumbered(&mut text, other.postgres, values.len());
+            text.push_str(") ");
+            values.extend(other.values);
+        }
+        text.push_str(self.postgres);
+        Merged { text, values }
     }
 
     /// All rows.
@@ -300,4 +371,27 @@ impl Cell for String {
 
 fn missing(place: usize) -> sqlx::Error {
     sqlx::Error::Decode(format!("column {place} is NULL").into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_that_go_together_keep_their_own_values() {
+        let first = query("UPDATE a SET x = $1 WHERE y = $2").bind(1).bind(2);
+        let second = query("DELETE FROM b WHERE z = $1 OR z = $1 + $2").bind(3).bind(4);
+        let third = query("DELETE FROM c");
+        let all = first.with(vec![second, third]);
+        assert_eq!(
+            all.text,
+            "WITH beside_0 AS (DELETE FROM b WHERE z = $3 OR z = $3 + $4) , beside_1 AS (DELETE FROM c) \
+             UPDATE a SET x = $1 WHERE y = $2"
+        );
+        let numbers = all.values.iter().map(|value| match value {
+            Value::Integer(number) => *number,
+            Value::Text(_) => None,
+        });
+        assert_eq!(numbers.collect::<Vec<_>>(), [Some(1), Some(2), Some(3), Some(4)]);
+    }
 }

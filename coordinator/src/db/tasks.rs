@@ -66,11 +66,8 @@ pub(crate) async fn load_tasks(
 ) -> Result<BTreeMap<TaskId, StoredTask>, CoordinatorError> {
     let rows = query_over!(
         ids.iter().map(|id| json!({"id": id.as_str()})).collect(),
-        [
-            "SELECT ",
-            task_columns!(),
-            " FROM task WHERE id IN (SELECT r.value ->> 'id' FROM "
-        ],
+        (id TEXT),
+        ["SELECT ", task_columns!(), " FROM task WHERE id IN (SELECT r.id FROM "],
         [")"]
     )
     .rows(connection)
@@ -79,6 +76,37 @@ pub(crate) async fn load_tasks(
         .iter()
         .map(|row| stored(row).map(|task| (task.id.clone(), task)));
     tasks.collect()
+}
+
+/// Reads what commits name: the tasks that there are, and of the sessions that there are how often each failed in a row.
+pub(crate) async fn load_named(
+    tx: &mut Tx,
+    names: &[(&SessionId, &TaskId)],
+) -> Result<(BTreeMap<TaskId, StoredTask>, BTreeMap<SessionId, u32>), CoordinatorError> {
+    let rows = query_over!(
+        names.iter().map(|(session, task)| json!({"of_session": session.as_str(), "of_task": task.as_str()})).collect(),
+        (of_session TEXT, of_task TEXT),
+        [
+            "SELECT of_session, (SELECT s.failures FROM session s WHERE s.id = of_session) AS failures, ",
+            task_columns!(),
+            " FROM "
+        ],
+        [" LEFT JOIN task ON task.id = r.of_task"]
+    )
+    .rows(&mut tx.connection)
+    .await?;
+    let (mut tasks, mut failures) = (BTreeMap::new(), BTreeMap::new());
+    for row in &rows {
+        if let Some(number) = row.get::<Option<i64>>("failures")? {
+            let session = known("session_id", &row.get::<String>("of_session")?)?;
+            failures.insert(session, as_u32(number));
+        }
+        if row.get::<Option<String>>("id")?.is_some() {
+            let task = stored(row)?;
+            tasks.insert(task.id.clone(), task);
+        }
+    }
+    Ok((tasks, failures))
 }
 
 /// Tasks of whose attempts one is past its deadline, soonest first.

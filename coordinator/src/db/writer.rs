@@ -8,22 +8,24 @@
 //! over locks of rows since a commit looks at a whole gate of a job: two that each see the other's task still open would
 //! both leave the next task to the other.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use remaster_domain::JobId;
+use remaster_domain::{JobId, SessionId};
+use sqlx::AssertSqlSafe;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, warn};
 use uuid::Uuid;
 
+use super::backfill::Backfill;
 use super::fair::Queue;
-use super::jobs;
 use super::open::Pool;
 use super::sql::{Connection, query};
+use super::{fleet, jobs};
 use crate::CoordinatorError;
-use crate::clock::Clock;
+use crate::clock::{Clock, machine_ms};
 use crate::flow::Job;
 use crate::grants::{Grant, LeaseAsked};
 use crate::groups::{CommitAsked, HeartbeatAsked, Renewal};
@@ -35,8 +37,15 @@ const QUEUE_REQUESTS: usize = 1_024;
 const BATCH_REQUESTS: usize = 512;
 /// Between tries to reach a database that went away.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
-/// Name of the lock by which coordinators take turns; any number that nobody else takes.
-const TURN_LOCK: i64 = 0x5245_4d41_5354_4552;
+/// Begins on a shared database, waits for this coordinator's turn, answers the time there once it has come, and makes the first
+/// request's savepoint. The lock's name is a number that nobody else takes and that older coordinators take too. One trip, as
+/// wherever trips can be saved here: each is time in which no other coordinator has its turn.
+const BEGIN_TURN: &str = "BEGIN; SELECT pg_advisory_xact_lock(5928229427469370706); SAVEPOINT request;
+    SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)";
+/// Begins on a file, which nobody else writes to.
+const BEGIN_ALONE: &str = "BEGIN IMMEDIATE; SAVEPOINT request";
+/// Makes the savepoint of the next request in the place of that of the one before. The last one goes with the transaction.
+const NEXT_SAVEPOINT: &str = "RELEASE SAVEPOINT request; SAVEPOINT request";
 /// Channel on which coordinators tell each other what was offered.
 pub(crate) const OFFERS_CHANNEL: &str = "remaster_offers";
 
@@ -45,6 +54,9 @@ const SPECS_KEPT: usize = 64;
 
 type Answer = Box<dyn FnOnce(Result<(), CoordinatorError>) + Send>;
 type Alone = Box<dyn for<'c> FnOnce(&'c mut Tx) -> BoxFuture<'c, Ran> + Send>;
+
+/// What a transaction has gathered so far beside its rows.
+type Gathered = (Effects, Option<Queue>, BTreeMap<SessionId, Vec<String>>);
 
 /// A request that ran: whether to keep what it did, and how to answer once that is on disk.
 struct Ran {
@@ -90,10 +102,14 @@ pub(crate) struct Tx {
     pub(crate) effects: Effects,
     /// Who is served next; read once a transaction.
     pub(crate) queue: Option<Queue>,
+    /// What sessions hold from now on; written down once a transaction.
+    pub(crate) holds: BTreeMap<SessionId, Vec<String>>,
     /// Jobs that may have ended in this transaction; looked at once, at its end.
     pub(crate) moved: BTreeSet<JobId>,
     /// Specs of jobs that moved lately. A job's spec never changes, so this is never wrong; see [`Tx::keep_spec`].
     specs: HashMap<JobId, Arc<Job>>,
+    /// Whether nothing was done since the savepoint was made.
+    at_savepoint: bool,
 }
 
 impl Tx {
@@ -121,58 +137,69 @@ impl Tx {
 
     /// Begins; on a shared database once it is this coordinator's turn.
     async fn begin(&mut self, clock: &Clock) -> Result<(), sqlx::Error> {
-        if self.connection.is_shared() {
-            self.statement("BEGIN").await?;
-            let turn = query("SELECT pg_advisory_xact_lock($1)").bind(TURN_LOCK);
-            turn.execute(&mut self.connection).await?;
+        let there_ms = if self.connection.is_shared() {
+            let row = self.connection.script(BEGIN_TURN).await?;
+            row.ok_or(sqlx::Error::RowNotFound)?.at(0)?
         } else {
-            self.statement("BEGIN IMMEDIATE").await?;
-        }
-        self.now_ms = match clock.here() {
-            Some(now_ms) => now_ms,
-            None => self.connection.now_ms().await?,
+            self.connection.script(BEGIN_ALONE).await?;
+            machine_ms()
         };
+        self.at_savepoint = true;
+        self.now_ms = clock.here().unwrap_or(there_ms);
         Ok(())
     }
 
     /// Ends jobs, writes down who was served, tells the other coordinators, commits.
     async fn finish(&mut self) -> Result<(), CoordinatorError> {
-        let moved = std::mem::take(&mut self.moved);
+        let mut moved = std::mem::take(&mut self.moved);
+        // The queue is read when leases are asked for, after all that ends tasks.
+        if let Some(queue) = &self.queue {
+            moved.retain(|job| !queue.goes_on(job));
+        }
         jobs::end_done(self, moved).await?;
-        if let Some(queue) = self.queue.take() {
-            queue.write_down(&mut self.connection).await?;
+        let turns = self.queue.take().and_then(Queue::written_down);
+        let holds = fleet::noted_holds(&std::mem::take(&mut self.holds));
+        let mut noted: Vec<_> = turns.into_iter().chain(holds).collect();
+        if let Some(last) = noted.pop() {
+            last.execute_beside(noted, &mut self.connection).await?;
         }
-        if self.connection.is_shared()
-            && let Some(words) = self.effects.offers_in_words(self.now_ms)
-        {
-            let tell = query("SELECT pg_notify($1, $2)").bind(OFFERS_CHANNEL).bind(words);
-            tell.execute(&mut self.connection).await?;
-        }
-        Ok(self.statement("COMMIT").await?)
+        let told = self.effects.offers_in_words(self.now_ms);
+        let Some(words) = told.filter(|_| self.connection.is_shared()) else {
+            return Ok(self.statement("COMMIT").await?);
+        };
+        // The words are names of kinds and numbers: nothing in them ends the text.
+        let tell = format!("SELECT pg_notify('{OFFERS_CHANNEL}', '{words}'); COMMIT");
+        self.connection.script(AssertSqlSafe(tell)).await?;
+        Ok(())
     }
 
     /// From here on a request can be undone.
-    async fn savepoint(&mut self) -> Result<(Effects, Option<Queue>), CoordinatorError> {
-        self.statement("SAVEPOINT request").await?;
-        Ok((self.effects.clone(), self.queue.clone()))
+    async fn savepoint(&mut self) -> Result<Gathered, CoordinatorError> {
+        if !std::mem::take(&mut self.at_savepoint) {
+            self.connection.script(NEXT_SAVEPOINT).await?;
+        }
+        Ok((self.effects.clone(), self.queue.clone(), self.holds.clone()))
     }
 
+    /// What is undone leaves its savepoint to the next request.
     async fn keep_or_undo(
         &mut self,
-        (effects, queue): (Effects, Option<Queue>),
+        (effects, queue, holds): Gathered,
         keep: bool,
     ) -> Result<(), CoordinatorError> {
         if !keep {
             self.statement("ROLLBACK TO SAVEPOINT request").await?;
-            (self.effects, self.queue) = (effects, queue);
+            (self.effects, self.queue, self.holds) = (effects, queue, holds);
+            self.at_savepoint = true;
         }
-        Ok(self.statement("RELEASE SAVEPOINT request").await?)
+        Ok(())
     }
 
     /// Forgets what a transaction that failed had gathered.
     fn forget(&mut self) {
         self.effects = Effects::default();
         self.queue = None;
+        self.holds.clear();
         self.moved.clear();
     }
 }
@@ -185,17 +212,25 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// Gives the connection to a task of its own, which ends when this handle is dropped.
-    pub(crate) fn start(connection: Connection, pool: Pool, clock: Clock, signals: Signals) -> Self {
+    pub(crate) fn start(
+        connection: Connection,
+        pool: Pool,
+        clock: Clock,
+        signals: Signals,
+        backfill: Option<Backfill>,
+    ) -> Self {
         let (queue, requests) = mpsc::channel(QUEUE_REQUESTS);
         let tx = Tx {
             connection,
             now_ms: 0,
             effects: Effects::default(),
             queue: None,
+            holds: BTreeMap::new(),
             moved: BTreeSet::new(),
             specs: HashMap::new(),
+            at_savepoint: false,
         };
-        tokio::spawn(write(tx, pool, requests, clock, signals));
+        tokio::spawn(write(tx, pool, requests, clock, signals, backfill));
         Self { queue }
     }
 
@@ -266,6 +301,7 @@ async fn write(
     mut requests: mpsc::Receiver<Request>,
     clock: Clock,
     signals: Signals,
+    backfill: Option<Backfill>,
 ) {
     let mut batch = Vec::with_capacity(BATCH_REQUESTS);
     while requests.recv_many(&mut batch, BATCH_REQUESTS).await > 0 {
@@ -275,6 +311,9 @@ async fn write(
                 let effects = std::mem::take(&mut tx.effects);
                 signals.ring(&effects, tx.now_ms);
                 answers.into_iter().for_each(|answer| answer(Ok(())));
+                if let Some(backfill) = &backfill {
+                    backfill.committed(&mut tx.connection).await;
+                }
             }
             Err(failure) => {
                 error!(error = %failure, "a transaction failed");
