@@ -6,7 +6,7 @@
 #   make check   format, lints, layering, unused dependencies
 #   make bench   the figures, side by side with peers
 #   make bench-load   lease + commit per second of the coordinator under 1,000 simulated workers, CPU time of each side, built
-#                optimised  (PART=sqlite|postgres|fair TASKS=100000)
+#                optimised; then apalis under the same load  (PART=sqlite|postgres|fair|apalis TASKS=100000)
 #   make bench-pairs   wrong pairs, lost shots, misplaced corners on discs whose truth is known: half an hour on two cores
 #                      (CASE=TEXT: only cases whose name holds it)
 #   make bench-upscale   upscaling held against its demands, and beside a PyTorch loop and ncnn, which are fetched
@@ -16,13 +16,14 @@
 #                      (PART=losses|discriminator|two-blocks|four-blocks|small|gan|order|kills|waiting)
 #   make chaos   faults by the hundred against real coordinators, and what they have done to the work: 20 minutes;
 #                goes on where it stopped; GROUPS="zombie partition" runs these (again)
+#   make fuzz    random files, reports and texts against what reads them, guided by coverage  (TARGETS="cube season" TIME=60)
 #   make soak    half an hour of seasons in a loop, a fault every two seconds: memory and descriptors stay flat  (MINUTES=N)
 NETWORK ?= compact
 
 # Run as built: `cargo run -p` would build burn once more, with the features of one package alone.
 BUILT = $(or $(CARGO_TARGET_DIR),target)/debug
 
-.PHONY: setup build demo test check chaos soak bench bench-load bench-pairs bench-upscale bench-models bench-trainer
+.PHONY: setup build demo test check chaos fuzz soak bench bench-load bench-pairs bench-upscale bench-models bench-trainer
 
 setup:
 	@bash deploy/setup.sh
@@ -38,11 +39,16 @@ test: build
 
 check: setup
 	cargo fmt --all --check
+	cargo fmt --check --manifest-path bench/apalis/Cargo.toml
+	cargo fmt --check --manifest-path bench/fuzz/Cargo.toml
 	cargo clippy --workspace --all-targets -- -D warnings
 	python3 deploy/check.py
 
 chaos: build
 	$(BUILT)/remaster-chaos run $(GROUPS)
+
+fuzz: setup
+	TIME=$(or $(TIME),60) bash bench/fuzz/run.sh $(TARGETS)
 
 soak: build
 	$(BUILT)/remaster-chaos soak $(if $(MINUTES),--minutes $(MINUTES))
@@ -52,6 +58,7 @@ bench: build bench-load
 
 bench-load: setup
 	cargo build --release -p remaster-coordinator -p remaster-testkit --bin remaster-coordinator --bin remaster-load
+	$(if $(filter sqlite postgres fair,$(PART)),,cargo build --release --locked --manifest-path bench/apalis/Cargo.toml --target-dir $(or $(CARGO_TARGET_DIR),target))
 	$(or $(CARGO_TARGET_DIR),target)/release/remaster-load $(PART) $(if $(TASKS),--tasks $(TASKS))
 
 bench-pairs: build

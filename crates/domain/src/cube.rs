@@ -8,6 +8,8 @@
 const SIDE_MAX: usize = 129;
 /// Points of three curves.
 const CURVE_MAX: usize = 65_536;
+/// The largest number in a table, either way: tables of scene light end at 65,504, and what is mixed of these stays a number.
+const NUMBER_MAX: f32 = 1e6;
 
 /// A line that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -78,7 +80,7 @@ impl Cube {
                 ["DOMAIN_MIN", rest @ ..] => domain[0] = colour(rest).ok_or_else(|| failed(NO_COLOUR))?,
                 ["DOMAIN_MAX", rest @ ..] => domain[1] = colour(rest).ok_or_else(|| failed(NO_COLOUR))?,
                 ["LUT_3D_INPUT_RANGE" | "LUT_1D_INPUT_RANGE", low, high] => {
-                    let both = low.parse().ok().zip(high.parse().ok());
+                    let both = value(low).zip(value(high));
                     let (low, high) = both.ok_or_else(|| failed("expected two numbers"))?;
                     domain = [[low; 3], [high; 3]];
                 }
@@ -153,10 +155,16 @@ impl Cube {
 const NO_COLOUR: &str = "expected three numbers";
 
 fn colour(words: &[&str]) -> Option<[f32; 3]> {
-    let mut numbers = words.iter().map(|word| word.parse::<f32>());
-    let mut next = || numbers.next()?.ok().filter(|number| number.is_finite());
-    let colour = [next()?, next()?, next()?];
-    (words.len() == 3).then_some(colour)
+    let &[red, green, blue] = words else {
+        return None;
+    };
+    Some([value(red)?, value(green)?, value(blue)?])
+}
+
+fn value(word: &str) -> Option<f32> {
+    word.parse()
+        .ok()
+        .filter(|number: &f32| number.abs() <= NUMBER_MAX)
 }
 
 fn parse_side(word: &str, max: usize) -> Result<usize, String> {
@@ -215,6 +223,15 @@ mod tests {
             ("LUT_3D_SIZE 1\n", "line 1: a size of 1"),
             ("LUT_3D_SIZE 2\n0 0\n", "line 2: expected three numbers"),
             ("LUT_3D_SIZE 2\n0 0 nan\n", "line 2"),
+            ("LUT_3D_SIZE 2\n0 0 -3e38\n", "line 2"),
+            (
+                "LUT_1D_SIZE 2\nLUT_1D_INPUT_RANGE nan 1\n0 0 0\n1 1 1\n",
+                "line 2: expected two numbers",
+            ),
+            (
+                "LUT_1D_SIZE 2\nLUT_1D_INPUT_RANGE -inf inf\n0 0 0\n1 1 1\n",
+                "line 2: expected two numbers",
+            ),
             ("LUT_3D_SIZE 2\n0 0 0\n", "1 of 8 colours"),
             (
                 "LUT_1D_SIZE 2\nDOMAIN_MAX 0 1 1\n0 0 0\n1 1 1\n",

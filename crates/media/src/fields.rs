@@ -17,7 +17,7 @@ use crate::MediaError;
 use crate::child::{Args, Program, Running};
 use crate::frame::RawFormat;
 use crate::restore::MATCH;
-use crate::showinfo::parse_line;
+use crate::showinfo::FrameLine;
 
 /// Frames before the first wanted one that the filters must have seen to treat it as the linear decode did: `fieldmatch`
 /// and `bwdif` look one frame back, and one more for a change of scene.
@@ -202,7 +202,7 @@ fn match_fields(
     let combed = Arc::new(Mutex::new(0));
     let sink = Arc::clone(&combed);
     let take = move |line: &str| {
-        let Some(frame) = parse_line(line) else {
+        let Some(frame) = FrameLine::parse(line) else {
             return line.contains("Parsed_showinfo");
         };
         *sink.lock().unwrap_or_else(PoisonError::into_inner) += usize::from(frame.interlaced);

@@ -17,7 +17,7 @@ use crate::cuts::find_cuts;
 use crate::fields::{self, Combing, Judged, parse_combing};
 use crate::frame::RawFormat;
 use crate::repeats::find_repeats;
-use crate::showinfo::{FrameLine, PtsRepair, parse_line};
+use crate::showinfo::{FrameLine, PtsRepair};
 use crate::thumbnail::THUMB_BYTES;
 use crate::{MediaError, Probe, probe};
 
@@ -88,7 +88,7 @@ fn decode(
     let sink = Arc::clone(&seen);
     let take = move |line: &str| {
         let mut seen = sink.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(frame) = parse_line(line) {
+        if let Some(frame) = FrameLine::parse(line) {
             seen.0.push(frame);
         } else if let Some(combing) = parse_combing(line) {
             seen.1.push(combing);

@@ -54,24 +54,37 @@ pub(crate) struct Packet {
     bytes: usize,
 }
 
-/// The packets of a file; their data stays on disk.
+/// The packets of a Matroska file with one video track; their data stays where it is.
 #[derive(Debug)]
-pub(crate) struct PacketFile {
+pub struct PacketFile<R = BufReader<File>> {
     pub(crate) track: Track,
     pub(crate) packets: Vec<Packet>,
-    file: BufReader<File>,
+    file: R,
 }
 
 impl PacketFile {
+    /// Reads all packet positions of a file.
+    ///
+    /// # Errors
+    /// As [`PacketFile::read`].
+    pub fn open(path: &Path) -> io::Result<Self> {
+        Self::read(BufReader::new(File::open(path)?))
+    }
+}
+
+impl<R: Read + Seek> PacketFile<R> {
     /// Reads all packet positions.
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let file = BufReader::new(File::open(path)?);
+    ///
+    /// # Errors
+    /// When it cannot be read, or is not such a file.
+    pub fn read(mut file: R) -> io::Result<Self> {
+        let end = file.seek(SeekFrom::End(0))?;
+        file.rewind()?;
         let mut this = Self {
             track: Track::default(),
             packets: Vec::new(),
             file,
         };
-        let end = this.file.get_ref().metadata()?.len();
         this.expect_known_header()?;
         this.walk(end, 0, DEPTH_MAX)?;
         if this.track.codec_id.is_empty() {
@@ -80,8 +93,17 @@ impl PacketFile {
         Ok(this)
     }
 
-    /// The bytes of a packet.
-    pub(crate) fn data(&mut self, number: usize) -> io::Result<Vec<u8>> {
+    /// How many packets there are.
+    #[must_use]
+    pub fn packet_count(&self) -> usize {
+        self.packets.len()
+    }
+
+    /// The bytes of a packet, which must be there.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn data(&mut self, number: usize) -> io::Result<Vec<u8>> {
         let packet = &self.packets[number];
         let mut data = vec![0; packet.bytes];
         self.file.seek(SeekFrom::Start(packet.offset))?;

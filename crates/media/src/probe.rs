@@ -106,11 +106,21 @@ pub fn probe(path: &Path) -> Result<Probe, MediaError> {
     if !finished.success {
         return Err(refusal(path, &finished));
     }
-    let report: Report = serde_json::from_slice(&finished.stdout).map_err(|error| MediaError::Failed {
-        what: "reading ffprobe's answer".to_owned(),
-        detail: error.to_string(),
-    })?;
-    from_report(path, &report, &finished.messages)
+    Probe::from_ffprobe(path, &finished.stdout, &finished.messages)
+}
+
+impl Probe {
+    /// Reads what ffprobe answered of a file, in JSON, beside what it complained of.
+    ///
+    /// # Errors
+    /// As [`probe`], where the answer says so; [`MediaError::Failed`] when it is none.
+    pub fn from_ffprobe(path: &Path, answer: &[u8], messages: &str) -> Result<Self, MediaError> {
+        let report: Report = serde_json::from_slice(answer).map_err(|error| MediaError::Failed {
+            what: "reading ffprobe's answer".to_owned(),
+            detail: error.to_string(),
+        })?;
+        from_report(path, &report, messages)
+    }
 }
 
 /// What the file system alone can tell.
@@ -227,6 +237,8 @@ fn from_report(path: &Path, report: &Report, messages: &str) -> Result<Probe, Me
         Some(frames) if report.format.format_name == "avi" => Some(frames / video.frame_rate.as_f64()),
         _ => video_duration_s,
     };
+    // Numbers that a file made up multiply to no number.
+    let video_duration_s = video_duration_s.filter(|seconds| seconds.is_finite());
     Ok(Probe {
         video,
         video_stream: main.index,
@@ -385,8 +397,7 @@ mod tests {
         "chapters":[],"format":{"format_name":"matroska,webm","duration":"14.04","probe_score":100}}"#;
 
     fn read_report(text: &[u8]) -> Option<Probe> {
-        let report: Report = serde_json::from_slice(text).ok()?;
-        from_report(Path::new("a.mkv"), &report, "").ok()
+        Probe::from_ffprobe(Path::new("a.mkv"), text, "").ok()
     }
 
     #[test]
@@ -426,6 +437,12 @@ mod tests {
                 prop_assert!(probe.video.frame_rate.as_f64() > 0.0);
             }
         }
+    }
+
+    #[test]
+    fn a_duration_past_all_numbers_is_none() {
+        let told = REPORT.replace("00:00:14.040000000", "1e308:0:0");
+        assert_eq!(read_report(told.as_bytes()).unwrap().video_duration_s, None);
     }
 
     #[test]

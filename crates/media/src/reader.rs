@@ -21,7 +21,7 @@ use crate::landing::time_of_key;
 use crate::proof::FrameThumbs;
 use crate::restore::Restored;
 use crate::selection::{Selection, stretches_of};
-use crate::showinfo::{FrameLine, PtsRepair, parse_line};
+use crate::showinfo::{FrameLine, PtsRepair};
 use crate::{MediaError, Restore, YuvFrame};
 
 /// Decoded frames that wait for the consumer: enough to overlap decoding with it, little beside the frames in work.
@@ -286,7 +286,7 @@ impl Decoder {
         let whole = RawFormat::of(&index.video);
         let format = Restored::format(&whole, restore.filter);
         let (line_sender, lines) = sync_channel(LINES_WAITING_MAX);
-        let take = move |line: &str| match parse_line(line) {
+        let take = move |line: &str| match FrameLine::parse(line) {
             Some(frame) => {
                 // A closed channel means that nobody wants frames any more; stderr is still drained.
                 let _ = line_sender.send(frame);

@@ -9,30 +9,36 @@ const JUMP_SECONDS_MAX: f64 = 1.0;
 
 /// What showinfo says of one frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct FrameLine {
-    /// `None` where the decoder knew no timestamp.
-    pub(crate) pts: Option<i64>,
-    pub(crate) pict_type: PictType,
-    pub(crate) key: bool,
-    pub(crate) interlaced: bool,
+pub struct FrameLine {
+    /// Ticks of the stream's time base; `None` where the decoder knew no timestamp.
+    pub pts: Option<i64>,
+    /// How it was coded.
+    pub pict_type: PictType,
+    /// Whether decoding can start here.
+    pub key: bool,
+    /// Whether it is flagged as two fields.
+    pub interlaced: bool,
 }
 
-/// Takes a line apart; `None` when it does not describe a frame.
-pub(crate) fn parse_line(line: &str) -> Option<FrameLine> {
-    let line = &line[line.find("showinfo")?..];
-    field(line, " n:")?;
-    let pict_type = match field(line, " type:")? {
-        "I" => PictType::I,
-        "P" => PictType::P,
-        "B" => PictType::B,
-        _ => PictType::Other,
-    };
-    Some(FrameLine {
-        pts: field(line, " pts:")?.parse().ok(),
-        pict_type,
-        key: field(line, " iskey:")? == "1",
-        interlaced: field(line, " i:")? != "P",
-    })
+impl FrameLine {
+    /// Takes a line apart; `None` when it does not describe a frame.
+    #[must_use]
+    pub fn parse(line: &str) -> Option<Self> {
+        let line = &line[line.find("showinfo")?..];
+        field(line, " n:")?;
+        let pict_type = match field(line, " type:")? {
+            "I" => PictType::I,
+            "P" => PictType::P,
+            "B" => PictType::B,
+            _ => PictType::Other,
+        };
+        Some(Self {
+            pts: field(line, " pts:")?.parse().ok(),
+            pict_type,
+            key: field(line, " iskey:")? == "1",
+            interlaced: field(line, " i:")? != "P",
+        })
+    }
 }
 
 fn field<'a>(line: &'a str, name: &str) -> Option<&'a str> {
@@ -88,9 +94,9 @@ mod tests {
 
         #[test]
         fn no_line_makes_the_parser_panic(text in ".*", at in 0..LINE.len(), length in 0..LINE.len()) {
-            let _ = parse_line(&text);
+            let _ = FrameLine::parse(&text);
             let end = (at + length).min(LINE.len());
-            let _ = parse_line(&format!("{}{text}{}", &LINE[..at], &LINE[end..]));
+            let _ = FrameLine::parse(&format!("{}{text}{}", &LINE[..at], &LINE[end..]));
         }
 
         #[test]
@@ -119,13 +125,13 @@ mod tests {
             key: false,
             interlaced: true,
         };
-        assert_eq!(parse_line(LINE), Some(expected));
+        assert_eq!(FrameLine::parse(LINE), Some(expected));
         assert_eq!(
-            parse_line("[Parsed_showinfo_4 @ 0x5575]   side data - pan/scan"),
+            FrameLine::parse("[Parsed_showinfo_4 @ 0x5575]   side data - pan/scan"),
             None
         );
         assert_eq!(
-            parse_line("[mpeg2video @ 0x1] n: 1 pts: 2 iskey:1 type:I i:P"),
+            FrameLine::parse("[mpeg2video @ 0x1] n: 1 pts: 2 iskey:1 type:I i:P"),
             None
         );
     }
@@ -133,7 +139,7 @@ mod tests {
     #[test]
     fn a_missing_timestamp_is_no_number() {
         let line = "[Parsed_showinfo_0 @ 0x1] n:   0 pts:   NOPTS pts_time:NOPTS i:P iskey:1 type:I";
-        assert_eq!(parse_line(line).map(|frame| frame.pts), Some(None));
+        assert_eq!(FrameLine::parse(line).map(|frame| frame.pts), Some(None));
     }
 
     #[test]

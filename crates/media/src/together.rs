@@ -14,7 +14,7 @@ use crate::frame::RawFormat;
 use crate::landing::time_of_key;
 use crate::reader::{Stray, agree};
 use crate::selection::{Selection, stretches_of};
-use crate::showinfo::{FrameLine, parse_line};
+use crate::showinfo::FrameLine;
 use crate::{MediaError, YuvFrame};
 
 /// Ascending frames that are decoded from one key frame, at least one.
@@ -55,7 +55,7 @@ impl Together {
         let seen = Arc::new(Mutex::new(vec![Vec::new(); places.len()]));
         let sink = Arc::clone(&seen);
         let take = move |line: &str| {
-            let Some((place, frame)) = place_of(line).zip(parse_line(line)) else {
+            let Some((place, frame)) = place_of(line).zip(FrameLine::parse(line)) else {
                 return line.contains("showinfo@");
             };
             let mut seen = sink.lock().unwrap_or_else(PoisonError::into_inner);
