@@ -192,3 +192,106 @@ fn place_of(line: &str) -> Option<usize> {
     let rest = line.split_once("showinfo@")?.1;
     rest.split_once(' ')?.0.parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::ops::ControlFlow;
+    use std::path::PathBuf;
+
+    use remaster_domain::{ContentHash, FrameRange, PictType};
+
+    use super::*;
+    use crate::FrameReader;
+    use crate::child::run;
+
+    struct Clip {
+        path: PathBuf,
+        index: SourceIndex,
+        places: [Place; 2],
+        _folder: tempfile::TempDir,
+    }
+
+    /// Three seconds that move, with a key frame at every twelfth, and frames at two places.
+    fn clip() -> Clip {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("clip.mkv");
+        let mut args = Args::new(Program::Ffmpeg, "error");
+        args.add(&["-f", "lavfi", "-i", "testsrc2=s=96x64:r=25:d=3"]);
+        args.add(&[
+            "-c:v",
+            "mpeg2video",
+            "-g",
+            "12",
+            "-bf",
+            "2",
+            path.to_str().unwrap(),
+        ]);
+        let made = run(Program::Ffmpeg, &args).unwrap();
+        assert!(made.success, "{}", made.messages);
+        let mut go_on = |_| ControlFlow::Continue(());
+        let (index, _) = crate::index(&path, &ContentHash::of(b""), &mut go_on).unwrap();
+        let keys = (0..index.frames.len() as u32).filter(|&number| index.frames[number as usize].key);
+        let keys: Vec<u32> = keys.collect();
+        let place = |key: u32, frames: [u32; 2]| Place {
+            key,
+            frames: frames.map(|frame| key + frame).to_vec(),
+        };
+        Clip {
+            path,
+            places: [place(keys[1], [2, 5]), place(keys[3], [0, 1])],
+            index,
+            _folder: folder,
+        }
+    }
+
+    impl Clip {
+        /// What comes of both places by an index: frames, and numbers of those left to another reader.
+        fn read(&self, index: &SourceIndex) -> Vec<Result<YuvFrame, Vec<u32>>> {
+            let mut together = Together::read(&self.path, index, &self.places, &|| false).unwrap();
+            std::iter::from_fn(|| together.next()).collect()
+        }
+
+        /// The frames of a place from one linear decode.
+        fn truth(&self, place: &Place) -> Vec<Result<YuvFrame, Vec<u32>>> {
+            let end = self.index.frames.len() as u32;
+            let all = FrameReader::open(&self.path, &self.index, FrameRange { start: 0, end }).unwrap();
+            let own = all
+                .map(Result::unwrap)
+                .filter(|frame| place.frames.contains(&frame.index));
+            own.map(Ok).collect()
+        }
+    }
+
+    #[test]
+    fn frames_of_several_places_are_those_of_one_linear_decode() {
+        let clip = clip();
+        let [first, second] = &clip.places;
+        assert!(clip.read(&clip.index) == [clip.truth(first), clip.truth(second)].concat());
+    }
+
+    #[test]
+    fn a_place_that_disagrees_with_the_index_is_left_unproven_and_its_neighbour_is_not() {
+        let clip = clip();
+        let [first, second] = &clip.places;
+        // A frame that nobody wants, on the way from the first wanted one to the second.
+        let mut other = clip.index.clone();
+        other.frames[first.key as usize + 3].pict_type = PictType::Other;
+        let left = vec![Err(first.frames.clone())];
+        assert!(clip.read(&other) == [left.clone(), clip.truth(second)].concat());
+        // A wanted frame has another time: ffmpeg is asked for it and has nothing to send.
+        let mut other = clip.index.clone();
+        other.frames[first.frames[1] as usize].pts += 1;
+        assert!(clip.read(&other) == [left, clip.truth(second)].concat());
+    }
+
+    #[test]
+    fn places_that_seeking_does_not_reach_are_left_unproven() {
+        let clip = clip();
+        let mut far = clip.index.clone();
+        far.video.time_base.num *= 2;
+        let left = clip.places.iter().map(|place| Err(place.frames.clone()));
+        assert!(clip.read(&far) == left.collect::<Vec<_>>());
+    }
+}

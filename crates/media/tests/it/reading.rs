@@ -1,7 +1,7 @@
 //! Frame n is frame n, however it is reached.
 
-use remaster_domain::{FieldFilter, FrameRange, Rational, SourceIndex};
-use remaster_media::{FrameReader, THUMB_BYTES, YuvFrame, read_frames, thumbnail};
+use remaster_domain::{FieldFilter, FrameRange, PictType, Rational, SourceIndex};
+use remaster_media::{FrameReader, MediaError, THUMB_BYTES, YuvFrame, read_frames, thumbnail};
 
 use crate::fixture::{Clip, DVD, clip, index_of};
 
@@ -78,6 +78,33 @@ fn a_seek_that_lands_wrong_is_made_good() {
 }
 
 #[test]
+fn places_read_together_that_prove_nothing_are_read_from_the_start_and_what_no_reader_proves_is_an_error() {
+    // Large enough for frames half a second apart to be sought one by one.
+    let dvd = clip("large.mkv", &DVD.replace("scale=240:192", "scale=720:576"));
+    let (index, _) = index_of(&dvd.path);
+    let wanted = [20, 45, 70];
+    let read = |index: &SourceIndex| read_frames(&dvd.path, index, &wanted, FieldFilter::None).unwrap();
+    let end = index.frames.len() as u32;
+    let linear = FrameReader::open(&dvd.path, &index, FrameRange { start: 0, end }).unwrap();
+    let linear = linear
+        .map(Result::unwrap)
+        .filter(|frame| wanted.contains(&frame.index));
+    let expected: Vec<YuvFrame> = linear.collect();
+    // Every seek goes twice as far as it should and finds none of the frames.
+    let mut far = index.clone();
+    far.video.time_base.num *= 2;
+    assert!(read(&far).map(Result::unwrap).collect::<Vec<_>>() == expected);
+    // A frame on the way to the second wanted one is not in the file as the index has it.
+    let mut other = index.clone();
+    other.frames[44].pict_type = PictType::Other;
+    let mut frames = read(&other);
+    assert!(frames.next().unwrap().unwrap() == expected[0]);
+    let error = frames.next().unwrap().unwrap_err();
+    assert!(matches!(error, MediaError::Mismatch { frame: 45, .. }), "{error}");
+    assert!(frames.next().is_none());
+}
+
+#[test]
 fn open_gop_h264_in_matroska() {
     let encode = "-vf scale=320:180 -c:v libx264 -preset veryfast -x264-params open-gop=1:keyint=12:bframes=3 -c:a copy";
     ranges_agree_with_linear_decode(&clip("hd.mkv", encode));
@@ -130,10 +157,7 @@ fn another_file_than_the_indexed_one_is_noticed() {
     let range = FrameRange { start: 10, end: 40 };
     let result: Result<Vec<_>, _> = FrameReader::open(&other.path, &index, range).unwrap().collect();
     let error = result.unwrap_err();
-    assert!(
-        matches!(error, remaster_media::MediaError::Mismatch { .. }),
-        "{error}"
-    );
+    assert!(matches!(error, MediaError::Mismatch { .. }), "{error}");
 }
 
 #[test]
