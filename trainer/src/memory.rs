@@ -153,6 +153,7 @@ fn grey(crops: usize, lq_size_px: u32, scale: u32) -> Batch {
         gt_size_px,
         lr: vec![0.5; crops * 3 * lq_size_px * lq_size_px],
         hr: vec![0.5; crops * 3 * gt_size_px * gt_size_px],
+        counts: vec![],
     }
 }
 

@@ -244,18 +244,18 @@ impl Networks {
         share: f64,
         device: &Device,
     ) -> Result<Pass, TrainError> {
-        let (lr, hr) = tensors(batch, &device.clone().autodiff());
-        let stage = objective.stage;
+        let pictures = Pictures::of(batch, &device.clone().autodiff());
+        let (lr, hr, stage) = (&pictures.lr, &pictures.hr, objective.stage);
         let real_logits = self
             .discriminator
             .as_ref()
             .map(|d| d.forward_in(self.precision, hr.clone()));
-        let fake = self.generator.forward_in(self.precision, lr.clone());
-        let spread = spread(&fake) / spread(&hr).max(f32::MIN_POSITIVE);
+        let fake = pictures.learnt(self.generator.forward_in(self.precision, lr.clone()));
+        let spread = spread(&fake) / spread(hr).max(f32::MIN_POSITIVE);
 
         let (mut losses, mut of_g) = (Losses::new(), None);
         if objective.stage_step >= stage.net_d_init_iters {
-            let sums = self.generator_losses(&fake, &lr, &hr, objective, real_logits.as_ref());
+            let sums = self.generator_losses(&fake, &pictures, objective, real_logits.as_ref());
             let (total, found) = add_up(sums, batch.number)?;
             of_g = Some(GradientsParams::from_grads(
                 (total * share).backward(),
@@ -287,12 +287,12 @@ impl Networks {
     fn generator_losses(
         &self,
         fake: &Tensor<4>,
-        lr: &Tensor<4>,
-        hr: &Tensor<4>,
+        pictures: &Pictures,
         objective: Objective<'_>,
         real_logits: Option<&Tensor<4>>,
     ) -> Vec<(&'static str, Tensor<1>)> {
         let (stage, step) = (objective.stage, objective.stage_step);
+        let Pictures { lr, hr, .. } = pictures;
         let both = || (fake.clone(), hr.clone());
         let mut losses = Vec::new();
         let mut add = |name, ramp: Ramp, loss: &dyn Fn() -> Tensor<1>| {
@@ -317,7 +317,8 @@ impl Networks {
             let (name, of) = further_loss(loss.kind);
             add(name, loss.ramp(), &|| {
                 of(both(), &|| {
-                    self.ema.forward_in(self.precision, lr.clone().inner()).autodiff()
+                    let made = self.ema.forward_in(self.precision, lr.clone().inner());
+                    pictures.learnt(made.autodiff())
                 })
             });
         }
@@ -383,17 +384,34 @@ pub fn new_discriminator(
     network.config().init(&mut seeded).map(Some)
 }
 
-fn tensors(batch: &Batch, device: &Device) -> (Tensor<4>, Tensor<4>) {
-    let tensor = |values: &[f32], side: usize| {
-        Tensor::from_data(
-            TensorData::new(values.to_vec(), [batch.count, 3, side, side]),
-            device,
-        )
-    };
-    (
-        tensor(&batch.lr, batch.lq_size_px),
-        tensor(&batch.hr, batch.gt_size_px),
-    )
+/// A batch on the device.
+struct Pictures {
+    lr: Tensor<4>,
+    hr: Tensor<4>,
+    /// 1 where HR is to be learnt; none where all of it is.
+    counts: Option<Tensor<4>>,
+}
+
+impl Pictures {
+    fn of(batch: &Batch, device: &Device) -> Self {
+        let tensor = |values: &[f32], channels: usize, side: usize| -> Tensor<4> {
+            let shape = [batch.count, channels, side, side];
+            Tensor::from_data(TensorData::new(values.to_vec(), shape), device)
+        };
+        Self {
+            lr: tensor(&batch.lr, 3, batch.lq_size_px),
+            hr: tensor(&batch.hr, 3, batch.gt_size_px),
+            counts: (!batch.counts.is_empty()).then(|| tensor(&batch.counts, 1, batch.gt_size_px)),
+        }
+    }
+
+    /// What was made, and what was wanted in place of it where it is not to be learnt: there no loss finds a difference.
+    fn learnt(&self, made: Tensor<4>) -> Tensor<4> {
+        match &self.counts {
+            None => made,
+            Some(counts) => made * counts.clone() + self.hr.clone() * (1.0 - counts.clone()),
+        }
+    }
 }
 
 /// The sum to minimise, and each part on the host. Checked before anything moves.

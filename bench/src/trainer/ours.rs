@@ -194,6 +194,7 @@ fn batch(number: usize, case: &Case) -> Batch {
         gt_size_px: gt,
         lr,
         hr,
+        counts: vec![],
     }
 }
 

@@ -29,9 +29,11 @@ pub(super) fn scores<const N: usize>(
     counts: &[bool],
 ) -> [Scores; N] {
     let height = counts.len() / width;
+    let whole = ssim::whole_windows(counts, width);
     let mut sums = [Sums::default(); N];
     for top in (0..height).step_by(BAND_LINES) {
-        let band = Band::new(top..(top + BAND_LINES).min(height), wanted, width, counts);
+        let lines = top..(top + BAND_LINES).min(height);
+        let band = Band::new(lines, wanted, width, (counts, &whole));
         for (sums, found) in sums.iter_mut().zip(found) {
             band.add_to(sums, &planes(found, width, &band.seen));
         }
@@ -68,7 +70,7 @@ struct Sums {
     near_edges: f64,
     /// How far pixels near edges lie outside all that the wanted picture has around them.
     over: f64,
-    /// Windows of SSIM that fit and whose middle counts.
+    /// Windows of SSIM that fit and all of whose pixels count.
     windows: f64,
     ssim: [f64; 4],
 }
@@ -105,6 +107,8 @@ struct Band<'a> {
     width: usize,
     height: usize,
     counts: &'a [bool],
+    /// Middles of windows of SSIM that count.
+    whole: &'a [bool],
     /// R, G, B and luma of what is seen.
     planes: [Vec<f64>; 4],
     means: [Vec<f64>; 4],
@@ -114,7 +118,12 @@ struct Band<'a> {
 }
 
 impl<'a> Band<'a> {
-    fn new(own: Range<usize>, wanted: &[f32], width: usize, counts: &'a [bool]) -> Self {
+    fn new(
+        own: Range<usize>,
+        wanted: &[f32],
+        width: usize,
+        (counts, whole): (&'a [bool], &'a [bool]),
+    ) -> Self {
         let height = counts.len() / width;
         let seen = own.start.saturating_sub(ssim::REACH_PX)..(own.end + ssim::REACH_PX).min(height);
         let planes = planes(wanted, width, &seen);
@@ -124,6 +133,7 @@ impl<'a> Band<'a> {
             width,
             height,
             counts,
+            whole,
             means: [0, 1, 2, 3].map(|of| ssim::means(&planes[of], width)),
             highest: extremes(&planes[LUMA], width, f64::max),
             lowest: extremes(&planes[LUMA], width, f64::min),
@@ -132,10 +142,11 @@ impl<'a> Band<'a> {
     }
 
     fn add_to(&self, sums: &mut Sums, found: &[Vec<f64>; 4]) {
-        let counted = |line: usize| self.counts[line * self.width..][..self.width].iter().enumerate();
+        let of_line = |flags: &'a [bool], line: usize| flags[line * self.width..][..self.width].iter();
         for line in self.own.clone() {
             let start = (line - self.seen.start) * self.width;
-            for (x, _) in counted(line).filter(|(_, counts)| **counts) {
+            let counted = of_line(self.counts, line).enumerate();
+            for (x, _) in counted.filter(|(_, counts)| **counts) {
                 self.add_pixel(sums, found, start + x);
             }
         }
@@ -147,8 +158,12 @@ impl<'a> Band<'a> {
             self.own.start.max(ssim::REACH_PX)..self.own.end.min(self.height.saturating_sub(ssim::REACH_PX));
         for line in middles.filter(|_| inner > 0) {
             let start = (line - ssim::REACH_PX - self.seen.start) * inner;
-            let middles = counted(line).skip(ssim::REACH_PX).take(inner);
-            for (x, _) in middles.filter(|(_, counts)| **counts) {
+            let middles = of_line(self.whole, line).enumerate();
+            for (x, _) in middles
+                .skip(ssim::REACH_PX)
+                .take(inner)
+                .filter(|(_, whole)| **whole)
+            {
                 let at = start + x - ssim::REACH_PX;
                 sums.windows += 1.0;
                 (0..4).for_each(|of| sums.ssim[of] += values[of][at]);
@@ -262,7 +277,8 @@ mod tests {
                 .flat_map(|plane| (0..4200).map(|at| plane[at % 20 * 210 + at / 20]))
                 .collect()
         };
-        let counts: Vec<bool> = (0..4200).map(|at| at % 13 > 0).collect();
+        // Whole windows are left between the holes.
+        let counts: Vec<bool> = (0..4200).map(|at| at % 210 % 40 > 0).collect();
         let standing: Vec<bool> = (0..4200).map(|at| counts[at % 20 * 210 + at / 20]).collect();
         let (wanted, mut found) = (lying(0), lying(1));
         found
@@ -291,6 +307,19 @@ mod tests {
         counts[0] = false;
         assert!(score(&found, &wanted, 20, &counts).psnr > 100.0);
         assert!(score(&found, &wanted, 20, &[true; 320]).psnr < 60.0);
+    }
+
+    #[test]
+    fn what_lies_under_a_mask_changes_no_score_of_what_lies_beside_it() {
+        let wanted = picture(0.0);
+        let mut found = picture(0.2);
+        let counts: Vec<bool> = (0..320).map(|at| at % 20 >= 4).collect();
+        let before = score(&found, &wanted, 20, &counts);
+        for at in (0..found.len()).filter(|at| at % 20 < 4) {
+            found[at] = 0.0;
+        }
+        assert_eq!(score(&found, &wanted, 20, &counts), before);
+        assert!(before.ssim > 0.9, "some windows are left: {before:?}");
     }
 
     #[test]

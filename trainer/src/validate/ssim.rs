@@ -9,6 +9,24 @@ pub(super) const REACH_PX: usize = WINDOW_PX / 2;
 const C1: f64 = (0.01 * 255.0) * (0.01 * 255.0);
 const C2: f64 = (0.03 * 255.0) * (0.03 * 255.0);
 
+/// Which pixels are the middle of a window that fits and all of whose pixels count.
+pub(super) fn whole_windows(counts: &[bool], width: usize) -> Vec<bool> {
+    let along = |flags: &[bool], stride: usize| -> Vec<bool> {
+        let mut run_px = vec![0_usize; flags.len()];
+        let mut whole = vec![false; flags.len()];
+        for (at, counts) in flags.iter().enumerate() {
+            let is_first = if stride == 1 { at % width == 0 } else { at < stride };
+            let before = if is_first { 0 } else { run_px[at - stride] };
+            run_px[at] = if *counts { before + 1 } else { 0 };
+            if run_px[at] >= WINDOW_PX {
+                whole[at - REACH_PX * stride] = true;
+            }
+        }
+        whole
+    };
+    along(&along(counts, 1), width)
+}
+
 /// SSIM of every window that fits, line by line: `width - 10` by `lines - 10`. `wanted_means` are [`means`] of the second plane.
 pub(super) fn windows(found: &[f64], wanted: &[f64], wanted_means: &[f64], width: usize) -> Vec<f64> {
     let both = || found.iter().zip(wanted);

@@ -4,6 +4,7 @@
 
 mod disk_cache;
 mod guards;
+mod masks;
 mod precision;
 mod pretrained;
 mod recipes;

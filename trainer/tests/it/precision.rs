@@ -38,6 +38,7 @@ fn batch(number: u64) -> Batch {
         gt_size_px: SIDE_PX,
         lr: plane(SIDE_PX / 2, 2),
         hr: plane(SIDE_PX, 1),
+        counts: vec![],
     }
 }
 
