@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::args::{ConnectArgs, DatasetArgs, DatasetCommand, DatasetExportArgs, DatasetPick};
 use crate::client::{Coordinator, open_store, store_failed};
+use crate::crop::without_border;
 use crate::output::{OutputFormat, ago, now_ms, show, size, table};
 
 /// Damaged pairs listed by name; more than that is a broken disk, not a list to read.
@@ -254,7 +255,8 @@ async fn export(args: &DatasetExportArgs, format: OutputFormat) -> anyhow::Resul
 }
 
 fn write_pair(folder: &Path, pair: &PairFiles) -> anyhow::Result<()> {
-    for (side, bytes) in [("hr", &pair.hr_png), ("lr", &pair.lr_png)] {
+    let [hr, lr] = without_border(pair)?;
+    for (side, bytes) in [("hr", hr), ("lr", lr)] {
         let path = folder.join(side).join(format!("{}.png", pair.key));
         std::fs::write(&path, bytes).with_context(|| format!("could not write {}", path.display()))?;
     }
@@ -315,7 +317,7 @@ mod tests {
                 key: key.to_owned(),
                 lr_png: part("lr"),
                 hr_png: part("hr"),
-                json: part("{}"),
+                json: part(r#"{"scale": 2, "mask": []}"#),
             };
             writer.push(&pair).unwrap();
         }

@@ -7,6 +7,7 @@
 
 mod args;
 mod client;
+mod crop;
 mod dataset;
 mod fleet;
 mod gc;

@@ -19,12 +19,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-use remaster_domain::{DatasetManifest, PairRecord};
+use remaster_domain::{ActiveArea, DatasetManifest, MaskRect, PairRecord};
 use remaster_store::Store;
 use remaster_testkit::Discs;
 
 /// 96 frames: two shards' worth of safe ones.
 const DISC_SECONDS: u32 = 4;
+/// Of the simulated DVDs.
+const DISC_SIZE_PX: (u32, u32) = (480, 384);
 
 fn discs() -> &'static Discs {
     static DISCS: OnceLock<Discs> = OnceLock::new();
@@ -120,10 +122,45 @@ async fn pairs_are_the_same_frame_whatever_the_number_of_threads() {
             );
             assert_eq!(pair.key, format!("E2-{:06}", record.sd_index));
             let (lr, hr) = (png_size(&pair.lr_png), png_size(&pair.hr_png));
-            assert_eq!(lr, (record.active.width, record.active.height));
+            assert_eq!(lr, DISC_SIZE_PX);
             assert_eq!(hr, (2 * lr.0, 2 * lr.1));
+            assert_dead_rows_are_shown_and_masked(&record, &pair.lr_png);
         }
     }
+}
+
+/// The discs have a dead row at the top, which a network is shown when they are upscaled.
+fn assert_dead_rows_are_shown_and_masked(record: &PairRecord, lr_png: &[u8]) {
+    let (width, height) = DISC_SIZE_PX;
+    let dead = record.active.y;
+    assert!((1..4).contains(&dead), "{:?}", record.active);
+    let rect = |x, y, width, height| MaskRect { x, y, width, height };
+    assert_eq!(record.mask.first(), Some(&rect(0, 0, width, dead)));
+    let ActiveArea { x, y, .. } = record.shown();
+    assert_eq!((x, y), (0, 0), "the masks lie in what is shown");
+    assert!(
+        record
+            .mask
+            .iter()
+            .all(|m| m.x + m.width <= width && m.y + m.height <= height)
+    );
+    let mut reader = png::Decoder::new(std::io::Cursor::new(lr_png))
+        .read_info()
+        .unwrap();
+    let mut levels = vec![0; reader.output_buffer_size().unwrap()];
+    reader.next_frame(&mut levels).unwrap();
+    let row_mean = |row: usize| {
+        let row = &levels[row * 3 * width as usize..][..3 * width as usize];
+        row.iter().map(|&level| u32::from(level)).sum::<u32>() / row.len() as u32
+    };
+    assert!(
+        row_mean(0) < 24 && row_mean(0) < row_mean(dead as usize + 4),
+        "{}",
+        row_mean(0)
+    );
+    // The share is of what was judged: a border is no fault of a pair.
+    let own: u32 = record.mask.iter().skip(1).map(|m| m.width * m.height).sum();
+    assert!((own > 0) == (record.scores.masked_share > 0.0), "{record:?}");
 }
 
 #[test]

@@ -71,7 +71,7 @@ pub struct PairScores {
     /// Gradient energy of LR luma over that of reduced HR luma.
     #[serde(default)]
     pub sharpness: f64,
-    /// Share of the LR picture under `mask`.
+    /// Share of the active pixels under `mask`.
     #[serde(default)]
     pub masked_share: f64,
 }
@@ -109,8 +109,12 @@ pub struct PairRecord {
     /// Pixel aspect of the LR image: that of the disc on whose pixels the pair lies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sar: Option<Rational>,
-    /// The coded SD pixels that carry picture: the LR image itself, unless the pair lies on HD pixels.
+    /// The coded SD pixels that carry picture: all that a pair is judged by and learnt from.
     pub active: ActiveArea,
+    /// The coded SD pixels that the LR image shows, where these are more than `active`: then what lies around that is under
+    /// `mask`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lr_area: Option<ActiveArea>,
     /// Where it lies on the HD frame, if the lattice is HD's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hd_place: Option<HdPlace>,
@@ -135,4 +139,12 @@ pub struct PairRecord {
     pub hd_hash: ContentHash,
     /// Whether the LR side was made from the HR side.
     pub synthetic: bool,
+}
+
+impl PairRecord {
+    /// The coded SD pixels that the LR image shows, unless the pair lies on HD pixels.
+    #[must_use]
+    pub fn shown(&self) -> ActiveArea {
+        self.lr_area.unwrap_or(self.active)
+    }
 }

@@ -39,6 +39,14 @@ fn version_1_objects_are_read() {
     assert_eq!((index.version, index.frames[1].pts), (1, 45));
     let pair: PairRecord = reads(include_str!("golden/pair-v1.json"));
     assert_eq!((pair.version, pair.active.height), (1, 383));
+    assert_eq!(
+        pair.shown(),
+        pair.active,
+        "the first ones show what carries picture"
+    );
+    let pair: PairRecord = reads(include_str!("golden/pair-v1-whole.json"));
+    assert_eq!((pair.active.y, pair.shown().y, pair.shown().height), (1, 0, 384));
+    assert_eq!(pair.mask.len(), 1);
     let manifest: DatasetManifest = reads(include_str!("golden/manifest-v1.json"));
     assert_eq!((manifest.version, manifest.pair_count()), (1, 4));
     let card: ModelCard = reads(include_str!("golden/card-v1.json"));

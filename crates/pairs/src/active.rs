@@ -1,8 +1,9 @@
-//! Which SD pixels carry picture: dead and half-lit rows and columns at the borders are found and left out.
+//! Which SD pixels carry picture: dead and half-lit rows and columns at the borders are found, left out of all judging and
+//! masked in what is learnt from.
 //!
 //! One frame cannot tell a dead row from a dark scene, so the brightest value that any frame shows there is judged.
 
-use remaster_domain::{ActiveArea, Transform};
+use remaster_domain::{ActiveArea, MaskRect, Transform};
 
 use crate::{Plane, Refusal};
 
@@ -46,6 +47,28 @@ pub fn active_area(frames: &[&Plane]) -> Result<ActiveArea, Refusal> {
         width: (width - left - right) as u32,
         height: (height - top - bottom) as u32,
     })
+}
+
+/// Masks of the pixels of `active` as masks of a whole frame of that width and height, with the border that carries no picture
+/// among them: a network is shown it like everything else, but nothing is known of what belongs there.
+#[must_use]
+pub fn masks_on_whole_frame(masks: &[MaskRect], active: ActiveArea, frame: (u32, u32)) -> Vec<MaskRect> {
+    let (width, height) = frame;
+    let (right, bottom) = (active.x + active.width, active.y + active.height);
+    let rect = |x, y, width, height| MaskRect { x, y, width, height };
+    let border = [
+        rect(0, 0, width, active.y),
+        rect(0, bottom, width, height - bottom),
+        rect(0, active.y, active.x, active.height),
+        rect(right, active.y, width - right, active.height),
+    ];
+    let border = border
+        .into_iter()
+        .filter(|rect| rect.width > 0 && rect.height > 0);
+    let moved = masks
+        .iter()
+        .map(|mask| rect(active.x + mask.x, active.y + mask.y, mask.width, mask.height));
+    border.chain(moved).collect()
 }
 
 /// The part of `active` whose every pixel the HD frame covers.
@@ -103,7 +126,35 @@ fn geometry(reason: &str) -> Refusal {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_whole_frame_is_masked_once_where_it_is_dead_and_where_its_picture_was(
+            (left, right, top, bottom) in (0..4_u32, 0..4_u32, 0..4_u32, 0..4_u32),
+            (x, y, width, height) in (0..10_u32, 0..8_u32, 1..6_u32, 1..4_u32),
+        ) {
+            let active = ActiveArea { x: left, y: top, width: 16, height: 12 };
+            let frame = (left + 16 + right, top + 12 + bottom);
+            let own = MaskRect { x, y, width, height };
+            let masks = masks_on_whole_frame(&[own], active, frame);
+            let covers = |m: &MaskRect, x: u32, y: u32| {
+                x.wrapping_sub(m.x) < m.width && y.wrapping_sub(m.y) < m.height
+            };
+            for y in 0..frame.1 {
+                for x in 0..frame.0 {
+                    let (dx, dy) = (x.wrapping_sub(left), y.wrapping_sub(top));
+                    let is_dead = dx >= 16 || dy >= 12;
+                    let expected = usize::from(is_dead || covers(&own, dx, dy));
+                    let found = masks.iter().filter(|mask| covers(mask, x, y)).count();
+                    prop_assert_eq!(found, expected, "at {}, {}", x, y);
+                }
+            }
+            prop_assert!(masks.iter().all(|m| m.x + m.width <= frame.0 && m.y + m.height <= frame.1));
+        }
+    }
 
     fn frame(dead_top: usize, half_left: usize) -> Plane {
         let level = |i: usize| {

@@ -1,7 +1,8 @@
 //! The other lattice: HD pixels stay as they are, and SD is brought once onto HD / `scale`.
 //!
 //! A pair is judged on SD's pixels whatever its lattice, since fields and blocks of the coder lie there. Here is only where
-//! the judged pair comes to lie: the part of HD that SD covers, SD on it, and what was masked.
+//! the judged pair comes to lie: the part of HD that SD covers, SD on it, and what was masked. `active` is the part of the
+//! coded frame that the SD picture is, and masks lie in that.
 
 use remaster_domain::{ActiveArea, MaskRect, Transform};
 

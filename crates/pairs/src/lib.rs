@@ -38,6 +38,7 @@ mod thumbs;
 mod viterbi;
 mod warp;
 
+pub use active::masks_on_whole_frame;
 pub use choose::{ChooseInput, PAIRS_PER_SHARD, choose_frames};
 pub use coding::find_coding;
 pub use colour::{ColourResidual, ColourSample, apply_colour, colour_residual, colour_samples, fit_colour};

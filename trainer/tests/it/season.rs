@@ -199,6 +199,7 @@ fn record(frame: u32, gap: u32) -> PairRecord {
             width: LR_SIDE_PX,
             height: LR_SIDE_PX,
         },
+        lr_area: None,
         hd_place: None,
         mask: vec![],
         transform: Transform {

@@ -205,10 +205,10 @@ fn colour_between(
         .par_iter()
         .enumerate()
         .map(|(number, pair)| {
-            let sd_picture = active_part(&rgb_of(pair.sd_frame(), sd.colour), active);
+            let sd_picture = rgb_of(pair.sd_frame(), sd.colour);
             let hd_picture = rgb_of(pair.hd_frame(), hd.colour);
             let warped = warp_hd_to_sd_lattice(&hd_picture, &places.transform(number), active, 1);
-            colour_samples(&warped, &sd_picture)
+            colour_samples(&warped, &part_of(&sd_picture, active))
         })
         .collect();
     let samples = samples.concat();
@@ -251,14 +251,13 @@ fn coding_of(colour: ColourSpec) -> YuvCoding {
     }
 }
 
-/// The pixels of an SD frame that carry picture, untouched.
-pub(super) fn active_part(sd: &Rgb, active: ActiveArea) -> Rgb {
-    sd.crop(
-        active.x as usize,
-        active.y as usize,
-        active.width as usize,
-        active.height as usize,
-    )
+/// A rectangle of a picture, untouched: of an SD frame, that of the pixels that carry picture.
+pub(super) fn part_of(picture: &Rgb, area: ActiveArea) -> Cow<'_, Rgb> {
+    let [x, y, width, height] = [area.x, area.y, area.width, area.height].map(|side| side as usize);
+    if (width, height) == (picture.width, picture.height) {
+        return Cow::Borrowed(picture);
+    }
+    Cow::Owned(picture.crop(x, y, width, height))
 }
 
 #[cfg(test)]

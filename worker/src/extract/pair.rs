@@ -1,21 +1,22 @@
 //! Makes one pair from its frames: SD pixels as inference shows them, HD warped once onto their lattice and moved to their colours.
 //!
-//! On the lattice of HD it is SD that is warped. Both are judged on SD's pixels by the same gates, so that the lattice changes
-//! no verdict.
+//! A network is shown whole frames, so a pair is one too: what carries no picture in it is masked, and never judged. On the
+//! lattice of HD it is SD that is warped, and only so far as HD has pixels. Both are judged on SD's pixels by the same gates, so
+//! that the lattice changes no verdict.
 
 use remaster_domain::{
-    Alignment, EpisodeId, FieldAction, FieldFilter, HdPlace, Lattice, MaskRect, PairRecord, PairScores,
-    Slope, Transform,
+    ActiveArea, Alignment, EpisodeId, FieldAction, FieldFilter, HdPlace, Lattice, MaskRect, PairRecord,
+    PairScores, Slope, Transform,
 };
 use remaster_media::YuvFrame;
 use remaster_pairs::{
     Candidate, Gate, GateLimits, Plane, Reweave, Rgb, Verdict, apply_colour, apply_curves, field_shares,
-    hd_area_of, judge_pair, masks_on_hd_lattice, warp_hd_to_sd_lattice, warp_luma_to_sd_lattice,
-    warp_sd_to_hd_lattice,
+    hd_area_of, judge_pair, masks_on_hd_lattice, masks_on_whole_frame, warp_hd_to_sd_lattice,
+    warp_luma_to_sd_lattice, warp_sd_to_hd_lattice,
 };
 use remaster_store::PairFiles;
 
-use super::align::active_part;
+use super::align::part_of;
 use super::reader::PairFrames;
 use crate::context::Disc;
 use crate::picture::{png_of, rgb_of};
@@ -67,38 +68,72 @@ impl PairMaker<'_> {
             unreachable!("a pair is read with one neighbour on either side");
         };
         let hd_luma = [before, own, after];
-        let (lr, field_action) = self.lr_in_field_order(frames, hd_luma);
-        let hr = self.in_sd_colours(&warp_hd_to_sd_lattice(&hd[1], &transform, *active, *scale));
-        let candidate = Candidate {
-            lr: &lr,
-            hr: &hr,
-            hd_luma,
-            first_line: active.y,
+        let (sd, field_action) = self.sd_in_field_order(frames, hd_luma);
+        let shown = match lattice {
+            Lattice::SdNative => self.whole_frame(),
+            Lattice::HdNative => *active,
         };
-        let (scores, mask) = match judge_pair(&candidate, &GateLimits::default()) {
-            Verdict::Accepted(scores, mask) => (scores, mask),
-            Verdict::Rejected(gate, scores) => {
-                tracing::debug!(
-                    sd = frames.choice.sd,
-                    gate = gate.as_str(),
-                    ?scores,
-                    "pair turned away"
-                );
-                return Err(gate);
-            }
-        };
+        let hr = self.in_sd_colours(&warp_hd_to_sd_lattice(&hd[1], &transform, shown, *scale));
+        let judged = self.judge(&sd, (&hr, shown), hd_luma);
+        let (scores, mask) = judged.map_err(|(gate, scores)| {
+            let (sd, gate_name) = (frames.choice.sd, gate.as_str());
+            tracing::debug!(sd, gate = gate_name, ?scores, "pair turned away");
+            gate
+        })?;
+        let mask = masks_on_whole_frame(&mask, *active, self.sd_size());
         let laid = match lattice {
             Lattice::SdNative => Laid {
-                lr,
+                lr: sd,
                 hr,
                 mask,
                 hd_place: None,
             },
             Lattice::HdNative => self
-                .on_hd_pixels(&lr, &hd[1], &transform, &mask)
+                .on_hd_pixels(&sd, &hd[1], &transform, &mask)
                 .ok_or(Gate::Registration)?,
         };
         Ok(self.files(frames, laid, field_action, scores))
+    }
+
+    /// Judges the part of a whole SD frame that carries picture by that of `hr`, which lies on `scale` times the SD pixels of
+    /// `shown`.
+    fn judge(
+        &self,
+        sd: &Rgb,
+        (hr, shown): (&Rgb, ActiveArea),
+        hd_luma: [&Plane; 3],
+    ) -> Result<(PairScores, Vec<MaskRect>), (Gate, PairScores)> {
+        let Alignment { active, scale, .. } = self.alignment;
+        let active_hr = ActiveArea {
+            x: (active.x - shown.x) * scale,
+            y: (active.y - shown.y) * scale,
+            width: active.width * scale,
+            height: active.height * scale,
+        };
+        let candidate = Candidate {
+            lr: &part_of(sd, *active),
+            hr: &part_of(hr, active_hr),
+            hd_luma,
+            first_line: active.y,
+        };
+        match judge_pair(&candidate, &GateLimits::default()) {
+            Verdict::Accepted(scores, mask) => Ok((scores, mask)),
+            Verdict::Rejected(gate, scores) => Err((gate, scores)),
+        }
+    }
+
+    fn whole_frame(&self) -> ActiveArea {
+        let (width, height) = self.sd_size();
+        ActiveArea {
+            x: 0,
+            y: 0,
+            width,
+            height,
+        }
+    }
+
+    fn sd_size(&self) -> (u32, u32) {
+        (self.sd.index.video.width, self.sd.index.video.height)
     }
 
     fn in_sd_colours(&self, hd: &Rgb) -> Rgb {
@@ -109,16 +144,16 @@ impl PairMaker<'_> {
         }
     }
 
-    /// The pair where HD's pixels are; none where SD covers none of them.
-    fn on_hd_pixels(&self, lr: &Rgb, hd: &Rgb, transform: &Transform, mask: &[MaskRect]) -> Option<Laid> {
-        let (active, scale) = (self.alignment.active, self.alignment.scale);
-        let area = hd_area_of((hd.width, hd.height), transform, active, scale)?;
+    /// The pair where HD's pixels are, masks of the SD frame moved along; none where SD covers none of them.
+    fn on_hd_pixels(&self, sd: &Rgb, hd: &Rgb, transform: &Transform, mask: &[MaskRect]) -> Option<Laid> {
+        let (whole, scale) = (self.whole_frame(), self.alignment.scale);
+        let area = hd_area_of((hd.width, hd.height), transform, whole, scale)?;
         let [x, y, width, height] = [area.x, area.y, area.width, area.height].map(|side| side as usize);
-        let sd_lines = f64::from(self.sd.index.video.height);
+        let sd_lines = f64::from(whole.height);
         Some(Laid {
-            lr: warp_sd_to_hd_lattice(lr, transform, active, area, scale),
+            lr: warp_sd_to_hd_lattice(sd, transform, whole, area, scale),
             hr: self.in_sd_colours(&hd.crop(x, y, width, height)),
-            mask: masks_on_hd_lattice(mask, transform, active, area, scale),
+            mask: masks_on_hd_lattice(mask, transform, whole, area, scale),
             hd_place: Some(HdPlace {
                 area,
                 lines: (sd_lines * transform.sy / f64::from(scale)).round() as u32,
@@ -149,18 +184,18 @@ impl PairMaker<'_> {
         }
     }
 
-    /// The SD pixels, untouched where they came through the filter that inference uses as well. Frames read as they are coded
+    /// The SD frame, untouched where it came through the filter that inference uses as well. Frames read as they are coded
     /// are put in order where one field belongs to another frame and the disc has the right one next to it.
-    fn lr_in_field_order(&self, frames: &PairFrames, hd_luma: [&Plane; 3]) -> (Rgb, FieldAction) {
+    fn sd_in_field_order(&self, frames: &PairFrames, hd_luma: [&Plane; 3]) -> (Rgb, FieldAction) {
         let active = self.alignment.active;
-        let picture = |frame: &YuvFrame| active_part(&rgb_of(frame, self.sd.colour), active);
+        let picture = |frame: &YuvFrame| rgb_of(frame, self.sd.colour);
         let plain = picture(frames.sd_frame());
         match self.alignment.fields {
             FieldFilter::None => {}
             FieldFilter::Match => return (plain, FieldAction::Match),
             FieldFilter::Deinterlace => return (plain, FieldAction::Deinterlace),
         }
-        let shares = field_shares(&plain.luma(), hd_luma, active.y, |_, _| false);
+        let shares = field_shares(&part_of(&plain, active).luma(), hd_luma, active.y, |_, _| false);
         let Some(reweave) = shares.reweave() else {
             return (plain, FieldAction::Weave);
         };
@@ -178,6 +213,8 @@ impl PairMaker<'_> {
 
     fn record(&self, frames: &PairFrames, scores: PairScores) -> PairRecord {
         let (choice, alignment) = (frames.choice, self.alignment);
+        let is_cropped = alignment.lattice == Lattice::HdNative;
+        let lr_area = Some(self.whole_frame()).filter(|whole| !is_cropped && *whole != alignment.active);
         let sd_frame = self.sd.index.frames[choice.sd as usize];
         PairRecord {
             version: RECORD_VERSION,
@@ -198,6 +235,7 @@ impl PairMaker<'_> {
                 Lattice::HdNative => self.hd.index.video.sar,
             }),
             active: alignment.active,
+            lr_area,
             hd_place: None,
             mask: Vec::new(),
             transform: alignment.transform_at(choice.sd),

@@ -125,11 +125,11 @@ fn greatest_difference(png: &[u8], record: &PairRecord, frame: &RgbFrame) -> f32
     let mut reader = png::Decoder::new(std::io::Cursor::new(png)).read_info().unwrap();
     let mut levels = vec![0; reader.output_buffer_size().unwrap()];
     reader.next_frame(&mut levels).unwrap();
-    let (active, pixels) = (record.active, (frame.width * frame.height) as usize);
+    let (place, pixels) = (record.shown(), (frame.width * frame.height) as usize);
     let mut worst = 0.0f32;
     for (number, level) in levels.iter().enumerate() {
         let (pixel, channel) = (number as u32 / 3, number % 3);
-        let (x, y) = (active.x + pixel % active.width, active.y + pixel / active.width);
+        let (x, y) = (place.x + pixel % place.width, place.y + pixel / place.width);
         let own = frame.data[channel * pixels + (y * frame.width + x) as usize].clamp(0.0, 1.0);
         worst = worst.max((own - f32::from(*level) / 255.0).abs());
     }

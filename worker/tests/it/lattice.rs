@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use remaster_domain::{DatasetManifest, Lattice, ModelArch, ModelCard, PairRecord, Rational};
+use remaster_domain::{DatasetManifest, Lattice, MaskRect, ModelArch, ModelCard, PairRecord, Rational};
 use remaster_store::Store;
 
 use super::{discs, extract, path, png_size, shard_files, text, tool, worker, write_model};
@@ -54,6 +54,12 @@ async fn pairs_on_hd_pixels_are_those_on_sd_pixels_laid_elsewhere_whatever_the_n
             // The dead row at the top of the disc is all that HD has more.
             assert!(hr.0 >= 1276 && hr.1 >= 714, "{hr:?}");
             assert!(place.lines.abs_diff(LR_LINES) <= 1, "{}", place.lines);
+            let reached = |mask: &MaskRect| (mask.x, mask.y, mask.width) == (0, 0, lr.0);
+            assert!(
+                record.mask.iter().any(reached),
+                "the filter brought some of it: {:?}",
+                record.mask
+            );
         }
     }
 }

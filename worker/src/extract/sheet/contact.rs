@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use remaster_domain::PairRecord;
+use remaster_domain::{MaskRect, PairRecord};
 use remaster_pairs::{Rgb, resize_lanczos};
 use remaster_store::PairFiles;
 
@@ -43,7 +43,7 @@ pub(super) fn row_of(pair: &PairFiles, record: &PairRecord) -> Result<Row, WorkE
     let aspect = record.sar.map_or(1.0, |sar| sar.as_f64());
     let shape = lr.height as f64 / (lr.width as f64 * aspect.max(0.1));
     let height_px = ((WIDTH_PX as f64 * shape).round() as usize).clamp(1, 4 * WIDTH_PX);
-    let difference = difference(&lr, &hr.reduce(lr.width, lr.height));
+    let difference = difference(&lr, &hr.reduce(lr.width, lr.height), &record.mask);
     let uri = |picture: &Rgb| {
         let png = png_of(&resize_lanczos(picture, WIDTH_PX, height_px));
         format!("data:image/png;base64,{}", STANDARD.encode(png))
@@ -56,13 +56,19 @@ pub(super) fn row_of(pair: &PairFiles, record: &PairRecord) -> Result<Row, WorkE
     })
 }
 
-/// Grey where both are alike, bright where HD is brighter, dark where SD is.
-fn difference(lr: &Rgb, hr: &Rgb) -> Rgb {
+/// Grey where both are alike and where nobody learns from it, bright where HD is brighter, dark where SD is.
+fn difference(lr: &Rgb, hr: &Rgb, masks: &[MaskRect]) -> Rgb {
     // Both were brought to the same colours, so what is left is in luma; it is given in levels.
     let (lr_luma, hr_luma) = (lr.luma(), hr.luma());
     let grey = lr_luma.data.iter().zip(&hr_luma.data);
     let grey = grey.map(|(lr, hr)| (0.5 + DIFFERENCE_GAIN * (hr - lr) / 255.0).clamp(0.0, 1.0));
-    let grey: Vec<f32> = grey.collect();
+    let mut grey: Vec<f32> = grey.collect();
+    for mask in masks {
+        for line in mask.y as usize..(mask.y + mask.height) as usize {
+            let first = line * lr.width + mask.x as usize;
+            grey[first..first + mask.width as usize].fill(0.5);
+        }
+    }
     Rgb::new(lr.width, lr.height, [grey.as_slice(); 3].concat())
 }
 
@@ -71,10 +77,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn likeness_is_grey_and_a_difference_is_four_times_itself() {
+    fn likeness_and_masks_are_grey_and_a_difference_is_four_times_itself() {
         let picture = |left: f32, right: f32| Rgb::new(2, 1, [[left, right]; 3].concat());
-        let shown = difference(&picture(0.5, 0.5), &picture(0.5, 0.6)).data;
-        assert_eq!(shown[0], 0.5);
-        assert!((shown[1] - 0.9).abs() < 1e-3, "{}", shown[1]);
+        let shown = |masks: &[MaskRect]| difference(&picture(0.5, 0.5), &picture(0.5, 0.6), masks).data;
+        assert_eq!(shown(&[])[0], 0.5);
+        assert!((shown(&[])[1] - 0.9).abs() < 1e-3, "{}", shown(&[])[1]);
+        let right = MaskRect {
+            x: 1,
+            y: 0,
+            width: 1,
+            height: 1,
+        };
+        assert_eq!(shown(&[right]), [0.5; 6]);
     }
 }
