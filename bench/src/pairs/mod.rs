@@ -140,6 +140,7 @@ impl Line {
         demand(ours.wrong == 0, "wrong pairs");
         demand(ours.mixed == 0, "interlaced or blended frames");
         demand(ours.unmasked == 0, "overlay taught");
+        demand(ours.bars == 0, "bar taught");
         match case.expect {
             Expect::Refusal(word) => demand(!ours.succeeded && ours.said.contains(word), "not refused"),
             Expect::NoWrongPair => {}

@@ -37,6 +37,8 @@ pub(super) struct Outcome {
     pub(super) mixed: usize,
     /// Those that show an overlay no mask covers.
     pub(super) unmasked: usize,
+    /// Those on SD's pixels that show some of a bar which no mask covers.
+    pub(super) bars: usize,
     /// Shots that could give a pair, and those that did.
     pub(super) shots: (usize, usize),
     /// 95th percentile and greatest error of the corners in SD pixels.
@@ -75,8 +77,9 @@ pub(super) fn ours(case: &Case, film: &Film, sd: &Path, hd: &Path, out: &Path) -
         Shards::default()
     };
     let mut outcome = judged(case, film, &shards.records);
-    if case.lattice == Lattice::HdNative {
-        outcome.corner_px = on_hd_corner_px(case, &shards)?;
+    if let (Some((p95, most)), Lattice::HdNative) = (outcome.corner_px, case.lattice) {
+        let laid = on_hd_corner_px(case, &shards)?;
+        outcome.corner_px = Some((p95.max(laid), most.max(laid)));
     }
     outcome.said = last_word(&String::from_utf8_lossy(&output.stderr));
     outcome.succeeded = output.status.success();
@@ -128,12 +131,11 @@ impl Shards {
     }
 }
 
-/// Where the corners of pairs on HD's pixels are off, measured on the pictures that were written: LR is laid over HR anew, and
-/// must lie at exactly one in `scale`. One fit for all, so both figures are its worst corner.
-fn on_hd_corner_px(case: &Case, shards: &Shards) -> anyhow::Result<Option<(f64, f64)>> {
-    let Some(scale) = shards.records.first().map(|record| f64::from(record.scale)) else {
-        return Ok(None);
-    };
+/// Where the worst corner of pairs on HD's pixels is off in the pictures that were written, whatever their records say: LR is
+/// laid over HR anew, and must lie at exactly one in `scale`.
+fn on_hd_corner_px(case: &Case, shards: &Shards) -> anyhow::Result<f64> {
+    let scale = shards.records.first().map(|record| f64::from(record.scale));
+    let scale = scale.context("there are no pairs")?;
     let pairs = shards.lr_png.iter().zip(&shards.hr_png);
     let planes = pairs.map(|(lr, hr)| Ok((luma_of(lr)?, luma_of(hr)?)));
     let planes: Vec<(Plane, Plane)> = planes.collect::<anyhow::Result<_>>()?;
@@ -151,8 +153,7 @@ fn on_hd_corner_px(case: &Case, shards: &Shards) -> anyhow::Result<Option<(f64, 
         let dy = ((found.sy - scale) * y + found.ty) / case.dvd.transform.sy;
         dx.hypot(dy)
     });
-    let worst_px = error_px.into_iter().fold(0.0, f64::max);
-    Ok(Some((worst_px, worst_px)))
+    Ok(error_px.into_iter().fold(0.0, f64::max))
 }
 
 /// Luma of an 8-bit RGB PNG.
@@ -187,8 +188,9 @@ fn judged(case: &Case, film: &Film, records: &[PairRecord]) -> Outcome {
             found.insert(film.shot(frame));
         }
         outcome.unmasked += usize::from(case.dvd.overlay.is_some_and(|o| !is_masked(&o, record)));
+        outcome.bars += usize::from(!are_bars_masked(case, record));
         residuals.push(record.scores.colour_residual);
-        corners.extend(corner_errors(case, &record.transform));
+        corners.extend(corner_errors(case, record));
     }
     let usable = usable_shots(case, film);
     outcome.shots = (usable.len(), usable.intersection(&found).count());
@@ -239,24 +241,44 @@ fn is_masked(overlay: &Overlay, record: &PairRecord) -> bool {
     if record.sd_index as usize % overlay.period >= overlay.on {
         return true;
     }
-    let covers = |x: u32, y: u32| {
-        let (x, y) = (x.wrapping_sub(record.active.x), y.wrapping_sub(record.active.y));
-        let inside = |m: &MaskRect| x.wrapping_sub(m.x) < m.width && y.wrapping_sub(m.y) < m.height;
-        let outside = x >= record.active.width || y >= record.active.height;
-        outside || record.mask.iter().any(inside)
-    };
     let place = overlay.place;
     let pixels =
         (place.y..place.y + place.height).flat_map(|y| (place.x..place.x + place.width).map(move |x| (x, y)));
-    let covered = pixels.filter(|&(x, y)| covers(x, y)).count();
+    let covered = pixels.filter(|&(x, y)| is_untaught(record, x, y)).count();
     covered as f64 >= MASKED_SHARE * f64::from(place.width * place.height)
 }
 
-/// How far the corners of the picture are from where they are, in SD pixels.
-fn corner_errors(case: &Case, found: &Transform) -> [f64; 4] {
-    let (truth, area) = (&case.dvd.transform, case.dvd.active);
-    let (left, top) = (f64::from(area.x), f64::from(area.y));
-    let (right, bottom) = (left + f64::from(area.width), top + f64::from(area.height));
+/// Whether all that carries no picture on the disc lies under the masks. A pair on HD's pixels shows none of it.
+fn are_bars_masked(case: &Case, record: &PairRecord) -> bool {
+    let (shown, active) = (record.shown(), case.dvd.active);
+    let is_bar = |x: u32, y: u32| {
+        x.wrapping_sub(active.x) >= active.width || y.wrapping_sub(active.y) >= active.height
+    };
+    let pixels =
+        (shown.y..shown.y + shown.height).flat_map(|y| (shown.x..shown.x + shown.width).map(move |x| (x, y)));
+    let mut bars = pixels.filter(|&(x, y)| is_bar(x, y));
+    record.lattice == Lattice::HdNative || bars.all(|(x, y)| is_untaught(record, x, y))
+}
+
+/// Whether an SD pixel is not shown by a pair on SD's pixels, or masked.
+fn is_untaught(record: &PairRecord, x: u32, y: u32) -> bool {
+    let shown = record.shown();
+    let (x, y) = (x.wrapping_sub(shown.x), y.wrapping_sub(shown.y));
+    let inside = |m: &MaskRect| x.wrapping_sub(m.x) < m.width && y.wrapping_sub(m.y) < m.height;
+    x >= shown.width || y >= shown.height || record.mask.iter().any(inside)
+}
+
+/// How far the corners of a pair are from where they are, in SD pixels: those of the disc's picture, or those of the part of HD
+/// that a pair on its pixels shows.
+fn corner_errors(case: &Case, record: &PairRecord) -> [f64; 4] {
+    let (truth, found) = (&case.dvd.transform, &record.transform);
+    let area = record.hd_place.map_or(case.dvd.active, |place| place.area);
+    let on_sd = |x: f64, y: f64| match record.hd_place {
+        Some(_) => ((x - truth.tx) / truth.sx, (y - truth.ty) / truth.sy),
+        None => (x, y),
+    };
+    let (left, top) = on_sd(f64::from(area.x), f64::from(area.y));
+    let (right, bottom) = on_sd(f64::from(area.x + area.width), f64::from(area.y + area.height));
     let error = |x: f64, y: f64| {
         let dx = ((found.sx - truth.sx) * x + found.tx - truth.tx) / truth.sx;
         let dy = ((found.sy - truth.sy) * y + found.ty - truth.ty) / truth.sy;
@@ -287,4 +309,46 @@ fn usable_shots(case: &Case, film: &Film) -> BTreeSet<usize> {
         .filter(|(_, frames)| is_usable(frames))
         .map(|(shot, _)| shot)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use remaster_domain::{ActiveArea, HdPlace};
+
+    use super::super::cases;
+    use super::*;
+
+    #[test]
+    fn a_pair_on_hd_pixels_is_off_by_what_its_transform_is_off_at_the_corners_that_it_shows() {
+        let is_it = |case: &Case| case.lattice == Lattice::HdNative;
+        let case = cases::all().into_iter().find(is_it).unwrap();
+        let mut record: PairRecord =
+            serde_json::from_str(include_str!("../../../crates/domain/tests/golden/pair-v1.json")).unwrap();
+        let truth = case.dvd.transform;
+        record.hd_place = Some(HdPlace {
+            area: ActiveArea {
+                x: 10,
+                y: 0,
+                width: 1260,
+                height: 720,
+            },
+            lines: 360,
+        });
+        record.transform = truth;
+        assert_eq!(corner_errors(&case, &record), [0.0; 4]);
+        // A hundredth of scale, which turns around the left of SD: little at the left of what is shown, much at its right.
+        record.transform.sx = truth.sx * 1.01;
+        let [left, right, ..] = corner_errors(&case, &record);
+        let sd_x = |x: f64| (x - truth.tx) / truth.sx;
+        assert!((left - 0.01 * sd_x(10.0)).abs() < 1e-9, "{left}");
+        assert!((right - 0.01 * sd_x(1270.0)).abs() < 1e-9, "{right}");
+        // Without a place it lies on SD's pixels, and the corners are those of the disc's picture.
+        record.hd_place = None;
+        let [left, ..] = corner_errors(&case, &record);
+        assert!(
+            (left - 0.01 * f64::from(case.dvd.active.x)).abs() < 1e-9,
+            "{left}"
+        );
+    }
 }
