@@ -109,6 +109,11 @@ def production_lines(text):
     return lines
 
 
+def has_body(lines):
+    """Whether a function that begins here is more than a declaration."""
+    return next((line for line in lines if re.search(r"[{;}]\s*$", line)), "").rstrip().endswith(("{", "}"))
+
+
 def check_file(path):
     text = path.read_text()
     if not text.lstrip().startswith("//!"):
@@ -122,7 +127,7 @@ def check_file(path):
         if ".unwrap()" in line and not line.lstrip().startswith("//"):
             problems.append(f"{path}:{number + 1}: unwrap outside tests")
         function = re.match(r"(\s*)(?:pub(?:\([^)]*\))? )?(?:const |async |unsafe )*fn (\w+)", line)
-        if function:
+        if function and has_body(lines[number:]):
             end = next((i for i in range(number, len(lines)) if lines[i] == function.group(1) + "}"), number)
             if end - number + 1 > FUNCTION_LINES_MAX:
                 problems.append(f"{path}:{number + 1}: fn {function.group(2)} has {end - number + 1} lines")

@@ -12,7 +12,6 @@ use serde::Serialize;
 
 use crate::args::{ConnectArgs, DatasetArgs, DatasetCommand, DatasetExportArgs, DatasetPick};
 use crate::client::{Coordinator, open_store, store_failed};
-use crate::crop::without_border;
 use crate::output::{OutputFormat, ago, now_ms, show, size, table};
 
 /// Damaged pairs listed by name; more than that is a broken disk, not a list to read.
@@ -255,7 +254,7 @@ async fn export(args: &DatasetExportArgs, format: OutputFormat) -> anyhow::Resul
 }
 
 fn write_pair(folder: &Path, pair: &PairFiles) -> anyhow::Result<()> {
-    let [hr, lr] = without_border(pair)?;
+    let [hr, lr] = pair.without_border()?;
     for (side, bytes) in [("hr", hr), ("lr", lr)] {
         let path = folder.join(side).join(format!("{}.png", pair.key));
         std::fs::write(&path, bytes).with_context(|| format!("could not write {}", path.display()))?;

@@ -7,7 +7,6 @@
 
 mod args;
 mod client;
-mod crop;
 mod dataset;
 mod fleet;
 mod gc;

@@ -6,6 +6,7 @@
 //! one; nothing beyond plain put, get, copy and list is asked of the backend. This is the only crate that names
 //! `object_store`. Left to others: which objects count (the coordinator's rows and manifests say so, a listing never does).
 
+mod border;
 mod bucket;
 mod error;
 mod key;

@@ -1,14 +1,14 @@
 //! The part of a pair that counts, for whoever learns from folders: masks do not go with these, and a pair shows whole frames,
 //! bars and all, of which HD knows nothing.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
-use anyhow::{Context, ensure};
+use bytes::Bytes;
 use png::{BitDepth, ColorType, Compression, Decoder, Encoder};
 use remaster_domain::MaskRect;
-use remaster_store::PairFiles;
 use serde::Deserialize;
+
+use crate::{PairFiles, StoreError};
 
 /// What of a pair's record says which LR pixels count.
 #[derive(Deserialize)]
@@ -17,26 +17,40 @@ struct Counted {
     mask: Vec<MaskRect>,
 }
 
-/// HR and LR of a pair as PNG files without a border that is masked all along; where there is none, the very bytes.
-pub(crate) fn without_border(pair: &PairFiles) -> anyhow::Result<[Cow<'_, [u8]>; 2]> {
-    let counted: Counted = serde_json::from_slice(&pair.json)
-        .with_context(|| format!("the record of pair `{}` cannot be read", pair.key))?;
-    let as_it_is = || Ok([Cow::Borrowed(&pair.hr_png[..]), Cow::Borrowed(&pair.lr_png[..])]);
-    if counted.mask.is_empty() {
-        return as_it_is();
+impl PairFiles {
+    /// HR and LR as PNG files without a border that is masked all along; where there is none, the very bytes.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] when the record or a picture cannot be read, or nothing would be left.
+    pub fn without_border(&self) -> Result<[Bytes; 2], StoreError> {
+        self.cropped().map_err(|reason| StoreError::Damaged {
+            key: self.key.clone(),
+            reason,
+        })
     }
-    let cropped = || {
-        let info = Decoder::new(std::io::Cursor::new(&pair.lr_png)).read_info()?;
+
+    fn cropped(&self) -> Result<[Bytes; 2], String> {
+        let counted: Counted = serde_json::from_slice(&self.json)
+            .map_err(|error| format!("its record cannot be read: {error}"))?;
+        if counted.mask.is_empty() {
+            return Ok([self.hr_png.clone(), self.lr_png.clone()]);
+        }
+        let info = Decoder::new(std::io::Cursor::new(&self.lr_png))
+            .read_info()
+            .map_err(|error| error.to_string())?;
         let (width, height) = info.info().size();
         let inner = inner_part(width, height, &counted.mask);
         if (inner.width, inner.height) == (width, height) {
-            return as_it_is();
+            return Ok([self.hr_png.clone(), self.lr_png.clone()]);
         }
-        ensure!(inner.width > 0 && inner.height > 0, "all of it is masked");
-        let part = |png: &[u8], scale: u32| Ok::<_, anyhow::Error>(Cow::Owned(cut(png, inner, scale)?));
-        Ok([part(&pair.hr_png, counted.scale)?, part(&pair.lr_png, 1)?])
-    };
-    cropped().with_context(|| format!("pair `{}` cannot be cropped", pair.key))
+        if inner.width == 0 || inner.height == 0 {
+            return Err("all of it is masked".to_owned());
+        }
+        Ok([
+            cut(&self.hr_png, inner, counted.scale)?,
+            cut(&self.lr_png, inner, 1)?,
+        ])
+    }
 }
 
 /// What is left of a picture when masks along a whole side of it are taken off.
@@ -87,19 +101,21 @@ fn without_end(all: Range<u32>, masked: &Range<u32>) -> Range<u32> {
 }
 
 /// The rectangle of an 8-bit RGB PNG that is `part` times `scale`.
-fn cut(png: &[u8], part: MaskRect, scale: u32) -> anyhow::Result<Vec<u8>> {
-    let [x, y, width, height] = [part.x, part.y, part.width, part.height].map(|side| side * scale);
-    let mut reader = Decoder::new(std::io::Cursor::new(png)).read_info()?;
-    let mut samples = vec![0; reader.output_buffer_size().context("it is too large")?];
-    let info = reader.next_frame(&mut samples)?;
-    ensure!(
-        (info.color_type, info.bit_depth) == (ColorType::Rgb, BitDepth::Eight),
-        "it is no 8-bit RGB picture"
-    );
-    ensure!(
-        x + width <= info.width && y + height <= info.height,
-        "HR is smaller than LR says"
-    );
+fn cut(png: &[u8], part: MaskRect, scale: u32) -> Result<Bytes, String> {
+    let [x, y, width, height] =
+        [part.x, part.y, part.width, part.height].map(|side| side.saturating_mul(scale));
+    let unreadable = |error: png::DecodingError| error.to_string();
+    let mut reader = Decoder::new(std::io::Cursor::new(png))
+        .read_info()
+        .map_err(unreadable)?;
+    let mut samples = vec![0; reader.output_buffer_size().ok_or("a picture is too large")?];
+    let info = reader.next_frame(&mut samples).map_err(unreadable)?;
+    if (info.color_type, info.bit_depth) != (ColorType::Rgb, BitDepth::Eight) {
+        return Err("a picture is not 8-bit RGB".to_owned());
+    }
+    if x.saturating_add(width) > info.width || y.saturating_add(height) > info.height {
+        return Err("HR is smaller than LR says".to_owned());
+    }
     let cropped: Vec<u8> = samples
         .chunks_exact(info.line_size)
         .skip(y as usize)
@@ -107,15 +123,19 @@ fn cut(png: &[u8], part: MaskRect, scale: u32) -> anyhow::Result<Vec<u8>> {
         .flat_map(|line| &line[3 * x as usize..][..3 * width as usize])
         .copied()
         .collect();
+    encode(&cropped, width, height).map_err(|error| error.to_string())
+}
+
+fn encode(samples: &[u8], width: u32, height: u32) -> Result<Bytes, png::EncodingError> {
     let mut bytes = Vec::new();
     let mut encoder = Encoder::new(&mut bytes, width, height);
     encoder.set_color(ColorType::Rgb);
     encoder.set_depth(BitDepth::Eight);
     encoder.set_compression(Compression::Fast);
     let mut writer = encoder.write_header()?;
-    writer.write_image_data(&cropped)?;
+    writer.write_image_data(samples)?;
     writer.finish()?;
-    Ok(bytes)
+    Ok(bytes.into())
 }
 
 #[cfg(test)]
@@ -164,7 +184,7 @@ mod tests {
                 {"x": 0, "y": 1, "width": 3, "height": 7}, {"x": 9, "y": 1, "width": 1, "height": 7},
                 {"x": 5, "y": 4, "width": 4, "height": 4}]}"#,
         );
-        let [hr, lr] = without_border(&pair).unwrap();
+        let [hr, lr] = pair.without_border().unwrap();
         assert_eq!(outline(&lr), (6, 7, [3, 1, 9], [8, 7, 9]));
         assert_eq!(outline(&hr), (12, 14, [6, 2, 9], [17, 15, 9]));
     }
@@ -173,7 +193,7 @@ mod tests {
     fn a_pair_without_a_border_stays_as_it_is() {
         for mask in ["[]", r#"[{"x": 0, "y": 2, "width": 4, "height": 6}]"#] {
             let pair = pair(&format!(r#"{{"scale": 2, "mask": {mask}}}"#));
-            let [hr, lr] = without_border(&pair).unwrap();
+            let [hr, lr] = pair.without_border().unwrap();
             assert_eq!((&hr[..], &lr[..]), (&pair.hr_png[..], &pair.lr_png[..]));
         }
     }
@@ -187,7 +207,7 @@ mod tests {
             (too_small, "smaller"),
             ("{}", "record"),
         ] {
-            let error = format!("{:#}", without_border(&pair(record)).unwrap_err());
+            let error = pair(record).without_border().unwrap_err().to_string();
             assert!(error.contains("E1-000001") && error.contains(reason), "{error}");
         }
     }
