@@ -45,26 +45,48 @@ pub type Indexes = BTreeMap<ContentHash, IndexResult>;
 #[derive(Debug)]
 pub struct Job {
     spec: JobSpec,
-    places: BTreeMap<ContentHash, Vec<usize>>,
+    /// Sorted by what they hold, and then by episode.
+    discs: Vec<Disc>,
+}
+
+/// A source of an episode.
+#[derive(Debug, Clone, Copy)]
+struct Disc {
+    episode: usize,
+    is_hd: bool,
 }
 
 impl Job {
     /// Looks at every episode once.
     #[must_use]
     pub fn new(spec: JobSpec) -> Self {
-        let mut places: BTreeMap<ContentHash, Vec<usize>> = BTreeMap::new();
-        for (place, episode) in spec.season.episodes.iter().enumerate() {
-            let sources = episode.sd.iter().chain(&episode.hd);
-            for sha256 in sources.map(|source| &source.sha256).collect::<BTreeSet<_>>() {
-                places.entry(sha256.clone()).or_default().push(place);
-            }
-        }
-        Self { spec, places }
+        let episodes = &spec.season.episodes;
+        let mut discs: Vec<Disc> = (0..episodes.len())
+            .flat_map(|episode| [false, true].map(|is_hd| Disc { episode, is_hd }))
+            .filter(|disc| disc.source(episodes).is_some())
+            .collect();
+        discs.sort_by_key(|disc| disc.source(episodes));
+        discs.dedup_by_key(|disc| (disc.source(episodes), disc.episode));
+        Self { spec, discs }
     }
 
     fn episodes_with(&self, source: &ContentHash) -> impl Iterator<Item = &Episode> {
-        let places = self.places.get(source).into_iter().flatten();
-        places.map(|place| &self.spec.season.episodes[*place])
+        let episodes = &self.spec.season.episodes;
+        let first = self
+            .discs
+            .partition_point(|disc| disc.source(episodes) < Some(source));
+        let discs = self.discs[first..].iter();
+        discs
+            .take_while(move |disc| disc.source(episodes) == Some(source))
+            .map(|disc| &episodes[disc.episode])
+    }
+}
+
+impl Disc {
+    fn source(self, episodes: &[Episode]) -> Option<&ContentHash> {
+        let episode = &episodes[self.episode];
+        let source = if self.is_hd { &episode.hd } else { &episode.sd };
+        source.as_ref().map(|source| &source.sha256)
     }
 }
 

@@ -49,8 +49,8 @@ const NEXT_SAVEPOINT: &str = "RELEASE SAVEPOINT request; SAVEPOINT request";
 /// Channel on which coordinators tell each other what was offered.
 pub(crate) const OFFERS_CHANNEL: &str = "remaster_offers";
 
-/// Specs kept parsed: more jobs than run at once anywhere, at some 100 KB each.
-const SPECS_KEPT: usize = 64;
+/// Episodes of the specs that are kept parsed: more than run at once anywhere, at half a KB each.
+const EPISODES_KEPT: usize = 512_000;
 
 type Answer = Box<dyn FnOnce(Result<(), CoordinatorError>) + Send>;
 type Alone = Box<dyn for<'c> FnOnce(&'c mut Tx) -> BoxFuture<'c, Ran> + Send>;
@@ -125,7 +125,9 @@ impl Tx {
 
     /// Spares the next commit of the job from parsing a season of hundreds of episodes again.
     pub(crate) fn keep_spec(&mut self, job: &JobId, spec: Arc<Job>) {
-        if self.specs.len() >= SPECS_KEPT {
+        let episodes = |job: &Job| job.season.episodes.len();
+        let kept: usize = self.specs.values().map(|job| episodes(job)).sum();
+        if kept + episodes(&spec) > EPISODES_KEPT {
             self.specs.clear();
         }
         self.specs.insert(job.clone(), spec);
