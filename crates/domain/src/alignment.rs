@@ -206,6 +206,19 @@ pub struct EpisodeSpan {
 mod tests {
     use super::*;
 
+    /// One number in eight is not, where it is read with less care.
+    #[test]
+    fn what_is_written_is_read_as_the_same_numbers() {
+        let transform = Transform {
+            sx: 1.8989821295774763,
+            sy: 2.5245601649158838,
+            tx: 2.8782983255570214,
+            ty: 1.8442331511654346,
+        };
+        let written = serde_json::to_string(&transform).expect("plain data");
+        assert_eq!(serde_json::from_str::<Transform>(&written).ok(), Some(transform));
+    }
+
     #[test]
     fn a_lattice_has_one_name_everywhere() {
         for lattice in [Lattice::SdNative, Lattice::HdNative] {
