@@ -6,7 +6,7 @@
 #   make check   format, lints, layering, unused dependencies
 #   make bench   the figures, side by side with peers
 #   make bench-load   lease + commit per second of the coordinator under 1,000 simulated workers, CPU time of each side, built
-#                optimised  (PART=sqlite|postgres|fair TASKS=100000)
+#                optimised; then apalis under the same load  (PART=sqlite|postgres|fair|apalis TASKS=100000)
 #   make bench-pairs   wrong pairs, lost shots, misplaced corners on discs whose truth is known: half an hour on two cores
 #                      (CASE=TEXT: only cases whose name holds it)
 #   make bench-upscale   upscaling held against its demands, and beside a PyTorch loop and ncnn, which are fetched
@@ -39,6 +39,7 @@ test: build
 
 check: setup
 	cargo fmt --all --check
+	cargo fmt --check --manifest-path bench/apalis/Cargo.toml
 	cargo fmt --check --manifest-path bench/fuzz/Cargo.toml
 	cargo clippy --workspace --all-targets -- -D warnings
 	python3 deploy/check.py
@@ -57,6 +58,7 @@ bench: build bench-load
 
 bench-load: setup
 	cargo build --release -p remaster-coordinator -p remaster-testkit --bin remaster-coordinator --bin remaster-load
+	$(if $(filter sqlite postgres fair,$(PART)),,cargo build --release --locked --manifest-path bench/apalis/Cargo.toml --target-dir $(or $(CARGO_TARGET_DIR),target))
 	$(or $(CARGO_TARGET_DIR),target)/release/remaster-load $(PART) $(if $(TASKS),--tasks $(TASKS))
 
 bench-pairs: build

@@ -2,8 +2,10 @@
 //! on SQLite, three on PostgreSQL; then how long a lease takes at half of the rate that is demanded.
 //!
 //! What each side costs in processor time is printed beside the rates: on a machine of two cores the simulated workers take
-//! their part of it. Left to others: a build that is optimised in its dependencies (`make bench-load`).
+//! their part of it. A part of its own holds the full load against apalis. Left to others: a build that is optimised in its
+//! dependencies (`make bench-load`).
 
+mod apalis;
 mod fair;
 mod fleet;
 mod usage;
@@ -22,7 +24,7 @@ const COORDINATORS: usize = 3;
 const LEASE_MS: u32 = 30_000;
 const HEARTBEAT_MS: u32 = 10_000;
 
-/// What the coordinators keep their rows in.
+/// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LoadPart {
     /// One coordinator on SQLite.
@@ -31,13 +33,26 @@ pub enum LoadPart {
     Postgres,
     /// One coordinator on SQLite; a small job beside a large one.
     Fair,
+    /// Both databases under full load, and apalis on the same, several times.
+    Apalis,
 }
 
-/// What is asked of a kind of database.
-struct Demand {
-    database: &'static str,
-    /// Lease + commit; at half of that, leases must be quick.
-    per_second: f64,
+/// What the coordinators keep their rows in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Database {
+    /// Of one coordinator.
+    Sqlite,
+    /// Of three.
+    Postgres,
+}
+
+/// Coordinators that wait for work, each in a process of its own.
+struct Running {
+    urls: Vec<String>,
+    sides: Sides,
+    _coordinators: CoordinatorOnly,
+    // Ends after those that speak to it.
+    _server: Option<PostgresServer>,
 }
 
 /// Whose processor time is told apart.
@@ -58,55 +73,76 @@ struct Cost {
 /// # Errors
 /// When a process cannot be started, a request fails, or the queue was too short for the time.
 pub fn run_load(part: LoadPart, tasks: usize, lasts: Duration) -> anyhow::Result<String> {
-    let server = match part {
-        LoadPart::Sqlite | LoadPart::Fair => None,
-        LoadPart::Postgres => Some(PostgresServer::start()?),
-    };
-    let coordinators = match &server {
-        None => CoordinatorOnly::start(LEASE_MS, HEARTBEAT_MS)?,
-        Some(server) => CoordinatorOnly::start_on(&server.database()?, COORDINATORS, LEASE_MS, HEARTBEAT_MS)?,
-    };
-    let discs = match part {
-        LoadPart::Fair => fair::DISCS,
-        LoadPart::Sqlite | LoadPart::Postgres => fleet::TASKS_PER_JOB,
-    };
-    fleet::put_indexes(&coordinators.dir().join("store/indexes"), discs)?;
-    let mut urls = vec![coordinators.url.clone()];
-    let mut processes = vec![coordinators.coordinator.id()?];
-    for (url, process) in &coordinators.others {
-        urls.push(url.clone());
-        processes.push(process.id()?);
+    let runtime = tokio::runtime::Runtime::new()?;
+    match part {
+        LoadPart::Sqlite => runtime.block_on(measure(Database::Sqlite, tasks, lasts)),
+        LoadPart::Postgres => runtime.block_on(measure(Database::Postgres, tasks, lasts)),
+        LoadPart::Fair => {
+            let running = Running::start(Database::Sqlite, fair::DISCS)?;
+            runtime.block_on(fair::measure(&running.urls))
+        }
+        LoadPart::Apalis => apalis::compare(&runtime, tasks, lasts),
     }
-    let sides = Sides {
-        coordinators: processes,
-        server: server.as_ref().map(PostgresServer::process).transpose()?,
-    };
-    let demand = match part {
-        LoadPart::Sqlite => Demand {
-            database: "SQLite",
-            per_second: 1_000.0,
-        },
-        LoadPart::Postgres => Demand {
-            database: "PostgreSQL, 3 coordinators",
-            per_second: 2_000.0,
-        },
-        LoadPart::Fair => return tokio::runtime::Runtime::new()?.block_on(fair::measure(&urls)),
-    };
-    tokio::runtime::Runtime::new()?.block_on(measure(&demand, &urls, &sides, tasks, lasts))
 }
 
-async fn measure(
-    demand: &Demand,
-    urls: &[String],
-    sides: &Sides,
-    tasks: usize,
-    lasts: Duration,
-) -> anyhow::Result<String> {
-    let tasks = fleet::submit_all(urls, tasks).await?;
-    let clients = fleet::register_all(urls, fleet::WORKERS).await?;
+impl Database {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Sqlite => "SQLite",
+            Self::Postgres => "PostgreSQL, 3 coordinators",
+        }
+    }
+
+    /// Lease + commit per second that is asked for; at half of that, leases must be quick.
+    fn demanded_per_second(self) -> f64 {
+        match self {
+            Self::Sqlite => 1_000.0,
+            Self::Postgres => 2_000.0,
+        }
+    }
+}
+
+impl Running {
+    /// Starts them on a fresh database, beside a store that has what commits speak of, of as many discs.
+    fn start(database: Database, discs: usize) -> anyhow::Result<Self> {
+        let server = match database {
+            Database::Sqlite => None,
+            Database::Postgres => Some(PostgresServer::start()?),
+        };
+        let coordinators = match &server {
+            None => CoordinatorOnly::start(LEASE_MS, HEARTBEAT_MS)?,
+            Some(server) => {
+                CoordinatorOnly::start_on(&server.database()?, COORDINATORS, LEASE_MS, HEARTBEAT_MS)?
+            }
+        };
+        fleet::put_indexes(&coordinators.dir().join("store/indexes"), discs)?;
+        let mut urls = vec![coordinators.url.clone()];
+        let mut processes = vec![coordinators.coordinator.id()?];
+        for (url, process) in &coordinators.others {
+            urls.push(url.clone());
+            processes.push(process.id()?);
+        }
+        let sides = Sides {
+            coordinators: processes,
+            server: server.as_ref().map(PostgresServer::process).transpose()?,
+        };
+        Ok(Self {
+            urls,
+            sides,
+            _coordinators: coordinators,
+            _server: server,
+        })
+    }
+}
+
+async fn measure(database: Database, tasks: usize, lasts: Duration) -> anyhow::Result<String> {
+    let running = Running::start(database, fleet::TASKS_PER_JOB)?;
+    let sides = &running.sides;
+    let tasks = fleet::submit_all(&running.urls, tasks).await?;
+    let clients = fleet::register_all(&running.urls, fleet::WORKERS).await?;
     let queued_mb = memory_mb(sides)?;
     let (full, words) = work(sides, &clients, lasts, None).await?;
-    let half_per_second = demand.per_second / 2.0;
+    let half_per_second = database.demanded_per_second() / 2.0;
     ensure!(
         tasks as f64 > full.waits_ms.len() as f64 + half_per_second * lasts.as_secs_f64(),
         "the queue would run dry: give more --tasks or fewer --seconds"
@@ -117,7 +153,7 @@ async fn measure(
         "coordinator on {}; {} simulated workers, one task a lease and a commit, at most 512 requests a transaction, {tasks} \
          tasks queued, fsync on, loopback gRPC\n  full load: {words}\n  asked for {half_per_second:.0}/s: {half_words}\n  \
          memory of the coordinators: {queued_mb} MB with the queue full, {} MB after",
-        demand.database,
+        database.name(),
         fleet::WORKERS,
         memory_mb(sides)?
     ))
