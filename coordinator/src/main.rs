@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use remaster_coordinator::{Clock, Config, Coordinator, CoordinatorError, serve, serve_http};
 use remaster_service::{CliError, TelemetryArgs};
 use remaster_store::{Store, StoreError};
-use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::server::TcpIncoming;
 use tracing::info;
 
 /// Decides who does what, and remembers what was done
@@ -113,7 +113,9 @@ async fn run(args: ServeArgs) -> anyhow::Result<()> {
     if let Some(http) = http {
         tokio::spawn(serve_http(Arc::clone(&coordinator), http, shutdown.clone()));
     }
-    serve(coordinator, TcpListenerStream::new(listener), shutdown).await?;
+    // An answer is several small writes: held back for the acknowledgement of the first, it would come 40 ms later.
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    serve(coordinator, incoming, shutdown).await?;
     info!("ended");
     Ok(())
 }

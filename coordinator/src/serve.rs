@@ -52,7 +52,6 @@ where
     let router = Server::builder()
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
-        .tcp_nodelay(true)
         .add_service(health)
         .add_service(reflection()?)
         .add_service(workers(&coordinator, &shutdown))

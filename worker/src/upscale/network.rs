@@ -205,8 +205,18 @@ fn check(sd: &Rgb, hd: &Rgb) -> Result<(), String> {
     Ok(())
 }
 
+/// Summed in lanes: one sum would have each addition wait for the one before, a hundredth of the time of a small network.
 fn mean(picture: &Rgb) -> f64 {
-    picture.data.iter().map(|&value| f64::from(value)).sum::<f64>() / picture.data.len() as f64
+    const LANES: usize = 8;
+    let (many, few) = picture.data.as_chunks::<LANES>();
+    let mut sums = [0.0; LANES];
+    for values in many {
+        for (sum, value) in sums.iter_mut().zip(values) {
+            *sum += f64::from(*value);
+        }
+    }
+    let rest: f64 = few.iter().map(|&value| f64::from(value)).sum();
+    (sums.iter().sum::<f64>() + rest) / picture.data.len() as f64
 }
 
 #[cfg(test)]
