@@ -18,6 +18,10 @@ use remaster_testkit::{binary, film};
 const EPISODES: [(u32, usize); 2] = [(120, 3), (400, 1)];
 /// Pairs from an episode of 22 minutes: what a season needs, and every twentieth frame.
 const PAIRS_OF_22_MINUTES: [u32; 2] = [130, 1400];
+/// The disc as large as PAL's shows what the shorter ones show, so often that it is as long as an episode: what a file costs
+/// whatever its length (looking at its header, starting programs) then counts for as little as it does for a user.
+const PAL_SECONDS: u32 = EPISODES[0].0;
+const PAL_TIMES: u32 = 22 * 60 / PAL_SECONDS;
 /// Between two looks at how much memory the worker has taken.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// Unit of times in `/proc` on every Linux.
@@ -30,20 +34,25 @@ struct Cost {
     processor_s: f64,
 }
 
-/// Prints the figures.
-pub(crate) fn run() -> anyhow::Result<String> {
-    let lines = EPISODES.map(|(seconds, runs)| measure(seconds, runs));
-    Ok(lines.into_iter().collect::<anyhow::Result<Vec<_>>>()?.join("\n"))
+/// Says each figure as soon as it is known: all of them take some minutes.
+pub(crate) fn run(say: &mut dyn FnMut(String)) -> anyhow::Result<()> {
+    for (seconds, runs) in EPISODES {
+        measure(seconds, runs, say)?;
+    }
+    Ok(())
 }
 
-fn measure(seconds: u32, runs: usize) -> anyhow::Result<String> {
+fn measure(seconds: u32, runs: usize, say: &mut dyn FnMut(String)) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let [sd, hd] = make_discs(folder.path(), seconds)?;
-    let pal = make_pal_disc(&hd)?;
     let (sd_frames, sd_line) = index_line("sd", seconds, &sd, runs)?;
+    say(sd_line);
     let (hd_frames, hd_line) = index_line("hd", seconds, &hd, runs)?;
-    let (_, pal_line) = index_line("720x576", seconds, &pal, runs)?;
-    let mut lines = vec![sd_line, pal_line, hd_line];
+    say(hd_line);
+    if seconds == PAL_SECONDS {
+        let pal = make_pal_disc(&hd)?;
+        say(index_line("720x576", PAL_SECONDS * PAL_TIMES, &pal, runs)?.1);
+    }
     let frames_of_both = sd_frames + hd_frames;
     for of_22_minutes in PAIRS_OF_22_MINUTES {
         let pairs_max = (of_22_minutes * seconds).div_ceil(22 * 60);
@@ -55,12 +64,12 @@ fn measure(seconds: u32, runs: usize) -> anyhow::Result<String> {
             let floor = cost(|| decode(&sd).and_then(|()| decode(&hd)))?.0;
             Ok((ours, floor))
         })?;
-        lines.push(format!(
+        say(format!(
             "extract from {seconds} s, {of_22_minutes} pairs in 22 minutes: {} decoding both discs ({said})",
             medians.text(frames_of_both)
         ));
     }
-    Ok(lines.join("\n"))
+    Ok(())
 }
 
 /// How many frames a disc has, and what its index costs beside decoding it, in words.
@@ -147,9 +156,23 @@ fn make_discs(folder: &Path, seconds: u32) -> anyhow::Result<[PathBuf; 2]> {
     Ok(["ep1.sd.mkv", "ep1.hd.mkv"].map(|name| folder.join(name)))
 }
 
-/// What is on a disc as large as PAL's, at the bit rate that those have; it lies beside the disc.
+/// What is on a disc, [`PAL_TIMES`] over, on one as large as PAL's, at the bit rate that those have; it lies beside the disc.
 fn make_pal_disc(hd: &Path) -> anyhow::Result<PathBuf> {
+    let once = make_short_pal_disc(hd)?;
     let made = hd.with_file_name("pal.mkv");
+    let status = Command::new("ffmpeg")
+        .args(["-v", "error", "-nostdin"])
+        .args(["-stream_loop", &(PAL_TIMES - 1).to_string(), "-i"])
+        .arg(once)
+        .args(["-c", "copy"])
+        .arg(&made)
+        .status()?;
+    ensure!(status.success(), "ffmpeg cannot make {}", made.display());
+    Ok(made)
+}
+
+fn make_short_pal_disc(hd: &Path) -> anyhow::Result<PathBuf> {
+    let made = hd.with_file_name("pal-once.mkv");
     let status = Command::new("ffmpeg")
         .args(["-v", "error", "-nostdin", "-i"])
         .arg(hd)

@@ -51,7 +51,10 @@ fn main() -> anyhow::Result<()> {
     };
     for part in parts {
         let figure = match part {
-            Part::Extract => extract::run()?,
+            Part::Extract => {
+                extract::run(&mut |line| println!("{line}"))?;
+                continue;
+            }
             Part::Train => train::run()?,
             Part::Upscale => upscale::run()?,
             Part::Pairs => pairs::run(&arguments.case)?,

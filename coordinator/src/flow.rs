@@ -460,7 +460,7 @@ fn index_gate(job: &Job, source: &ContentHash) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     #![allow(clippy::unwrap_used)]
 
     use remaster_domain::{Lattice, ModelRef, Season, UpscaleSettings};
@@ -476,7 +476,7 @@ mod tests {
         }
     }
 
-    fn job(stage: Stage, episodes: &[(&str, Option<&str>, Option<&str>)]) -> Job {
+    pub(crate) fn job(stage: Stage, episodes: &[(&str, Option<&str>, Option<&str>)]) -> Job {
         let episodes = episodes.iter().map(|(id, sd, hd)| Episode {
             id: id.parse().unwrap(),
             sd: sd.map(source),

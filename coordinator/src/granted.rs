@@ -6,14 +6,14 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use remaster_domain::{Lease, LeaseToken, TaskId, TaskSpec};
+use remaster_domain::{JobId, Lease, LeaseToken, TaskId, TaskSpec};
 
 use crate::coordinator::LeaseName;
 
 /// Specs of one generation, at a few KB each: twice what a thousand workers hold. There are two.
 const KEPT: usize = 2_048;
 
-type Specs = HashMap<(TaskId, LeaseToken), TaskSpec>;
+type Specs = HashMap<(TaskId, LeaseToken), (JobId, TaskSpec)>;
 
 /// The specs of leases, those granted last.
 #[derive(Debug, Default)]
@@ -33,13 +33,15 @@ impl Granted {
             if kept.young.len() >= KEPT {
                 kept.old = std::mem::take(&mut kept.young);
             }
-            kept.young
-                .insert((lease.task.clone(), lease.token), lease.spec.clone());
+            kept.young.insert(
+                (lease.task.clone(), lease.token),
+                (lease.job.clone(), lease.spec.clone()),
+            );
         }
     }
 
-    /// What a lease asks for, once.
-    pub(crate) fn take(&self, lease: &LeaseName) -> Option<TaskSpec> {
+    /// What a lease asks for, and of which job it is; once.
+    pub(crate) fn take(&self, lease: &LeaseName) -> Option<(JobId, TaskSpec)> {
         let name = (lease.task.clone(), lease.token);
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.young.remove(&name).or_else(|| kept.old.remove(&name))

@@ -136,9 +136,13 @@ impl Coordinator {
             )));
         }
         let result: TaskResult = from_json("result_json", result_json)?;
-        let spec = match self.granted.take(&lease) {
-            Some(spec) => spec,
-            None => self.held(&lease).await?.spec()?,
+        let (job, spec) = match self.granted.take(&lease) {
+            Some(known) => known,
+            None => {
+                let task = self.held(&lease).await?;
+                let spec = task.spec()?;
+                (task.job, spec)
+            }
         };
         check_result(&spec, &result).map_err(CoordinatorError::Invalid)?;
         let objects = self.check_objects(named, objects_of(&spec, &result)).await?;
@@ -147,6 +151,7 @@ impl Coordinator {
             result,
             objects,
         };
+        self.db.read_spec_ahead(&job).await?;
         self.db.writer.commit(ask).await
     }
 

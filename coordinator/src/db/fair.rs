@@ -6,7 +6,7 @@
 //! goes first. Read once a transaction and kept up to date within it, so that a lease costs no count of what runs.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use remaster_domain::JobId;
 use serde_json::json;
@@ -26,7 +26,7 @@ const LAG_LEASES_MAX: i64 = 16;
 /// Jobs that have something ready.
 #[derive(Debug, Clone)]
 pub(crate) struct Queue {
-    jobs: Vec<QueuedJob>,
+    jobs: BTreeMap<JobId, QueuedJob>,
     /// The first time from which on a task may be tried again.
     returned_ms: Option<i64>,
 }
@@ -59,17 +59,19 @@ impl Queue {
         )
         .rows(connection)
         .await?;
-        let (mut jobs, mut returned_ms) = (vec![], None);
+        let (mut jobs, mut returned_ms) = (BTreeMap::new(), None);
         for row in &rows {
             returned_ms = row.get("returned_ms")?;
-            jobs.push(QueuedJob {
-                id: known("id", &row.get::<String>("id")?)?,
+            let id: JobId = known("id", &row.get::<String>("id")?)?;
+            let job = QueuedJob {
+                id: id.clone(),
                 priority: row.get("priority")?,
                 created_ms: row.get("created_ms")?,
                 pass: row.get("pass")?,
                 running: row.get("running")?,
                 is_moved: false,
-            });
+            };
+            jobs.insert(id, job);
         }
         let mut queue = Self { jobs, returned_ms };
         queue.limit_lag();
@@ -83,12 +85,12 @@ impl Queue {
 
     /// Whether a job has something ready or just leased, so that it goes on.
     pub(crate) fn goes_on(&self, id: &JobId) -> bool {
-        self.jobs.iter().any(|job| job.id == *id)
+        self.jobs.contains_key(id)
     }
 
     /// The jobs that the next `slots` slots would go to, in their order, the `without` ones left out.
     pub(crate) fn preview(&self, slots: usize, without: &BTreeSet<JobId>) -> Vec<JobId> {
-        let candidates = self.jobs.iter().filter(|job| !without.contains(&job.id));
+        let candidates = self.jobs.values().filter(|job| !without.contains(&job.id));
         let mut waiting: BinaryHeap<Waiting> = candidates.cloned().map(Waiting).collect();
         let turns = (0..slots).map_while(|_| {
             let mut first = waiting.peek_mut()?;
@@ -100,14 +102,14 @@ impl Queue {
 
     /// Notes that a job was served.
     pub(crate) fn served(&mut self, id: &JobId) {
-        if let Some(job) = self.jobs.iter_mut().find(|job| job.id == *id) {
+        if let Some(job) = self.jobs.get_mut(id) {
             job.serve();
         }
     }
 
     /// Keeps how far each job was served.
     pub(crate) fn written_down(self) -> Option<Statement> {
-        let moved = self.jobs.iter().filter(|job| job.is_moved);
+        let moved = self.jobs.values().filter(|job| job.is_moved);
         let rows: Vec<_> = moved
             .map(|job| json!({"id": job.id.as_str(), "pass": job.pass}))
             .collect();
@@ -122,8 +124,8 @@ impl Queue {
     }
 
     fn limit_lag(&mut self) {
-        let furthest = self.jobs.iter().map(|job| job.pass).max().unwrap_or(0);
-        for job in &mut self.jobs {
+        let furthest = self.jobs.values().map(|job| job.pass).max().unwrap_or(0);
+        for job in self.jobs.values_mut() {
             job.pass = job.pass.max(furthest - LAG_LEASES_MAX * PASS_UNIT);
         }
     }
@@ -196,16 +198,23 @@ impl Tx {
 mod tests {
     use super::*;
 
+    /// Jobs by their place, which is also their age.
+    fn id(place: usize) -> JobId {
+        let text = format!("0198c0de-0000-7000-8000-{place:012}");
+        text.parse().expect("a UUID")
+    }
+
     fn queue(priorities: &[i64]) -> Queue {
-        let jobs = priorities.iter().enumerate().map(|(n, priority)| QueuedJob {
-            id: format!("0198c0de-0000-7000-8000-{n:012}")
-                .parse()
-                .expect("a UUID"),
-            priority: *priority,
-            created_ms: i64::try_from(n).expect("a few"),
-            pass: 0,
-            running: 0,
-            is_moved: false,
+        let jobs = priorities.iter().enumerate().map(|(place, priority)| {
+            let job = QueuedJob {
+                id: id(place),
+                priority: *priority,
+                created_ms: i64::try_from(place).expect("a few"),
+                pass: 0,
+                running: 0,
+                is_moved: false,
+            };
+            (id(place), job)
         });
         Queue {
             jobs: jobs.collect(),
@@ -221,16 +230,12 @@ mod tests {
     fn serve(queue: &mut Queue, leases: usize, workers_are_many: bool) -> Vec<usize> {
         let mut got = vec![0; queue.jobs.len()];
         for _ in 0..leases {
-            let id = first(queue).expect("there are jobs");
-            queue.served(&id);
-            let place = queue
-                .jobs
-                .iter()
-                .position(|job| job.id == id)
-                .expect("one of them");
-            got[place] += 1;
-            if !workers_are_many {
-                queue.jobs[place].running -= 1;
+            let first = first(queue).expect("there are jobs");
+            queue.served(&first);
+            let place = (0..got.len()).find(|place| id(*place) == first);
+            got[place.expect("one of them")] += 1;
+            if !workers_are_many && let Some(job) = queue.jobs.get_mut(&first) {
+                job.running -= 1;
             }
         }
         got
@@ -254,14 +259,14 @@ mod tests {
 
     #[test]
     fn between_equals_the_higher_priority_and_then_the_older_job_begins() {
-        assert_eq!(first(&queue(&[0, 1])), Some(queue(&[0, 1]).jobs[1].id.clone()));
-        assert_eq!(first(&queue(&[0, 0])), Some(queue(&[0, 0]).jobs[0].id.clone()));
+        assert_eq!(first(&queue(&[0, 1])), Some(id(1)));
+        assert_eq!(first(&queue(&[0, 0])), Some(id(0)));
     }
 
     #[test]
     fn a_job_that_comes_late_does_not_catch_up_with_all_that_was_done_before() {
         let mut queue = queue(&[0, 0]);
-        queue.jobs[0].pass = 10_000 * PASS_UNIT;
+        queue.jobs.get_mut(&id(0)).expect("the elder").pass = 10_000 * PASS_UNIT;
         queue.limit_lag();
         let got = serve(&mut queue, 116, false);
         assert_eq!(got, [50, 66]);

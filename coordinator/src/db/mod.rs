@@ -17,6 +17,7 @@ mod numbers;
 mod open;
 mod picks;
 mod runs;
+mod specs;
 mod sql;
 mod stragglers;
 mod summary;

@@ -5,7 +5,9 @@
 
 use std::fs::{File, TryLockError};
 use std::path::Path;
+use std::sync::Arc;
 
+use remaster_domain::JobId;
 use sqlx::SqlSafeStr;
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions};
@@ -14,6 +16,7 @@ use sqlx::sqlite::{
 };
 
 use super::backfill::Backfill;
+use super::specs::Specs;
 use super::sql::{Connection, query};
 use super::writer::Writer;
 use crate::CoordinatorError;
@@ -44,6 +47,7 @@ pub(crate) struct Db {
     /// Runs every change.
     pub(crate) writer: Writer,
     readers: Pool,
+    specs: Arc<Specs>,
     clock: Clock,
     /// Held for as long as this process may write; the system lets go of it however the process ends.
     _lock: Option<File>,
@@ -101,9 +105,12 @@ impl Db {
             given => given,
         };
         let backfill = (!connection.is_shared()).then(|| Backfill::start(readers.clone()));
+        let specs = Arc::new(Specs::default());
+        let own = Arc::clone(&specs);
         Ok(Self {
-            writer: Writer::start(connection, writers, clock.clone(), signals, backfill),
+            writer: Writer::start(connection, writers, clock.clone(), signals, own, backfill),
             readers,
+            specs,
             clock,
             _lock: lock,
         })
@@ -112,6 +119,11 @@ impl Db {
     /// A connection for questions.
     pub(crate) async fn reader(&self) -> Result<Connection, CoordinatorError> {
         Ok(self.readers.acquire().await?)
+    }
+
+    /// Has a job's spec at hand before a turn asks for it.
+    pub(crate) async fn read_spec_ahead(&self, job: &JobId) -> Result<(), CoordinatorError> {
+        self.specs.read_ahead(job, &self.readers).await
     }
 
     /// Hears what other coordinators committed; `None` where there are no others.

@@ -8,7 +8,7 @@
 //! over locks of rows since a commit looks at a whole gate of a job: two that each see the other's task still open would
 //! both leave the next task to the other.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,11 +22,11 @@ use uuid::Uuid;
 use super::backfill::Backfill;
 use super::fair::Queue;
 use super::open::Pool;
+use super::specs::Specs;
 use super::sql::{Connection, query};
 use super::{fleet, jobs};
 use crate::CoordinatorError;
 use crate::clock::{Clock, machine_ms};
-use crate::flow::Job;
 use crate::grants::{Grant, LeaseAsked};
 use crate::groups::{CommitAsked, HeartbeatAsked, Renewal};
 use crate::signals::{Effects, Signals};
@@ -48,9 +48,6 @@ const BEGIN_ALONE: &str = "BEGIN IMMEDIATE; SAVEPOINT request";
 const NEXT_SAVEPOINT: &str = "RELEASE SAVEPOINT request; SAVEPOINT request";
 /// Channel on which coordinators tell each other what was offered.
 pub(crate) const OFFERS_CHANNEL: &str = "remaster_offers";
-
-/// Episodes of the specs that are kept parsed: more than run at once anywhere, at half a KB each.
-const EPISODES_KEPT: usize = 512_000;
 
 type Answer = Box<dyn FnOnce(Result<(), CoordinatorError>) + Send>;
 type Alone = Box<dyn for<'c> FnOnce(&'c mut Tx) -> BoxFuture<'c, Ran> + Send>;
@@ -106,8 +103,8 @@ pub(crate) struct Tx {
     pub(crate) holds: BTreeMap<SessionId, Vec<String>>,
     /// Jobs that may have ended in this transaction; looked at once, at its end.
     pub(crate) moved: BTreeSet<JobId>,
-    /// Specs of jobs that moved lately. A job's spec never changes, so this is never wrong; see [`Tx::keep_spec`].
-    specs: HashMap<JobId, Arc<Job>>,
+    /// Of the jobs that moved lately.
+    pub(crate) specs: Arc<Specs>,
     /// Whether nothing was done since the savepoint was made.
     at_savepoint: bool,
 }
@@ -116,21 +113,6 @@ impl Tx {
     /// A fresh id; ids made later sort later.
     pub(crate) fn new_id() -> Uuid {
         Uuid::now_v7()
-    }
-
-    /// The spec of a job, if it was read before.
-    pub(crate) fn kept_spec(&self, job: &JobId) -> Option<Arc<Job>> {
-        self.specs.get(job).cloned()
-    }
-
-    /// Spares the next commit of the job from parsing a season of hundreds of episodes again.
-    pub(crate) fn keep_spec(&mut self, job: &JobId, spec: Arc<Job>) {
-        let episodes = |job: &Job| job.season.episodes.len();
-        let kept: usize = self.specs.values().map(|job| episodes(job)).sum();
-        if kept + episodes(&spec) > EPISODES_KEPT {
-            self.specs.clear();
-        }
-        self.specs.insert(job.clone(), spec);
     }
 
     async fn statement(&mut self, sql: &'static str) -> Result<(), sqlx::Error> {
@@ -219,6 +201,7 @@ impl Writer {
         pool: Pool,
         clock: Clock,
         signals: Signals,
+        specs: Arc<Specs>,
         backfill: Option<Backfill>,
     ) -> Self {
         let (queue, requests) = mpsc::channel(QUEUE_REQUESTS);
@@ -229,7 +212,7 @@ impl Writer {
             queue: None,
             holds: BTreeMap::new(),
             moved: BTreeSet::new(),
-            specs: HashMap::new(),
+            specs,
             at_savepoint: false,
         };
         tokio::spawn(write(tx, pool, requests, clock, signals, backfill));
