@@ -449,14 +449,8 @@ async fn insert(tx: &mut Tx, tasks: Vec<(JobId, NewTask)>) -> Result<Vec<Done>, 
 
 /// The job's spec, most often at hand.
 async fn spec_of(tx: &mut Tx, job: &JobId) -> Result<Arc<flow::Job>, CoordinatorError> {
-    if let Some(spec) = tx.specs.kept(job) {
-        return Ok(spec);
-    }
-    let row = jobs::load_job(&mut tx.connection, job).await?;
-    let row = row.ok_or_else(|| CoordinatorError::NotFound(format!("there is no job {job}")))?;
-    let spec = Arc::new(flow::Job::new(row.spec()?));
-    tx.specs.keep(job, Arc::clone(&spec));
-    Ok(spec)
+    let spec = tx.specs.of(job, &mut tx.connection).await?;
+    spec.ok_or_else(|| CoordinatorError::NotFound(format!("there is no job {job}")))
 }
 
 /// Whether any task of a gate is not committed yet.

@@ -11,6 +11,7 @@ use remaster_domain::JobId;
 
 use super::jobs::load_job;
 use super::open::Pool;
+use super::sql::Connection;
 use crate::CoordinatorError;
 use crate::flow::Job;
 
@@ -41,14 +42,29 @@ impl Specs {
         }
     }
 
-    /// The spec of a job, if it was read before.
-    pub(crate) fn kept(&self, id: &JobId) -> Option<Arc<Job>> {
+    /// The spec of a job, read unless it is at hand; `None` where there is no such job.
+    pub(crate) async fn of(
+        &self,
+        id: &JobId,
+        connection: &mut Connection,
+    ) -> Result<Option<Arc<Job>>, CoordinatorError> {
+        if let Some(spec) = self.kept(id) {
+            return Ok(Some(spec));
+        }
+        let Some(row) = load_job(connection, id).await? else {
+            return Ok(None);
+        };
+        let spec = Arc::new(Job::new(row.spec()?));
+        self.keep(id, Arc::clone(&spec));
+        Ok(Some(spec))
+    }
+
+    fn kept(&self, id: &JobId) -> Option<Arc<Job>> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.get(id).cloned()
     }
 
-    /// Keeps one.
-    pub(crate) fn keep(&self, id: &JobId, spec: Arc<Job>) {
+    fn keep(&self, id: &JobId, spec: Arc<Job>) {
         let episodes = |job: &Job| job.season.episodes.len();
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let so_far: usize = kept.values().map(|job| episodes(job)).sum();
@@ -64,10 +80,8 @@ impl Specs {
             return Ok(());
         }
         let _reading = self.reads.lock().await;
-        if self.kept(id).is_none()
-            && let Some(row) = load_job(&mut readers.acquire().await?, id).await?
-        {
-            self.keep(id, Arc::new(Job::new(row.spec()?)));
+        if self.kept(id).is_none() {
+            self.of(id, &mut readers.acquire().await?).await?;
         }
         Ok(())
     }

@@ -8,7 +8,7 @@
 
 // The heap grows by at least so many bytes: a network asks for that much within a few layers.
 [[maybe_unused]] static constexpr int GROWTH_BYTES = 64 << 20;
-// Addresses of the heap that are asked for in large pages: what training at common sizes needs. Addresses alone cost nothing.
+// Addresses of the heap that are asked for in large pages: what training at common sizes needs. Addresses alone take no memory.
 [[maybe_unused]] static constexpr std::size_t LARGE_PAGES_BYTES = std::size_t{8} << 30;
 [[maybe_unused]] static constexpr std::uintptr_t LARGE_PAGE_BYTES = std::uintptr_t{2} << 20;
 

@@ -53,8 +53,8 @@ pub fn set_threads(threads: usize) {
 ///
 /// Every layer frees some hundred MB and the next one asks for as much. glibc gives what is so large back to the kernel,
 /// which then clears it page by page, over and over: a third of the time of a network on a CPU. What is kept is asked for in
-/// pages of 2 MiB: 4 KiB pages that a process keeps lie well or badly in the caches for its whole life, which made one run
-/// of a training a tenth slower than another.
+/// pages of 2 MiB: with pages of 4 KiB that a process keeps, one run of a training was a tenth slower than another, step
+/// by step.
 pub fn keep_freed_memory() {
     #[cfg(feature = "tch")]
     crate::native::keep_freed_memory();
