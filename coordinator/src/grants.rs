@@ -95,7 +95,7 @@ async fn lease_alike(
         .flat_map(|(place, ask)| std::iter::repeat_n((*place, *ask), ask.slots));
     let mut slots: VecDeque<(usize, &LeaseAsked)> = slots.collect();
     let mut leases = lease_returned(tx, takes, &mut slots, sessions).await?;
-    let mut without = BTreeSet::new();
+    let (mut without, mut others_are_asked) = (BTreeSet::new(), false);
     while !slots.is_empty() {
         let turns = tx
             .queue()
@@ -127,6 +127,12 @@ async fn lease_alike(
             }
         }
         leases.extend(take(tx, &taken).await?);
+        // One had its turn and nothing for it: the others are asked before they get theirs, all at once.
+        if !slots.is_empty() && !without.is_empty() && !others_are_asked {
+            let others = tx.queue().await?.others(&without);
+            without.extend(db::idle(tx, &others, takes).await?);
+            others_are_asked = true;
+        }
     }
     Ok(leases)
 }

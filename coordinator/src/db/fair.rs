@@ -4,6 +4,9 @@
 //! share so far, so that jobs take turns even on one worker; then to the higher priority, then to the older. A share is
 //! two to the power of the priority. No job starves, however low it stands: what waits falls behind, and what is behind
 //! goes first. Read once a transaction and kept up to date within it, so that a lease costs no count of what runs.
+//!
+//! Where very many jobs wait, each gets a few slots in a row: a turn that gave each of hundreds one would read and write pages
+//! of every one. Left to others: whether a job has anything ready, which is found when its turn comes.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -23,7 +26,12 @@ const PASS_UNIT: i64 = 1 << PRIORITY_MAX;
 /// A job that had nothing to do for long gets this many leases in a row at most before turns are taken again.
 const LAG_LEASES_MAX: i64 = 16;
 
-/// Jobs that have something ready.
+/// Up to so many jobs get one slot at a time; beyond, one more in a row for as many again.
+const JOBS_BY_SINGLE_SLOTS: usize = 64;
+/// The most slots in a row: what another job waits for, at worst.
+const SLOTS_IN_A_ROW_MAX: usize = 8;
+
+/// Jobs that run.
 #[derive(Debug, Clone)]
 pub(crate) struct Queue {
     jobs: BTreeMap<JobId, QueuedJob>,
@@ -44,18 +52,18 @@ struct QueuedJob {
 impl Queue {
     async fn load(connection: &mut Connection) -> Result<Self, CoordinatorError> {
         // What runs matters between jobs only: of a single one it is not counted. Counted by deadline, so that SQLite takes
-        // the index that holds leases alone, and not one that leads to all tasks of the job.
+        // the index that holds leases alone, and not one that leads to all tasks.
         let rows = query(
             "SELECT job.id, job.priority, job.created_ms, COALESCE(turn.pass, 0) AS pass,
-                 CASE WHEN (SELECT COUNT(*) FROM (SELECT 1 FROM job WHERE state = 'running' LIMIT 2) AS few) > 1
-                     THEN (SELECT COUNT(*) FROM task WHERE task.job_id = job.id AND task.state = 'leased'
-                         AND task.expires_ms > 0)
-                     ELSE 0 END AS running,
+                 COALESCE(leased.running, 0) AS running,
                  (SELECT task.not_before_ms FROM task WHERE task.state = 'ready' AND task.attempt > 0
                      ORDER BY task.not_before_ms LIMIT 1) AS returned_ms
-             FROM job LEFT JOIN turn ON turn.job_id = job.id WHERE job.state = 'running'
-                 AND (SELECT task.id FROM task WHERE task.job_id = job.id AND task.state = 'ready'
-                     ORDER BY task.id LIMIT 1) IS NOT NULL",
+             FROM job LEFT JOIN turn ON turn.job_id = job.id
+                 LEFT JOIN (SELECT task.job_id, COUNT(*) AS running FROM task
+                     WHERE task.state = 'leased' AND task.expires_ms > 0
+                         AND (SELECT COUNT(*) FROM (SELECT 1 FROM job WHERE state = 'running' LIMIT 2) AS few) > 1
+                     GROUP BY task.job_id) AS leased ON leased.job_id = job.id
+             WHERE job.state = 'running'",
         )
         .rows(connection)
         .await?;
@@ -83,21 +91,35 @@ impl Queue {
         self.returned_ms.is_some_and(|from_ms| from_ms <= now_ms)
     }
 
-    /// Whether a job has something ready or just leased, so that it goes on.
+    /// Whether something of a job was just leased, so that it goes on.
     pub(crate) fn goes_on(&self, id: &JobId) -> bool {
-        self.jobs.contains_key(id)
+        self.jobs.get(id).is_some_and(|job| job.is_moved)
+    }
+
+    /// All jobs but some.
+    pub(crate) fn others(&self, without: &BTreeSet<JobId>) -> Vec<JobId> {
+        let others = self.jobs.keys().filter(|id| !without.contains(id));
+        others.cloned().collect()
     }
 
     /// The jobs that the next `slots` slots would go to, in their order, the `without` ones left out.
     pub(crate) fn preview(&self, slots: usize, without: &BTreeSet<JobId>) -> Vec<JobId> {
         let candidates = self.jobs.values().filter(|job| !without.contains(&job.id));
         let mut waiting: BinaryHeap<Waiting> = candidates.cloned().map(Waiting).collect();
-        let turns = (0..slots).map_while(|_| {
-            let mut first = waiting.peek_mut()?;
-            first.0.serve();
-            Some(first.0.id.clone())
-        });
-        turns.collect()
+        let in_a_row = waiting
+            .len()
+            .div_ceil(JOBS_BY_SINGLE_SLOTS)
+            .min(SLOTS_IN_A_ROW_MAX);
+        let mut turns = vec![];
+        while turns.len() < slots
+            && let Some(mut first) = waiting.peek_mut()
+        {
+            for _ in 0..in_a_row.min(slots - turns.len()) {
+                first.0.serve();
+                turns.push(first.0.id.clone());
+            }
+        }
+        turns
     }
 
     /// Notes that a job was served.
@@ -261,6 +283,16 @@ mod tests {
     fn between_equals_the_higher_priority_and_then_the_older_job_begins() {
         assert_eq!(first(&queue(&[0, 1])), Some(id(1)));
         assert_eq!(first(&queue(&[0, 0])), Some(id(0)));
+    }
+
+    #[test]
+    fn each_of_very_many_jobs_gets_some_slots_in_a_row_and_all_get_as_many() {
+        let mut queue = queue(&[0; 500]);
+        let turns = queue.preview(16, &BTreeSet::new());
+        assert_eq!(turns, [vec![id(0); 8], vec![id(1); 8]].concat());
+        let all = queue.preview(4_000, &BTreeSet::new());
+        all.iter().for_each(|job| queue.served(job));
+        assert!(queue.jobs.values().all(|job| job.running == 8));
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub(crate) use jobs::{
 };
 pub(crate) use numbers::{Numbers, forget_object, numbers, object_keys, outdated_checkpoints};
 pub(crate) use open::Db;
-pub(crate) use picks::{LOOK_AHEAD, Taken, next_ready, returned};
+pub(crate) use picks::{LOOK_AHEAD, Taken, idle, next_ready, returned};
 pub(crate) use runs::note_checkpoint;
 pub(crate) use sql::Connection;
 pub(crate) use stragglers::{last_attempts, times_ms};

@@ -26,9 +26,9 @@ use crate::signals::Signals;
 
 /// Queries that run beside the writer; they never wait for it.
 const READERS_MAX: u32 = 4;
-/// What each connection to the file keeps of it in memory, negative as SQLite has it: the indexes of some hundred thousand
-/// tasks, which every transaction changes in many places.
-const CACHE_KIB: &str = "-65536";
+/// What the writer keeps of the file in memory, negative as SQLite has it: what transactions change again and again. What it
+/// does not keep, the system does.
+const CACHE_KIB: &str = "-16384";
 /// The server ends a transaction whose coordinator is silent for this long (frozen, cut off), since the others wait for
 /// it; well below a lease, so that nobody's heartbeats are late by it.
 const SILENCE_MAX: &str = "8s";
@@ -167,11 +167,11 @@ pub(crate) async fn open_file(path: &Path) -> Result<(Pool, Pool), sqlx::Error> 
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
         // See `backfill`.
-        .pragma("wal_autocheckpoint", "0")
-        .pragma("cache_size", CACHE_KIB);
+        .pragma("wal_autocheckpoint", "0");
     let pool = |most| SqlitePoolOptions::new().max_connections(most).idle_timeout(None);
     // A second one only for the moment in which it takes the place of a broken one.
-    let writers = pool(2).connect_with(options.clone()).await?;
+    let writers = options.clone().pragma("cache_size", CACHE_KIB);
+    let writers = pool(2).connect_with(writers).await?;
     // One more than there are readers: the log is copied by one.
     let readers = pool(READERS_MAX + 1).connect_lazy_with(options);
     Ok((Pool::Sqlite(writers), Pool::Sqlite(readers)))

@@ -1,5 +1,5 @@
-//! Finds what can be leased: what was given back or lost, and the next ready tasks of several jobs at once, each job's in
-//! creation order.
+//! Finds what can be leased: what was given back or lost, the next ready tasks of several jobs at once, each job's in
+//! creation order, and which jobs have none.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::Tx;
 use super::sql::{query, query_over};
-use super::tasks::{StoredTask, as_i64, stored, task_columns};
+use super::tasks::{StoredTask, as_i64, known, stored, task_columns};
 use crate::CoordinatorError;
 
 /// What some sessions take alike.
@@ -112,4 +112,26 @@ pub(crate) async fn next_ready(
         ready.entry(task.job.clone()).or_default().push_back(task);
     }
     Ok(ready)
+}
+
+/// Those of some jobs that have nothing ready which is taken and may be tried now.
+pub(crate) async fn idle(tx: &mut Tx, jobs: &[JobId], taken: &Taken) -> Result<Vec<JobId>, CoordinatorError> {
+    if jobs.is_empty() {
+        return Ok(vec![]);
+    }
+    let (kinds, needs) = taken.marked();
+    let idle = query_over!(
+        jobs.iter().map(|job| json!({"job": job.as_str()})).collect(),
+        (job TEXT),
+        ["SELECT r.job FROM "],
+        [" WHERE (SELECT t.id FROM task t WHERE t.job_id = r.job AND t.state = 'ready' AND t.not_before_ms <= $2
+                 AND REPLACE($3, '[' || t.kind || ']', '') <> $3
+                 AND (t.needs = '' OR REPLACE($4, '[' || t.needs || ']', '') <> $4)
+                 ORDER BY t.id LIMIT 1) IS NULL"]
+    )
+    .bind(tx.now_ms)
+    .bind(kinds)
+    .bind(needs);
+    let ids = idle.column::<String>(&mut tx.connection).await?;
+    ids.iter().map(|id| known("id", id)).collect()
 }

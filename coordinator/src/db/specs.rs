@@ -1,7 +1,7 @@
 //! Specs of the jobs that move, parsed once and kept: a season of a thousand episodes is half a megabyte of JSON, and each of
 //! its commits asks for it.
 //!
-//! Promises: what is kept is never wrong, since a job's spec never changes; no more than [`EPISODES_KEPT`] are. What a commit
+//! Promises: what is kept is never wrong, since a job's spec never changes and nothing is kept of what was undone; no more than [`EPISODES_KEPT`] are. What a commit
 //! will ask for is read before its turn, in which nobody else gets anywhere. Left to others: what is made of a spec.
 
 use std::collections::HashMap;
@@ -74,6 +74,11 @@ impl Specs {
         kept.insert(id.clone(), spec);
     }
 
+    /// Keeps nothing: a job may have been undone.
+    pub(crate) fn forget(&self) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Has the spec of a job at hand, if there is such a job.
     pub(crate) async fn read_ahead(&self, id: &JobId, readers: &Pool) -> Result<(), CoordinatorError> {
         if self.kept(id).is_some() {
@@ -89,10 +94,17 @@ impl Specs {
 
 #[cfg(test)]
 mod tests {
-    use remaster_domain::Stage;
+    #![allow(clippy::unwrap_used)]
 
+    use remaster_domain::{JobSpec, Stage};
+
+    use super::super::jobs::insert_job;
+    use super::super::open::Db;
     use super::*;
+    use crate::clock::Clock;
+    use crate::config::Database;
     use crate::flow::tests::job;
+    use crate::signals::Signals;
 
     #[test]
     fn what_finds_no_room_takes_the_place_of_all_before() {
@@ -110,5 +122,32 @@ mod tests {
         specs.keep(three, pair());
         assert!(specs.kept(one).is_none() && specs.kept(two).is_none());
         assert!(specs.kept(three).is_some());
+    }
+    /// Hands in a job of a season of so many episodes; answers how many its spec has.
+    async fn hand_in(db: &Db, episodes: usize, is_undone: bool) -> Result<usize, CoordinatorError> {
+        let one = [("E1", None, None), ("E2", None, None)];
+        let spec: JobSpec = (*job(Stage::All, &one[..episodes])).clone();
+        let work = db.writer.run(move |tx| {
+            Box::pin(async move {
+                let id: JobId = "0198c0de-0000-7000-8000-000000000001".parse().unwrap();
+                insert_job(tx, &id, &spec, 0, None, vec![]).await?;
+                let specs = Arc::clone(&tx.specs);
+                let kept = specs.of(&id, &mut tx.connection).await?.unwrap();
+                if is_undone {
+                    return Err(CoordinatorError::Unavailable("undone".to_owned()));
+                }
+                Ok(kept.season.episodes.len())
+            })
+        });
+        work.await
+    }
+
+    #[tokio::test]
+    async fn nothing_is_kept_of_a_job_that_was_undone() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = Database::Sqlite(folder.path().join("coordinator.db"));
+        let db = Db::open(&file, Clock::Database, Signals::new()).await.unwrap();
+        hand_in(&db, 1, true).await.unwrap_err();
+        assert_eq!(hand_in(&db, 2, false).await.unwrap(), 2);
     }
 }

@@ -174,6 +174,7 @@ impl Tx {
         if !keep {
             self.statement("ROLLBACK TO SAVEPOINT request").await?;
             (self.effects, self.queue, self.holds) = (effects, queue, holds);
+            self.specs.forget();
             self.at_savepoint = true;
         }
         Ok(())
@@ -185,6 +186,7 @@ impl Tx {
         self.queue = None;
         self.holds.clear();
         self.moved.clear();
+        self.specs.forget();
     }
 }
 
