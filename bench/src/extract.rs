@@ -22,6 +22,8 @@ const PAIRS_OF_22_MINUTES: [u32; 2] = [130, 1400];
 /// whatever its length (looking at its header, starting programs) then counts for as little as it does for a user.
 const PAL_SECONDS: u32 = EPISODES[0].0;
 const PAL_TIMES: u32 = 22 * 60 / PAL_SECONDS;
+/// What other work on the machine does to a single run is as much as the figure leaves.
+const PAL_RUNS: usize = 5;
 /// Between two looks at how much memory the worker has taken.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// Unit of times in `/proc` on every Linux.
@@ -51,7 +53,7 @@ fn measure(seconds: u32, runs: usize, say: &mut dyn FnMut(String)) -> anyhow::Re
     say(hd_line);
     if seconds == PAL_SECONDS {
         let pal = make_pal_disc(&hd)?;
-        say(index_line("720x576", PAL_SECONDS * PAL_TIMES, &pal, runs)?.1);
+        say(index_line("720x576", PAL_SECONDS * PAL_TIMES, &pal, PAL_RUNS)?.1);
     }
     let frames_of_both = sd_frames + hd_frames;
     for of_22_minutes in PAIRS_OF_22_MINUTES {

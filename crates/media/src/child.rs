@@ -197,6 +197,10 @@ pub(crate) fn run_taking(
     })
 }
 
+/// Messages are read this long after one came, with all that came meanwhile: ffmpeg writes a word at a time, and to be woken
+/// by each of fifteen a frame takes a reader longer than to read them. At 5,000 frames a second 5 KB gather, of a pipe's 64.
+const GATHERING: Duration = Duration::from_millis(2);
+
 /// Reads stderr to its end, so that the child never blocks on it, and returns the last lines that nobody took.
 fn drain(mut stderr: ChildStderr, mut take: impl FnMut(&str) -> bool) -> String {
     let mut tail = VecDeque::new();
@@ -216,6 +220,7 @@ fn drain(mut stderr: ChildStderr, mut take: impl FnMut(&str) -> bool) -> String 
         if read == 0 {
             break;
         }
+        std::thread::sleep(GATHERING);
         for &byte in &chunk[..read] {
             if byte == b'\n' {
                 finish(&mut line);

@@ -30,9 +30,9 @@ const COMBED_FRAMES_MIN: usize = 4;
 /// factor with cycles of telecine and GOPs.
 const RUN_EVERY_FRAMES: usize = 23;
 /// Of later runs one in so many is judged: an episode has enough of them, and a clip that is shorter has all of its own.
-const RUNS_SKIPPED_LATER: usize = 7;
-/// Where the later runs begin: half a minute, and a place where a run of either kind would.
-const LATER_FRAMES: usize = 4 * RUNS_SKIPPED_LATER * RUN_EVERY_FRAMES;
+const RUNS_SKIPPED_LATER: usize = 13;
+/// Where the later runs begin: after some 24 seconds, and at a place where a run of either kind would.
+const LATER_FRAMES: usize = 2 * RUNS_SKIPPED_LATER * RUN_EVERY_FRAMES;
 /// Frames of a run. The first and the last are held against frames that do not lie beside them, and are not judged.
 const RUN_FRAMES: usize = 6;
 /// Where matching leaves more combs than this share, the fields are pictures of their own.

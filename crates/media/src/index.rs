@@ -27,6 +27,8 @@ const MISSING_SECONDS_MAX: f64 = 1.0;
 const MISSING_SHARE_MAX: f64 = 0.02;
 /// Tallest picture whose fields are always looked at; above it only where the stream says that it has fields.
 const SD_LINES_MAX: u32 = 576;
+/// Thumbnails that ffmpeg writes at once, one below the other: it and whoever reads spend more on a picture than on its bytes.
+const THUMBS_AT_ONCE: usize = 32;
 /// Format version of the index.
 const INDEX_VERSION: u32 = 1;
 
@@ -75,7 +77,7 @@ struct Decoded {
     lines: Vec<FrameLine>,
     /// One per frame of the runs in which fields are looked at, and none where they never are.
     combing: Vec<Combing>,
-    /// One per frame.
+    /// One per frame; whole sheets at first.
     thumbs: Vec<u8>,
 }
 
@@ -101,21 +103,24 @@ fn decode(
     let mut running = Running::start(Program::Ffmpeg, &args, Stdio::null(), Stdio::piped(), take)?;
     let mut pipe = running.child.stdout.take().expect("stdout was piped above");
     let mut thumbs = Vec::new();
-    let mut thumb = [0; THUMB_BYTES];
-    while pipe.read_exact(&mut thumb).is_ok() {
-        thumbs.extend_from_slice(&thumb);
-        if progress((thumbs.len() / THUMB_BYTES) as u64).is_break() {
+    let mut sheet = vec![0; THUMBS_AT_ONCE * THUMB_BYTES];
+    while pipe.read_exact(&mut sheet).is_ok() {
+        thumbs.extend_from_slice(&sheet);
+        let announced = seen.lock().unwrap_or_else(PoisonError::into_inner).0.len();
+        if progress(announced as u64).is_break() {
             return Err(MediaError::Stopped);
         }
     }
     let (status, messages) = running.wait().map_err(MediaError::io(path))?;
     let (lines, combing) = std::mem::take(&mut *seen.lock().unwrap_or_else(PoisonError::into_inner));
-    let decoded = Decoded {
+    let mut decoded = Decoded {
         lines,
         combing,
         thumbs,
     };
     check_decoded(path, status, &messages, &decoded)?;
+    // The last sheet is filled up.
+    decoded.thumbs.truncate(decoded.lines.len() * THUMB_BYTES);
     Ok(decoded)
 }
 
@@ -139,7 +144,7 @@ fn check_decoded(
             detail: format!("{announced} frames were readable; {messages}"),
         });
     }
-    if announced != came {
+    if announced.next_multiple_of(THUMBS_AT_ONCE) != came {
         return Err(failed(format!(
             "{announced} frames were announced and {came} came"
         )));
@@ -167,7 +172,8 @@ fn index_args(path: &Path, probed: &Probe) -> Args {
     // Scaling into gray leaves chroma alone, and luma as it is coded.
     let filters = format!(
         "format={},showinfo=checksum=0{detect}\
-         scale={THUMB_WIDTH_PX}:{THUMB_HEIGHT_PX}:flags=area:in_range=full:out_range=full,format=gray",
+         scale={THUMB_WIDTH_PX}:{THUMB_HEIGHT_PX}:flags=area:in_range=full:out_range=full,format=gray,\
+         tile=1x{THUMBS_AT_ONCE}",
         raw.pix_fmt
     );
     let mut args = Args::new(Program::Ffmpeg, "repeat+info");

@@ -223,9 +223,9 @@ fn soft_telecine_goes_out_as_film_at_its_own_times() {
 fn an_index_that_is_told_to_stop_stops() {
     let encode = format!("-vf fps=25,scale=352:288 {FIELDS}");
     let disc = clip("pal.mkv", &encode);
-    let mut seen = 0;
+    let mut heard = vec![];
     let stopped = index(&disc.path, &ContentHash::of(b""), &mut |frames| {
-        seen = frames;
+        heard.push(frames);
         if frames < 10 {
             ControlFlow::Continue(())
         } else {
@@ -233,5 +233,6 @@ fn an_index_that_is_told_to_stop_stops() {
         }
     });
     assert!(matches!(stopped, Err(MediaError::Stopped)));
-    assert_eq!(seen, 10);
+    let late = heard.iter().filter(|&&frames| frames >= 10);
+    assert_eq!(late.count(), 1, "{heard:?}");
 }
