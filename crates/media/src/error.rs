@@ -59,6 +59,18 @@ pub enum MediaError {
         /// First frame after the jump.
         frame: usize,
     },
+    /// Pictures that are larger or smaller from some frame on.
+    #[error("the pictures of {} are {to} from frame {frame} on, and {from} before: cut it there, or convert it to one size", .path.display())]
+    SizeChange {
+        /// The file.
+        path: PathBuf,
+        /// First frame of another size.
+        frame: usize,
+        /// Size before, as `720x576`.
+        from: String,
+        /// Size from there on.
+        to: String,
+    },
     /// A stream that the output container cannot hold.
     #[error("stream {stream} of {} ({codec}) cannot be put into {container}: {}remove or convert it first", .path.display(), if *container == "MP4" { "choose MKV, or " } else { "" })]
     UnsupportedStream {
@@ -156,6 +168,7 @@ impl MediaError {
                 | Self::Truncated { .. }
                 | Self::Undecodable { .. }
                 | Self::TimeJump { .. }
+                | Self::SizeChange { .. }
                 | Self::UnsupportedStream { .. }
         )
     }

@@ -37,7 +37,8 @@ const INDEX_VERSION: u32 = 1;
 ///
 /// # Errors
 /// All of [`probe`]'s; [`MediaError::Stopped`] when `progress` ended it; [`MediaError::Undecodable`] when no frame can be decoded; [`MediaError::Truncated`] when clearly
-/// fewer can than the header promises; [`MediaError::TimeJump`] when timestamps start over in the middle.
+/// fewer can than the header promises; [`MediaError::TimeJump`] when timestamps start over in the middle;
+/// [`MediaError::SizeChange`] when pictures are not all of one size.
 pub fn index(
     path: &Path,
     source: &ContentHash,
@@ -144,6 +145,8 @@ fn check_decoded(
             detail: format!("{announced} frames were readable; {messages}"),
         });
     }
+    // Of such a file a sheet is lost, since ffmpeg begins anew with its filters.
+    refuse_size_change(path, &decoded.lines)?;
     if announced.next_multiple_of(THUMBS_AT_ONCE) != came {
         return Err(failed(format!(
             "{announced} frames were announced and {came} came"
@@ -156,6 +159,23 @@ fn check_decoded(
         )));
     }
     Ok(())
+}
+
+fn refuse_size_change(path: &Path, lines: &[FrameLine]) -> Result<(), MediaError> {
+    let sizes: Vec<_> = lines.iter().map(|line| line.size).collect();
+    let Some(before) = sizes.windows(2).position(|pair| pair[0] != pair[1]) else {
+        return Ok(());
+    };
+    let text = |size: Option<(u32, u32)>| {
+        let known = size.map(|(width, height)| format!("{width}x{height}"));
+        known.unwrap_or_else(|| "of no size".to_owned())
+    };
+    Err(MediaError::SizeChange {
+        path: path.to_owned(),
+        frame: before + 1,
+        from: text(sizes[before]),
+        to: text(sizes[before + 1]),
+    })
 }
 
 fn index_args(path: &Path, probed: &Probe) -> Args {

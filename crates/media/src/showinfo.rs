@@ -18,6 +18,8 @@ pub struct FrameLine {
     pub key: bool,
     /// Whether it is flagged as two fields.
     pub interlaced: bool,
+    /// Width and height in pixels, where they are said.
+    pub size: Option<(u32, u32)>,
 }
 
 impl FrameLine {
@@ -37,8 +39,14 @@ impl FrameLine {
             pict_type,
             key: field(line, " iskey:")? == "1",
             interlaced: field(line, " i:")? != "P",
+            size: field(line, " s:").and_then(size_of),
         })
     }
+}
+
+fn size_of(text: &str) -> Option<(u32, u32)> {
+    let (width, height) = text.split_once('x')?;
+    Some((width.parse().ok()?, height.parse().ok()?))
 }
 
 fn field<'a>(line: &'a str, name: &str) -> Option<&'a str> {
@@ -124,6 +132,7 @@ mod tests {
             pict_type: PictType::B,
             key: false,
             interlaced: true,
+            size: Some((64, 36)),
         };
         assert_eq!(FrameLine::parse(LINE), Some(expected));
         assert_eq!(

@@ -67,6 +67,29 @@ fn sound_alone_is_refused() {
 }
 
 #[test]
+fn pictures_that_change_their_size_are_refused_and_the_frame_is_named() {
+    let sized = |name: &str, size: &str| {
+        let part = clip(name, &format!("-an -vf scale={size} -c:v mpeg2video -q:v 6"));
+        std::fs::read(&part.path).unwrap()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    for (small, large) in [("704:576", "720:576"), ("1280:720", "1440:1080")] {
+        let joined = folder.path().join("joined.ts");
+        let parts = [sized("one.ts", small), sized("two.ts", large)];
+        std::fs::write(&joined, parts.concat()).unwrap();
+        let error = index_error(&joined);
+        let MediaError::SizeChange { frame, from, to, .. } = &error else {
+            panic!("{error:?}");
+        };
+        assert!(*frame > 30, "{error}");
+        assert_eq!(
+            [from, to].map(|size| size.replace('x', ":")),
+            [small.to_owned(), large.to_owned()]
+        );
+    }
+}
+
+#[test]
 fn a_file_that_was_cut_off_is_noticed() {
     for (name, encode) in [
         ("cut.mkv", DVD.to_owned()),
