@@ -3,7 +3,7 @@
 //! The next slot goes to the job that runs least for its share; between equals to the one that was served least for its
 //! share so far, so that jobs take turns even on one worker; then to the higher priority, then to the older. A share is
 //! two to the power of the priority. No job starves, however low it stands: what waits falls behind, and what is behind
-//! goes first. Read once a transaction and kept up to date within it, so that a lease costs no count of what runs.
+//! goes first, and may run a little more until it has caught up: a job that comes has waited for the workers of others. Read once a transaction and kept up to date within it, so that a lease costs no count of what runs.
 //!
 //! Where very many jobs wait, each gets a few slots in a row: a turn that gave each of hundreds one would read and write pages
 //! of every one. Left to others: whether a job has anything ready, which is found when its turn comes.
@@ -24,7 +24,10 @@ const PRIORITY_MAX: i64 = 20;
 /// What a lease at priority 0 adds to a job's pass; one at the highest still adds 1.
 const PASS_UNIT: i64 = 1 << PRIORITY_MAX;
 /// A job that had nothing to do for long gets this many leases in a row at most before turns are taken again.
-const LAG_LEASES_MAX: i64 = 16;
+const LAG_LEASES_MAX: i64 = 32;
+/// By how much of its share such a job may run more at first: a small one that finds all workers at work for a large one then
+/// ends within twice its time alone. Less than a step of priority, since a job of long tasks is behind for ever.
+const CATCH_UP_SHARE: f64 = 0.5;
 
 /// Up to so many jobs get one slot at a time; beyond, one more in a row for as many again.
 const JOBS_BY_SINGLE_SLOTS: usize = 64;
@@ -46,6 +49,8 @@ struct QueuedJob {
     created_ms: i64,
     pass: i64,
     running: i64,
+    /// Part of its share that it may run more.
+    catches_up: f64,
     is_moved: bool,
 }
 
@@ -77,6 +82,7 @@ impl Queue {
                 created_ms: row.get("created_ms")?,
                 pass: row.get("pass")?,
                 running: row.get("running")?,
+                catches_up: 0.0,
                 is_moved: false,
             };
             jobs.insert(id, job);
@@ -149,6 +155,8 @@ impl Queue {
         let furthest = self.jobs.values().map(|job| job.pass).max().unwrap_or(0);
         for job in self.jobs.values_mut() {
             job.pass = job.pass.max(furthest - LAG_LEASES_MAX * PASS_UNIT);
+            let lag_leases = (furthest - job.pass) as f64 / PASS_UNIT as f64;
+            job.catches_up = CATCH_UP_SHARE * lag_leases / LAG_LEASES_MAX as f64;
         }
     }
 }
@@ -188,7 +196,8 @@ impl QueuedJob {
     }
 
     fn before(&self, other: &Self) -> Ordering {
-        let load = |job: &Self| job.running as f64 / (job.share_log2() as f64).exp2();
+        let share = |job: &Self| (job.share_log2() as f64).exp2() * (1.0 + job.catches_up);
+        let load = |job: &Self| job.running as f64 / share(job);
         load(self)
             .total_cmp(&load(other))
             .then(self.pass.cmp(&other.pass))
@@ -234,6 +243,7 @@ mod tests {
                 created_ms: i64::try_from(place).expect("a few"),
                 pass: 0,
                 running: 0,
+                catches_up: 0.0,
                 is_moved: false,
             };
             (id(place), job)
@@ -301,6 +311,51 @@ mod tests {
         queue.jobs.get_mut(&id(0)).expect("the elder").pass = 10_000 * PASS_UNIT;
         queue.limit_lag();
         let got = serve(&mut queue, 116, false);
-        assert_eq!(got, [50, 66]);
+        assert_eq!(got, [42, 74]);
+    }
+    /// How long a job of 100 tasks takes on 20 workers, a tenth of a task as the unit, from some time on after which it finds
+    /// them at work for a large job, or idle.
+    fn ticks_of_a_small_job(comes_at: usize, is_alone: bool) -> usize {
+        let mut queue = queue(&[0, 0]);
+        let (large, small) = (id(0), id(1));
+        let mut left = BTreeMap::from([(large, if is_alone { 0 } else { 2_000 }), (small.clone(), 100)]);
+        let mut workers: Vec<Option<(JobId, usize)>> = vec![None; 20];
+        for tick in 0.. {
+            for worker in 0..workers.len() {
+                // They begin one after the other.
+                if tick < worker / 2 || workers[worker].as_ref().is_some_and(|(_, until)| tick < *until) {
+                    continue;
+                }
+                if let Some((job, _)) = workers[worker].take() {
+                    queue.jobs.get_mut(&job).expect("one of them").running -= 1;
+                }
+                let without = left
+                    .iter()
+                    .filter(|&(job, &left)| left == 0 || (*job == small && tick < comes_at));
+                let without = without.map(|(job, _)| job.clone()).collect();
+                queue.limit_lag();
+                if let Some(job) = queue.preview(1, &without).pop() {
+                    queue.served(&job);
+                    *left.get_mut(&job).expect("one of them") -= 1;
+                    workers[worker] = Some((job, tick + 10));
+                }
+            }
+            let is_at_work = workers.iter().flatten().any(|(job, _)| *job == small);
+            if left[&small] == 0 && !is_at_work {
+                return tick - comes_at;
+            }
+        }
+        unreachable!("it ends");
+    }
+
+    #[test]
+    fn a_small_job_that_comes_to_a_large_one_takes_at_most_twice_its_time_alone() {
+        for comes_at in 100..110 {
+            let (alone, beside) = (
+                ticks_of_a_small_job(comes_at, true),
+                ticks_of_a_small_job(comes_at, false),
+            );
+            assert!(beside <= 2 * alone, "{beside} beside, {alone} alone");
+        }
     }
 }
