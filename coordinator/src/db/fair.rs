@@ -3,7 +3,8 @@
 //! The next slot goes to the job that runs least for its share; between equals to the one that was served least for its
 //! share so far, so that jobs take turns even on one worker; then to the higher priority, then to the older. A share is
 //! two to the power of the priority. No job starves, however low it stands: what waits falls behind, and what is behind
-//! goes first, and may run a little more until it has caught up: a job that comes has waited for the workers of others. Read once a transaction and kept up to date within it, so that a lease costs no count of what runs.
+//! goes first, and may run more until it has caught up: a job that comes finds others' tasks on every worker. Read once a
+//! transaction and kept up to date within it, so that a lease costs no count of what runs.
 //!
 //! Where very many jobs wait, each gets a few slots in a row: a turn that gave each of hundreds one would read and write pages
 //! of every one. Left to others: whether a job has anything ready, which is found when its turn comes.
@@ -313,6 +314,7 @@ mod tests {
         let got = serve(&mut queue, 116, false);
         assert_eq!(got, [42, 74]);
     }
+
     /// How long a job of 100 tasks takes on 20 workers, a tenth of a task as the unit, from some time on after which it finds
     /// them at work for a large job, or idle.
     fn ticks_of_a_small_job(comes_at: usize, is_alone: bool) -> usize {

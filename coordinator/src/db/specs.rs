@@ -1,8 +1,9 @@
 //! Specs of the jobs that move, parsed once and kept: a season of a thousand episodes is half a megabyte of JSON, and each of
 //! its commits asks for it.
 //!
-//! Promises: what is kept is never wrong, since a job's spec never changes and nothing is kept of what was undone; no more than [`EPISODES_KEPT`] are. What a commit
-//! will ask for is read before its turn, in which nobody else gets anywhere. Left to others: what is made of a spec.
+//! Promises: what is kept is never wrong, since a job's spec never changes and nothing is kept of what was undone; no more
+//! than [`EPISODES_KEPT`] are. What a commit will ask for is read before its turn, in which nobody else gets anywhere. Left to
+//! others: what is made of a spec.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -123,6 +124,7 @@ mod tests {
         assert!(specs.kept(one).is_none() && specs.kept(two).is_none());
         assert!(specs.kept(three).is_some());
     }
+
     /// Hands in a job of a season of so many episodes; answers how many its spec has.
     async fn hand_in(db: &Db, episodes: usize, is_undone: bool) -> Result<usize, CoordinatorError> {
         let one = [("E1", None, None), ("E2", None, None)];

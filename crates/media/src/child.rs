@@ -198,14 +198,16 @@ pub(crate) fn run_taking(
 }
 
 /// Messages are read this long after one came, with all that came meanwhile: ffmpeg writes a word at a time, and to be woken
-/// by each of fifteen a frame takes a reader longer than to read them. At 5,000 frames a second 5 KB gather, of a pipe's 64.
+/// by each of fifteen a frame takes a reader longer than to read them. At 5,000 frames a second 5 KB gather.
 const GATHERING: Duration = Duration::from_millis(2);
+/// As much as a pipe holds on Linux: what has gathered is read at once.
+const PIPE_BYTES: usize = 64 * 1024;
 
 /// Reads stderr to its end, so that the child never blocks on it, and returns the last lines that nobody took.
 fn drain(mut stderr: ChildStderr, mut take: impl FnMut(&str) -> bool) -> String {
     let mut tail = VecDeque::new();
     let mut line = Vec::new();
-    let mut chunk = [0_u8; 8192];
+    let mut chunk = vec![0_u8; PIPE_BYTES];
     let mut finish = |line: &mut Vec<u8>| {
         let text = String::from_utf8_lossy(line).trim().to_owned();
         line.clear();
