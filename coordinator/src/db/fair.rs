@@ -323,12 +323,12 @@ mod tests {
         let mut left = BTreeMap::from([(large, if is_alone { 0 } else { 2_000 }), (small.clone(), 100)]);
         let mut workers: Vec<Option<(JobId, usize)>> = vec![None; 20];
         for tick in 0.. {
-            for worker in 0..workers.len() {
+            for (number, worker) in workers.iter_mut().enumerate() {
                 // They begin one after the other.
-                if tick < worker / 2 || workers[worker].as_ref().is_some_and(|(_, until)| tick < *until) {
+                if tick < number / 2 || worker.as_ref().is_some_and(|(_, until)| tick < *until) {
                     continue;
                 }
-                if let Some((job, _)) = workers[worker].take() {
+                if let Some((job, _)) = worker.take() {
                     queue.jobs.get_mut(&job).expect("one of them").running -= 1;
                 }
                 let without = left
@@ -339,7 +339,7 @@ mod tests {
                 if let Some(job) = queue.preview(1, &without).pop() {
                     queue.served(&job);
                     *left.get_mut(&job).expect("one of them") -= 1;
-                    workers[worker] = Some((job, tick + 10));
+                    *worker = Some((job, tick + 10));
                 }
             }
             let is_at_work = workers.iter().flatten().any(|(job, _)| *job == small);
