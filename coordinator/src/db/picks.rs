@@ -35,6 +35,16 @@ impl Taken {
     }
 }
 
+/// Of the ready tasks `t` of a job, the first that may be tried at `$2` and is of the kinds `$3` and the needs `$4`, marked as
+/// [`Taken`] does. The tests of both are such that no planner can take them for a better way in.
+macro_rules! first_taken {
+    () => {
+        "t.state = 'ready' AND t.not_before_ms <= $2 AND REPLACE($3, '[' || t.kind || ']', '') <> $3
+             AND (t.needs = '' OR REPLACE($4, '[' || t.needs || ']', '') <> $4)
+             ORDER BY t.id LIMIT 1"
+    };
+}
+
 /// Tasks whose last attempt was given back or lost, of those that are taken and may be tried now. Looks at the newest offers
 /// alone, a few more than are wanted: a season that is tried again after its failures is not read for every lease.
 pub(crate) async fn returned(
@@ -77,23 +87,19 @@ pub(crate) async fn next_ready(
         .map(|(job, slots)| json!({"job": job.as_str(), "wanted": slots + beyond}))
         .collect();
     // Steps from task to task along the index of ready rows, so that it reads what it answers and no more, however long
-    // the queue is. The tests of kind and needs are such that no planner can take them for a better way in. Joined by CROSS,
-    // which SQLite takes in this order, and sorted here: it would walk all tasks in the order of their ids instead.
+    // the queue is. Joined by CROSS, which SQLite takes in this order, and sorted here: it would walk all tasks in the order
+    // of their ids instead.
     let rows = query_over!(
         rows,
         (job TEXT, wanted BIGINT),
         ["WITH RECURSIVE pick (of_job, found, wanted) AS (
-             SELECT r.job, (SELECT t.id FROM task t WHERE t.job_id = r.job
-                     AND t.state = 'ready' AND t.not_before_ms <= $2 AND REPLACE($3, '[' || t.kind || ']', '') <> $3
-                     AND (t.needs = '' OR REPLACE($4, '[' || t.needs || ']', '') <> $4)
-                     ORDER BY t.id LIMIT 1), r.wanted
+             SELECT r.job, (SELECT t.id FROM task t WHERE t.job_id = r.job AND ", first_taken!(), "), r.wanted
              FROM "],
         [
             " UNION ALL
-             SELECT p.of_job, (SELECT t.id FROM task t WHERE t.job_id = p.of_job AND t.id > p.found
-                     AND t.state = 'ready' AND t.not_before_ms <= $2 AND REPLACE($3, '[' || t.kind || ']', '') <> $3
-                     AND (t.needs = '' OR REPLACE($4, '[' || t.needs || ']', '') <> $4)
-                     ORDER BY t.id LIMIT 1), p.wanted - 1
+             SELECT p.of_job, (SELECT t.id FROM task t WHERE t.job_id = p.of_job AND t.id > p.found AND ",
+            first_taken!(),
+            "), p.wanted - 1
              FROM pick p WHERE p.wanted > 1 AND p.found IS NOT NULL)
          SELECT ",
             task_columns!(),
@@ -124,10 +130,7 @@ pub(crate) async fn idle(tx: &mut Tx, jobs: &[JobId], taken: &Taken) -> Result<V
         jobs.iter().map(|job| json!({"job": job.as_str()})).collect(),
         (job TEXT),
         ["SELECT r.job FROM "],
-        [" WHERE (SELECT t.id FROM task t WHERE t.job_id = r.job AND t.state = 'ready' AND t.not_before_ms <= $2
-                 AND REPLACE($3, '[' || t.kind || ']', '') <> $3
-                 AND (t.needs = '' OR REPLACE($4, '[' || t.needs || ']', '') <> $4)
-                 ORDER BY t.id LIMIT 1) IS NULL"]
+        [" WHERE (SELECT t.id FROM task t WHERE t.job_id = r.job AND ", first_taken!(), ") IS NULL"]
     )
     .bind(tx.now_ms)
     .bind(kinds)

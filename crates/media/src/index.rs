@@ -145,7 +145,7 @@ fn check_decoded(
             detail: format!("{announced} frames were readable; {messages}"),
         });
     }
-    // Of such a file a sheet is lost, since ffmpeg begins anew with its filters.
+    // ffmpeg begins anew with its filters there, and what had gathered in a sheet is lost.
     refuse_size_change(path, &decoded.lines)?;
     if announced.next_multiple_of(THUMBS_AT_ONCE) != came {
         return Err(failed(format!(

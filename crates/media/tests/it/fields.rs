@@ -223,16 +223,11 @@ fn soft_telecine_goes_out_as_film_at_its_own_times() {
 fn an_index_that_is_told_to_stop_stops() {
     let encode = format!("-vf fps=25,scale=352:288 {FIELDS}");
     let disc = clip("pal.mkv", &encode);
-    let mut heard = vec![];
-    let stopped = index(&disc.path, &ContentHash::of(b""), &mut |frames| {
-        heard.push(frames);
-        if frames < 10 {
-            ControlFlow::Continue(())
-        } else {
-            ControlFlow::Break(())
-        }
+    let mut told = 0;
+    let stopped = index(&disc.path, &ContentHash::of(b""), &mut |_| {
+        told += 1;
+        ControlFlow::Break(())
     });
     assert!(matches!(stopped, Err(MediaError::Stopped)));
-    let late = heard.iter().filter(|&&frames| frames >= 10);
-    assert_eq!(late.count(), 1, "{heard:?}");
+    assert_eq!(told, 1);
 }
