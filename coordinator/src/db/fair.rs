@@ -2,8 +2,8 @@
 //!
 //! The next slot goes to the job that runs least for its share; between equals to the one that was served least for its
 //! share so far, so that jobs take turns even on one worker; then to the higher priority, then to the older. A share is
-//! two to the power of the priority. No job starves, however low it stands: what waits falls behind, and what is behind
-//! goes first, and may run more until it has caught up: a job that comes finds others' tasks on every worker. Read once a
+//! two to the power of the priority, and half more for a job's first tasks: it finds others' tasks on every worker when it
+//! comes. No job starves, however low it stands: what waits falls behind, and what is behind goes first. Read once a
 //! transaction and kept up to date within it, so that a lease costs no count of what runs.
 //!
 //! Where very many jobs wait, each gets a few slots in a row: a turn that gave each of hundreds one would read and write pages
@@ -25,10 +25,12 @@ const PRIORITY_MAX: i64 = 20;
 /// What a lease at priority 0 adds to a job's pass; one at the highest still adds 1.
 const PASS_UNIT: i64 = 1 << PRIORITY_MAX;
 /// A job that had nothing to do for long gets this many leases in a row at most before turns are taken again.
-const LAG_LEASES_MAX: i64 = 32;
-/// By how much of its share such a job may run more at first: a small one that finds all workers at work for a large one then
-/// ends within twice its time alone. Less than a step of priority, since a job of long tasks is behind for ever.
-const CATCH_UP_SHARE: f64 = 0.5;
+const LAG_LEASES_MAX: i64 = 16;
+/// A job's first leases, about what a season of 24 episodes begins with.
+const FIRST_LEASES: i64 = 100;
+/// How much more of a share they are worth. With equal shares a small job that finds all workers at work for a large one takes
+/// twice its time alone and the wait for the first worker; so it stays below. Less than a step of priority.
+const FIRST_LEASES_SHARE: f64 = 1.5;
 
 /// Up to so many jobs get one slot at a time; beyond, one more in a row for as many again.
 const JOBS_BY_SINGLE_SLOTS: usize = 64;
@@ -50,8 +52,8 @@ struct QueuedJob {
     created_ms: i64,
     pass: i64,
     running: i64,
-    /// Part of its share that it may run more.
-    catches_up: f64,
+    /// All that there were.
+    leases: i64,
     is_moved: bool,
 }
 
@@ -61,7 +63,7 @@ impl Queue {
         // the index that holds leases alone, and not one that leads to all tasks.
         let rows = query(
             "SELECT job.id, job.priority, job.created_ms, COALESCE(turn.pass, 0) AS pass,
-                 COALESCE(leased.running, 0) AS running,
+                 COALESCE(turn.leases, 0) AS leases, COALESCE(leased.running, 0) AS running,
                  (SELECT task.not_before_ms FROM task WHERE task.state = 'ready' AND task.attempt > 0
                      ORDER BY task.not_before_ms LIMIT 1) AS returned_ms
              FROM job LEFT JOIN turn ON turn.job_id = job.id
@@ -83,7 +85,7 @@ impl Queue {
                 created_ms: row.get("created_ms")?,
                 pass: row.get("pass")?,
                 running: row.get("running")?,
-                catches_up: 0.0,
+                leases: row.get("leases")?,
                 is_moved: false,
             };
             jobs.insert(id, job);
@@ -140,14 +142,17 @@ impl Queue {
     pub(crate) fn written_down(self) -> Option<Statement> {
         let moved = self.jobs.values().filter(|job| job.is_moved);
         let rows: Vec<_> = moved
-            .map(|job| json!({"id": job.id.as_str(), "pass": job.pass}))
+            .map(|job| json!({"id": job.id.as_str(), "pass": job.pass, "leases": job.leases}))
             .collect();
         (!rows.is_empty()).then(|| {
             query_over!(
                 rows,
-                (id TEXT, pass BIGINT),
-                ["INSERT INTO turn (job_id, pass) SELECT r.id, r.pass FROM "],
-                [" WHERE true ON CONFLICT (job_id) DO UPDATE SET pass = excluded.pass"]
+                (id TEXT, pass BIGINT, leases BIGINT),
+                ["INSERT INTO turn (job_id, pass, leases) SELECT r.id, r.pass, r.leases FROM "],
+                [
+                    " WHERE true ON CONFLICT (job_id) DO UPDATE SET pass = excluded.pass,
+                         leases = excluded.leases"
+                ]
             )
         })
     }
@@ -156,8 +161,6 @@ impl Queue {
         let furthest = self.jobs.values().map(|job| job.pass).max().unwrap_or(0);
         for job in self.jobs.values_mut() {
             job.pass = job.pass.max(furthest - LAG_LEASES_MAX * PASS_UNIT);
-            let lag_leases = (furthest - job.pass) as f64 / PASS_UNIT as f64;
-            job.catches_up = CATCH_UP_SHARE * lag_leases / LAG_LEASES_MAX as f64;
         }
     }
 }
@@ -188,6 +191,7 @@ impl Eq for Waiting {}
 impl QueuedJob {
     fn serve(&mut self) {
         self.running += 1;
+        self.leases += 1;
         self.pass += PASS_UNIT >> self.share_log2().max(0) << (-self.share_log2()).max(0);
         self.is_moved = true;
     }
@@ -196,11 +200,19 @@ impl QueuedJob {
         self.priority.clamp(-PRIORITY_MAX, PRIORITY_MAX)
     }
 
+    /// What it runs for its share.
+    fn load(&self) -> f64 {
+        let of_first_leases = if self.leases < FIRST_LEASES {
+            FIRST_LEASES_SHARE
+        } else {
+            1.0
+        };
+        self.running as f64 / (self.share_log2() as f64).exp2() / of_first_leases
+    }
+
     fn before(&self, other: &Self) -> Ordering {
-        let share = |job: &Self| (job.share_log2() as f64).exp2() * (1.0 + job.catches_up);
-        let load = |job: &Self| job.running as f64 / share(job);
-        load(self)
-            .total_cmp(&load(other))
+        self.load()
+            .total_cmp(&other.load())
             .then(self.pass.cmp(&other.pass))
             .then(other.priority.cmp(&self.priority))
             .then(self.created_ms.cmp(&other.created_ms))
@@ -244,7 +256,7 @@ mod tests {
                 created_ms: i64::try_from(place).expect("a few"),
                 pass: 0,
                 running: 0,
-                catches_up: 0.0,
+                leases: FIRST_LEASES,
                 is_moved: false,
             };
             (id(place), job)
@@ -312,7 +324,15 @@ mod tests {
         queue.jobs.get_mut(&id(0)).expect("the elder").pass = 10_000 * PASS_UNIT;
         queue.limit_lag();
         let got = serve(&mut queue, 116, false);
-        assert_eq!(got, [42, 74]);
+        assert_eq!(got, [50, 66]);
+    }
+
+    #[test]
+    fn the_first_tasks_of_a_job_get_half_more_than_its_share_and_all_after_them_its_share() {
+        let mut queue = queue(&[0, 0]);
+        queue.jobs.get_mut(&id(1)).expect("the younger").leases = 0;
+        assert_eq!(serve(&mut queue, 150, true), [60, 90]);
+        assert_eq!(serve(&mut queue, 100, true), [65, 35]);
     }
 
     /// How long a job of 100 tasks takes on 20 workers, a tenth of a task as the unit, from some time on after which it finds
@@ -320,6 +340,7 @@ mod tests {
     fn ticks_of_a_small_job(comes_at: usize, is_alone: bool) -> usize {
         let mut queue = queue(&[0, 0]);
         let (large, small) = (id(0), id(1));
+        queue.jobs.get_mut(&small).expect("one of them").leases = 0;
         let mut left = BTreeMap::from([(large, if is_alone { 0 } else { 2_000 }), (small.clone(), 100)]);
         let mut workers: Vec<Option<(JobId, usize)>> = vec![None; 20];
         for tick in 0.. {

@@ -207,6 +207,7 @@ fn migrations() -> Migrator {
         ("elders", include_str!("../../migrations/0004_elders.sql")),
         ("lean", include_str!("../../migrations/0005_lean.sql")),
         ("returned", include_str!("../../migrations/0006_returned.sql")),
+        ("begun", include_str!("../../migrations/0007_begun.sql")),
     ];
     let migrations = (1..).zip(all).map(|(version, (name, sql))| {
         Migration::new(
