@@ -4,13 +4,15 @@
 
 use std::collections::BTreeSet;
 
-use remaster_domain::{ContentHash, JobSpec, Stage, TaskResult, TaskSpec};
+use remaster_domain::{ContentHash, JobSpec, Stage, TaskResult, TaskSpec, check_needs};
 use remaster_store::Key;
 
 /// Ten times the longest-running series' season; a job's tasks are made in one transaction.
 const EPISODES_MAX: usize = 1_000;
 /// An `align` result must fit its 64 KiB.
 const PAIRS_MAX: u32 = 1_200;
+/// What an index of the database holds.
+const NEEDS_BYTES_MAX: usize = 1_024;
 /// Worst quality that the encoders know.
 const CRF_MAX: u32 = 51;
 
@@ -39,6 +41,15 @@ pub fn check_job(job: &JobSpec) -> Result<(), String> {
             "{} episodes, at most {EPISODES_MAX} fit one job",
             season.episodes.len()
         ));
+    }
+    for needs in season.needs.values() {
+        check_needs(needs)?;
+        if needs.len() > NEEDS_BYTES_MAX {
+            return Err(format!(
+                "`needs` of {} bytes, at most {NEEDS_BYTES_MAX} are compared",
+                needs.len()
+            ));
+        }
     }
     let mut seen = BTreeSet::new();
     if let Some(twice) = season.episodes.iter().find(|episode| !seen.insert(&episode.id)) {

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use futures::future::BoxFuture;
 use remaster_domain::{JobId, Lease, SessionId, TaskKind, needs_are_met};
+use tracing::info;
 
 use crate::CoordinatorError;
 use crate::db::{self, Change, Outcomes, SessionRow, StoredTask, Taken, Together, Tx};
@@ -73,6 +74,8 @@ async fn lease(tx: &mut Tx, asked: &[LeaseAsked]) -> Outcomes<Grant> {
         for (place, lease) in lease_alike(tx, &taken, &asks, &mut sessions).await? {
             let id = &asked[place].session;
             if let Some(session) = sessions.get(id) {
+                let (worker, attempt) = (&session.worker, lease.attempt);
+                info!(job = %lease.job, task = %lease.task, attempt, token = lease.token.0, %worker, session = %id, "leased");
                 tx.holds.insert(id.clone(), session.holds.clone());
             }
             if let Ok(grant) = &mut outcomes[place] {
@@ -111,18 +114,12 @@ async fn lease_alike(
         let mut ready = Ready::of(db::next_ready(tx, &wanted, takes).await?)?;
         let mut taken = vec![];
         for job in turns {
-            let (_, ask) = slots.front().expect("there are as many turns as slots at most");
-            match sessions
-                .get_mut(&ask.session)
-                .and_then(|session| ready.take(&job, session))
-            {
-                Some(task) => {
+            match ready.take_for_any(&job, &slots, sessions) {
+                Some((place, task)) => {
                     tx.queue().await?.served(&job);
-                    taken.extend(slots.pop_front().map(|slot| (slot, task)));
+                    taken.extend(slots.remove(place).map(|slot| (slot, task)));
                 }
-                // What is left of it this one works on already.
-                None if ready.has(&job) => _ = slots.pop_front(),
-                // It has no more that these may take.
+                // It has no more that any of these may take.
                 None => _ = without.insert(job),
             }
         }
@@ -173,12 +170,19 @@ impl Ready {
         Ok(Self(ready.collect::<Result<_, CoordinatorError>>()?))
     }
 
-    fn has(&self, job: &JobId) -> bool {
-        self.0.get(job).is_some_and(|tasks| !tasks.0.is_empty())
-    }
-
-    fn take(&mut self, job: &JobId, session: &mut SessionRow) -> Option<StoredTask> {
-        self.0.get_mut(job)?.take(session)
+    /// What the first slot takes of a job that may take something of it; the others of a straggler's worker stay free for
+    /// other jobs.
+    fn take_for_any(
+        &mut self,
+        job: &JobId,
+        slots: &VecDeque<(usize, &LeaseAsked)>,
+        sessions: &mut BTreeMap<SessionId, SessionRow>,
+    ) -> Option<(usize, StoredTask)> {
+        let offered = self.0.get_mut(job).filter(|tasks| !tasks.0.is_empty())?;
+        slots.iter().enumerate().find_map(|(place, (_, ask))| {
+            let task = offered.take(sessions.get_mut(&ask.session)?)?;
+            Some((place, task))
+        })
     }
 }
 

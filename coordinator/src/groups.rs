@@ -149,7 +149,8 @@ async fn commit(tx: &mut Tx, asked: &[CommitAsked]) -> Outcomes<()> {
         outcomes.push(Ok(()));
         // The repeat of a commit is answered as the first was, and changes nothing.
         if decision.actions.contains(&Action::StoreResult) {
-            info!(task = %task.id, job = %task.job, name = %task.name, "committed");
+            let (attempt, token) = (task.row.attempt, ask.lease.token.0);
+            info!(job = %task.job, task = %task.id, name = %task.name, attempt, token, %session, "committed");
             if *failures > 0 {
                 forgiven.insert(session);
             }

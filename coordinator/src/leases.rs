@@ -163,7 +163,8 @@ impl Coordinator {
         message: &str,
     ) -> Result<(), CoordinatorError> {
         let message: String = message.chars().take(MESSAGE_CHARS_MAX).collect();
-        warn!(task = %lease.task, class = class.as_str(), %message, "attempt failed");
+        let (class_word, token) = (class.as_str(), lease.token.0);
+        warn!(task = %lease.task, token, session = %lease.session, class = class_word, %message, "attempt failed");
         let event = TaskEvent::Fail {
             token: lease.token,
             class,
@@ -176,11 +177,8 @@ impl Coordinator {
                 Box::pin(async move {
                     let (task, decision) = settle(tx, &lease, event).await?;
                     apply_and_bury(tx, &task, &decision).await?;
-                    // Wrong input is no fault of the worker's.
-                    if class == FailureClass::Retryable {
-                        db::note_failed(tx, &lease.session, &lease.task, lease.token).await?;
-                    }
-                    Ok(())
+                    // Whatever it says of the input: one that finds fault with each at once may be what is wrong.
+                    db::note_failed(tx, &lease.session, &lease.task, lease.token).await
                 })
             })
             .await

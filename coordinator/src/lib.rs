@@ -24,6 +24,7 @@ mod grants;
 mod groups;
 mod jobs;
 mod leases;
+mod ready;
 mod serve;
 mod service;
 mod signals;

@@ -18,6 +18,7 @@ use tracing::{info, warn};
 use crate::CoordinatorError;
 use crate::background::{copy_for_ever, listen_for_ever, reap_for_ever};
 use crate::coordinator::Coordinator;
+use crate::ready::{SERVICES, report_for_ever};
 use crate::service::{CatalogService, JobsService, WorkersService};
 
 /// Finds out that a peer is gone although it says nothing; half a lease's usual length.
@@ -26,8 +27,6 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Calls under way at shutdown have this long; streams and long polls end at once by themselves.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
-/// Names under which health is reported.
-const SERVICES: [&str; 3] = ["remaster.v1.Workers", "remaster.v1.Jobs", "remaster.v1.Catalog"];
 
 /// Serves until `shutdown` is cancelled, then ends within a few seconds whatever its clients do.
 ///
@@ -49,6 +48,11 @@ where
     background.spawn(copy_for_ever(Arc::clone(&coordinator), shutdown.clone()));
 
     let (reporter, health) = remaster_service::health(&SERVICES).await;
+    background.spawn(report_for_ever(
+        Arc::clone(&coordinator),
+        reporter,
+        shutdown.clone(),
+    ));
     let router = Server::builder()
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
@@ -61,11 +65,6 @@ where
     let grace = async {
         shutdown.cancelled().await;
         info!("shutting down");
-        for service in SERVICES.iter().chain(&[""]) {
-            reporter
-                .set_service_status(*service, tonic_health::ServingStatus::NotServing)
-                .await;
-        }
         tokio::time::sleep(SHUTDOWN_GRACE).await;
     };
     let outcome = tokio::select! {

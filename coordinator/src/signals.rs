@@ -34,8 +34,9 @@ impl Effects {
                 format!("{}@{at_ms}", kind.as_str())
             }
         });
-        let words: BTreeSet<String> = words.take(TOLD_MAX).collect();
-        (!words.is_empty()).then(|| words.into_iter().collect::<Vec<_>>().join(","))
+        // Those of now sort before those of later: they are told in any case.
+        let words: BTreeSet<String> = words.collect();
+        (!words.is_empty()).then(|| words.into_iter().take(TOLD_MAX).collect::<Vec<_>>().join(","))
     }
 
     /// What another coordinator told. Words of a later version are left out.

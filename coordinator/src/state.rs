@@ -261,15 +261,35 @@ fn elder_failed(row: &TaskRow, class: FailureClass, message: String) -> Decision
     let mut next = row.clone();
     next.errors += 1;
     next.message = message;
-    let mut decision = without_elder(&next, AttemptEnd::Failed);
+    let decision = without_elder(&next, AttemptEnd::Failed);
     if class == FailureClass::BadInput || next.errors >= ERRORS_MAX {
-        if matches!(row.phase, Phase::Leased { .. }) {
-            decision.actions.push(Action::CloseAttempt(AttemptEnd::Outrun));
-        }
-        decision.actions.push(Action::Bury);
-        decision.row.phase = Phase::Dead;
+        return died_by_elder(decision);
     }
     decision
+}
+
+/// Charged as any loss: an input that kills whoever works on it for long would be offered to a second worker for ever.
+fn elder_lost(row: &TaskRow) -> Decision {
+    let mut next = row.clone();
+    next.losses += 1;
+    if next.losses < LOSSES_MAX {
+        return without_elder(&next, AttemptEnd::Lost);
+    }
+    next.message = lost_too_often();
+    died_by_elder(without_elder(&next, AttemptEnd::Lost))
+}
+
+fn died_by_elder(mut decision: Decision) -> Decision {
+    if matches!(decision.row.phase, Phase::Leased { .. }) {
+        decision.actions.push(Action::CloseAttempt(AttemptEnd::Outrun));
+    }
+    decision.actions.push(Action::Bury);
+    decision.row.phase = Phase::Dead;
+    decision
+}
+
+fn lost_too_often() -> String {
+    format!("the worker was lost {LOSSES_MAX} times; the input may be killing it")
 }
 
 fn without_elder(row: &TaskRow, end: AttemptEnd) -> Decision {
@@ -326,13 +346,13 @@ fn fail(row: &TaskRow, class: FailureClass, message: String, jitter: f64, now_ms
     changed(&next, Phase::Ready { not_before_ms }, vec![closed, offered])
 }
 
-/// A loss is offered again at once: the worker is gone, the task did nothing wrong. That of an elder costs nothing at all.
+/// A loss is offered again at once: the worker is gone, the task did nothing wrong.
 fn expire(row: &TaskRow, now_ms: i64) -> Result<Decision, Refusal> {
     if row
         .elder_at_work()
         .is_some_and(|elder| elder.expires_ms <= now_ms)
     {
-        return Ok(without_elder(row, AttemptEnd::Lost));
+        return Ok(elder_lost(row));
     }
     match row.phase {
         Phase::Leased { expires_ms, .. } if expires_ms <= now_ms => {
@@ -341,7 +361,7 @@ fn expire(row: &TaskRow, now_ms: i64) -> Result<Decision, Refusal> {
             if next.losses < LOSSES_MAX {
                 return Ok(offer(&next, AttemptEnd::Lost, now_ms));
             }
-            next.message = format!("the worker was lost {LOSSES_MAX} times; the input may be killing it");
+            next.message = lost_too_often();
             let closed = Action::CloseAttempt(AttemptEnd::Lost);
             Ok(settled(&next, Phase::Dead, vec![closed, Action::Bury]))
         }

@@ -82,7 +82,7 @@ async fn answer(coordinator: &Coordinator, method: &Method, path: &str) -> (Stat
     }
     let found = match path {
         "/healthz" => Ok("ok\n".to_owned()),
-        "/readyz" => coordinator.db.now_ms().await.map(|_| "ok\n".to_owned()),
+        "/readyz" => coordinator.ready().await.map(|()| "ok\n".to_owned()),
         "/metrics" => coordinator.numbers().await.map(|numbers| exposition(&numbers)),
         _ => {
             let there = "there are /metrics, /healthz and /readyz\n".to_owned();

@@ -71,13 +71,14 @@ pub(crate) async fn request_writing(
     Ok(())
 }
 
-/// Copies that are not recorded yet, oldest first.
+/// Copies that are not recorded yet, oldest first, and those last that failed before: they must not keep others waiting.
 pub(crate) async fn pending(
     readers: &mut Connection,
     limit: u32,
 ) -> Result<Vec<PendingCopy>, CoordinatorError> {
     let rows = query(
-        "SELECT id, source_key, target_key, body FROM object_copy WHERE done_ms IS NULL ORDER BY id LIMIT $1",
+        "SELECT id, source_key, target_key, body FROM object_copy WHERE done_ms IS NULL
+             ORDER BY CASE WHEN error = '' THEN 0 ELSE 1 END, tried_ms, id LIMIT $1",
     )
     .bind(i64::from(limit))
     .rows(readers)
@@ -112,8 +113,9 @@ pub(crate) async fn record_copied(tx: &mut Tx, copy: &str) -> Result<(), Coordin
 
 /// Keeps why a copy did not work, for people.
 pub(crate) async fn note_failure(tx: &mut Tx, copy: &str, error: &str) -> Result<(), CoordinatorError> {
-    query("UPDATE object_copy SET error = $1 WHERE id = $2")
+    query("UPDATE object_copy SET error = $1, tried_ms = $2 WHERE id = $3")
         .bind(error)
+        .bind(tx.now_ms)
         .bind(copy)
         .execute(&mut tx.connection)
         .await?;

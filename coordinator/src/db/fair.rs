@@ -1,7 +1,8 @@
 //! Who is served next when several jobs want the same workers. The order is a pure function of a few numbers a job.
 //!
 //! The next slot goes to the job that runs least for its share; between equals to the one that was served least for its
-//! share so far, so that jobs take turns even on one worker; then to the higher priority, then to the older. A share is
+//! share so far, so that jobs take turns even on one worker; then to the older, as whose age each step of priority counts
+//! an hour. A share is
 //! two to the power of the priority, and half more for a job's first tasks: it finds others' tasks on every worker when it
 //! comes. No job starves, however low it stands: what waits falls behind, and what is behind goes first. Read once a
 //! transaction and kept up to date within it, so that a lease costs no count of what runs.
@@ -31,6 +32,10 @@ const FIRST_LEASES: i64 = 100;
 /// How much more of a share they are worth. With equal shares a small job that finds all workers at work for a large one takes
 /// twice its time alone and the wait for the first worker; so it stays below. Less than a step of priority.
 const FIRST_LEASES_SHARE: f64 = 1.5;
+
+/// How much older a job stands for each step of its priority, among those that were served alike: what has waited for longer
+/// than that comes before what is more urgent and new.
+const STEP_OF_PRIORITY_MS: i64 = 60 * 60 * 1_000;
 
 /// Up to so many jobs get one slot at a time; beyond, one more in a row for as many again.
 const JOBS_BY_SINGLE_SLOTS: usize = 64;
@@ -192,12 +197,18 @@ impl QueuedJob {
     fn serve(&mut self) {
         self.running += 1;
         self.leases += 1;
-        self.pass += PASS_UNIT >> self.share_log2().max(0) << (-self.share_log2()).max(0);
+        let step = PASS_UNIT >> self.share_log2().max(0) << (-self.share_log2()).max(0);
+        self.pass = self.pass.saturating_add(step);
         self.is_moved = true;
     }
 
     fn share_log2(&self) -> i64 {
         self.priority.clamp(-PRIORITY_MAX, PRIORITY_MAX)
+    }
+
+    fn stands_since_ms(&self) -> i64 {
+        let ahead_ms = self.priority.saturating_mul(STEP_OF_PRIORITY_MS);
+        self.created_ms.saturating_sub(ahead_ms)
     }
 
     /// What it runs for its share.
@@ -214,8 +225,7 @@ impl QueuedJob {
         self.load()
             .total_cmp(&other.load())
             .then(self.pass.cmp(&other.pass))
-            .then(other.priority.cmp(&self.priority))
-            .then(self.created_ms.cmp(&other.created_ms))
+            .then(self.stands_since_ms().cmp(&other.stands_since_ms()))
             .then(self.id.cmp(&other.id))
     }
 }
@@ -306,6 +316,15 @@ mod tests {
     fn between_equals_the_higher_priority_and_then_the_older_job_begins() {
         assert_eq!(first(&queue(&[0, 1])), Some(id(1)));
         assert_eq!(first(&queue(&[0, 0])), Some(id(0)));
+    }
+
+    #[test]
+    fn what_has_waited_for_long_comes_before_what_is_more_urgent_and_new() {
+        let mut queue = queue(&[0, 1]);
+        for (age_ms, expected) in [(STEP_OF_PRIORITY_MS - 1, 1), (STEP_OF_PRIORITY_MS + 1, 0)] {
+            queue.jobs.get_mut(&id(1)).expect("the younger").created_ms = age_ms;
+            assert_eq!(first(&queue), Some(id(expected)), "after {age_ms} ms");
+        }
     }
 
     #[test]

@@ -29,6 +29,8 @@ const REST_MAX_MS: i64 = 30 * 60_000;
 pub(crate) struct SessionRow {
     /// Id.
     pub(crate) id: SessionId,
+    /// Whose life it is.
+    pub(crate) worker: WorkerId,
     /// What it can do.
     pub(crate) capabilities: Capabilities,
     /// Whether it shall lease nothing more.
@@ -63,7 +65,7 @@ pub(crate) struct WorkerRow {
 /// Columns of [`SessionRow`], in every query that makes one.
 macro_rules! session_columns {
     () => {
-        "id, capabilities, draining, failures, rests_until_ms, holds"
+        "id, worker_id, capabilities, draining, failures, rests_until_ms, holds"
     };
 }
 
@@ -134,7 +136,7 @@ pub(crate) async fn load_takers(
         ids.iter().map(|id| json!({"id": id.as_str()})).collect(),
         (id TEXT),
         ["SELECT ", session_columns!(), " FROM session WHERE id IN (SELECT r.id FROM "],
-        [") UNION ALL SELECT '', needs, 0, 0, 0, '' FROM need"]
+        [") UNION ALL SELECT '', '', needs, 0, 0, 0, '' FROM need"]
     )
     .rows(&mut tx.connection)
     .await?;
@@ -153,6 +155,7 @@ pub(crate) async fn load_takers(
 fn session(row: &Row) -> Result<SessionRow, CoordinatorError> {
     Ok(SessionRow {
         id: known("id", &row.get::<String>("id")?)?,
+        worker: known("worker_id", &row.get::<String>("worker_id")?)?,
         capabilities: from_json("session.capabilities", &row.get::<String>("capabilities")?)?,
         draining: row.get::<i64>("draining")? != 0,
         failures: as_u32(row.get("failures")?),

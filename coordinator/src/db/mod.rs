@@ -13,6 +13,7 @@ mod fleet;
 mod history;
 mod inserts;
 mod jobs;
+mod named;
 mod numbers;
 mod open;
 mod picks;
@@ -38,7 +39,8 @@ pub(crate) use history::{HistoryRow, history};
 pub(crate) use jobs::{
     JobRow, cancel, insert_job, load_job, newest_jobs, note, paused, retry, set_priority, set_state,
 };
-pub(crate) use numbers::{Numbers, forget_object, numbers, object_keys, outdated_checkpoints};
+pub(crate) use named::{asked_for, first_ms, forget_objects, named_of, object_keys, outdated_checkpoints};
+pub(crate) use numbers::{Numbers, numbers};
 pub(crate) use open::Db;
 pub(crate) use picks::{LOOK_AHEAD, Taken, idle, next_ready, returned};
 pub(crate) use runs::note_checkpoint;

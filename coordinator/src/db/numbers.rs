@@ -1,8 +1,5 @@
-//! What is counted for metrics, and what objects are named. Reads, and one removal.
+//! What is counted for metrics.
 
-use std::collections::BTreeSet;
-
-use super::Tx;
 use super::sql::{Connection, Statement, query};
 use crate::CoordinatorError;
 
@@ -52,49 +49,6 @@ pub(crate) async fn numbers(
         workers: workers.one(readers).await?,
         copies: copies.one(readers).await?,
     })
-}
-
-/// Keys in a folder of the store that any row names.
-pub(crate) async fn object_keys(
-    readers: &mut Connection,
-    folder: &str,
-) -> Result<Vec<String>, CoordinatorError> {
-    Ok(query("SELECT DISTINCT key FROM object WHERE key LIKE $1")
-        .bind(format!("{folder}/%"))
-        .column(readers)
-        .await?)
-}
-
-/// Folders of checkpoints that are neither among the last of any run nor younger than that.
-pub(crate) async fn outdated_checkpoints(
-    readers: &mut Connection,
-    kept: i64,
-    old_ms: i64,
-) -> Result<BTreeSet<String>, CoordinatorError> {
-    let outdated: Vec<String> = query(
-        "SELECT sha256 FROM checkpoint c GROUP BY sha256 HAVING MAX(recorded_ms) <= $1
-             AND NOT EXISTS (SELECT 1 FROM checkpoint l WHERE l.sha256 = c.sha256
-                 AND l.number > (SELECT MAX(m.number) FROM checkpoint m WHERE m.run = l.run) - $2)
-             AND NOT EXISTS (SELECT 1 FROM task t WHERE t.checkpoint_sha256 = c.sha256
-                 AND t.state IN ('ready', 'leased', 'dead'))",
-    )
-    .bind(old_ms)
-    .bind(kept)
-    .column(readers)
-    .await?;
-    Ok(outdated
-        .into_iter()
-        .map(|sha256| format!("checkpoints/{sha256}"))
-        .collect())
-}
-
-/// Forgets an object that was removed.
-pub(crate) async fn forget_object(tx: &mut Tx, key: &str) -> Result<(), CoordinatorError> {
-    query("DELETE FROM object WHERE key = $1")
-        .bind(key)
-        .execute(&mut tx.connection)
-        .await?;
-    Ok(())
 }
 
 async fn labelled(

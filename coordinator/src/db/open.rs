@@ -94,10 +94,18 @@ impl Db {
             }
         };
         let mut connection = writers.acquire().await?;
-        migrate(&mut connection).await.map_err(|error| match error {
-            MigrateError::VersionMissing(_) => CoordinatorError::NewerDatabase(database.to_string()),
-            other => unusable(database, &other),
-        })?;
+        if let Err(error) = migrate(&mut connection).await {
+            // It may still hold what keeps others from migrating.
+            connection.abandon();
+            connection = writers.acquire().await?;
+            match error {
+                MigrateError::VersionMissing(_) if knows_enough(&mut connection).await? => {}
+                MigrateError::VersionMissing(_) => {
+                    return Err(CoordinatorError::NewerDatabase(database.to_string()));
+                }
+                other => return Err(unusable(database, &other)),
+            }
+        }
         let clock = match clock {
             Clock::Database if !connection.is_shared() => {
                 Clock::steady(connection.now_ms().await?, newest_ms(&mut connection).await?)
@@ -152,11 +160,16 @@ impl Db {
     }
 }
 
-/// The newest time in the database. Looks at every event, which costs a second for some millions: once, at the opening.
+/// The newest time in the database. Looks at every event and attempt, which costs a second for some millions: once, at the
+/// opening.
 async fn newest_ms(connection: &mut Connection) -> Result<i64, sqlx::Error> {
-    query("SELECT COALESCE(MAX(at_ms), 0) FROM event")
-        .one(connection)
-        .await
+    let newest = query(
+        "SELECT COALESCE(MAX(at_ms), 0) FROM (SELECT MAX(at_ms) AS at_ms FROM event
+             UNION ALL SELECT MAX(leased_ms) AS at_ms FROM attempt
+             UNION ALL SELECT MAX(seen_ms) AS at_ms FROM session
+             UNION ALL SELECT MAX(created_ms) AS at_ms FROM job) AS times",
+    );
+    newest.one(connection).await
 }
 
 pub(crate) async fn open_file(path: &Path) -> Result<(Pool, Pool), sqlx::Error> {
@@ -198,6 +211,13 @@ async fn migrate(connection: &mut Connection) -> Result<(), MigrateError> {
     }
 }
 
+/// Whether a coordinator that knows no later migration than ours may work on a database that had some.
+async fn knows_enough(connection: &mut Connection) -> Result<bool, sqlx::Error> {
+    let newest = migrations().iter().map(|known| known.version).max();
+    let floor: i64 = query("SELECT MAX(version) FROM floor").one(connection).await?;
+    Ok(newest >= Some(floor))
+}
+
 /// All migrations, oldest first. They only add.
 fn migrations() -> Migrator {
     let all = [
@@ -208,6 +228,7 @@ fn migrations() -> Migrator {
         ("lean", include_str!("../../migrations/0005_lean.sql")),
         ("returned", include_str!("../../migrations/0006_returned.sql")),
         ("begun", include_str!("../../migrations/0007_begun.sql")),
+        ("floor", include_str!("../../migrations/0008_floor.sql")),
     ];
     let migrations = (1..).zip(all).map(|(version, (name, sql))| {
         Migration::new(

@@ -7,7 +7,7 @@ use super::sql::query;
 use super::tasks::{StoredTask, stored, task_columns};
 use crate::CoordinatorError;
 
-/// Attempts of one look: there are as many as workers at most, and the others are seen at the next.
+/// Attempts of one look, those first that began first; there are as many as workers at most.
 const LOOKED_AT: i64 = 64;
 /// Committed tasks whose times are compared, of however many there are.
 const COMPARED: i64 = 1_001;
@@ -22,6 +22,7 @@ pub(crate) async fn last_attempts(
         task_columns!(),
         ", (SELECT leased_ms FROM attempt WHERE attempt.task_id = task.id AND attempt.token = task.token) AS began_ms
          FROM task WHERE state = 'leased' AND elder_token IS NULL AND started_ms <= $1
+             AND kind NOT IN ('train', 'publish')
              AND NOT EXISTS (SELECT 1 FROM task other WHERE other.job_id = task.job_id AND other.state = 'ready'
                  AND other.elder_token IS NULL)
          ORDER BY started_ms LIMIT $2"

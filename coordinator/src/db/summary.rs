@@ -81,21 +81,24 @@ pub(crate) async fn summary(
 ) -> Result<JobView, CoordinatorError> {
     let kinds = kinds(readers, job).await?;
     let any_dead = kinds.iter().any(|kind| kind.dead > 0);
-    let waits = kinds.iter().any(|kind| kind.ready > 0) && kinds.iter().all(|kind| kind.leased == 0);
+    let mut waiting_reason = String::new();
+    if kinds.iter().any(|kind| kind.ready > 0) {
+        let is_at_work = kinds.iter().any(|kind| kind.leased > 0);
+        let fleet = Fleet::load(readers, now_ms, live_since_ms).await?;
+        let next_ms = next_ready_ms(readers, job).await?;
+        let wanted = wanted(readers, job).await?;
+        waiting_reason = reason_of_job(job.state, &wanted, &fleet, next_ms - now_ms, is_at_work);
+    }
+    if waiting_reason.is_empty() {
+        waiting_reason = copy_reason(readers, job).await?;
+    }
     Ok(JobView {
         dead: if any_dead {
             dead(readers, job).await?
         } else {
             vec![]
         },
-        waiting_reason: if waits {
-            let fleet = Fleet::load(readers, now_ms, live_since_ms).await?;
-            let next_ms = next_ready_ms(readers, job).await?;
-            let wanted = wanted(readers, job).await?;
-            waiting_reason(job.state, &wanted, &fleet, next_ms - now_ms)
-        } else {
-            copy_reason(readers, job).await?
-        },
+        waiting_reason,
         kinds,
     })
 }
@@ -258,6 +261,8 @@ struct Fleet {
     takers: Vec<Capabilities>,
     /// Those that would if they had not failed again and again.
     resting: Vec<Capabilities>,
+    /// Those that end once they are done with what they have.
+    draining: Vec<Capabilities>,
 }
 
 impl Fleet {
@@ -266,16 +271,17 @@ impl Fleet {
         now_ms: i64,
         live_since_ms: i64,
     ) -> Result<Self, CoordinatorError> {
-        let rows =
-            query("SELECT capabilities, rests_until_ms FROM session WHERE seen_ms >= $1 AND draining = 0")
-                .bind(live_since_ms)
-                .rows(readers)
-                .await?;
+        let rows = query("SELECT capabilities, rests_until_ms, draining FROM session WHERE seen_ms >= $1")
+            .bind(live_since_ms)
+            .rows(readers)
+            .await?;
         let mut fleet = Self::default();
         for row in &rows {
             let text: String = row.get("capabilities")?;
             let rests = row.get::<i64>("rests_until_ms")? > now_ms;
-            let side = if rests {
+            let side = if row.get::<i64>("draining")? != 0 {
+                &mut fleet.draining
+            } else if rests {
                 &mut fleet.resting
             } else {
                 &mut fleet.takers
@@ -298,7 +304,10 @@ impl Fleet {
         match (state, able(&self.takers, wanted), able(&self.resting, wanted)) {
             (JobState::Paused, ..) => "the job is paused".to_owned(),
             (JobState::Running, 0, 0) => match of_kind(&self.takers) + of_kind(&self.resting) {
-                0 => format!("no live worker takes kind {word}"),
+                0 => match of_kind(&self.draining) {
+                    0 => format!("no live worker takes kind {word}"),
+                    draining => format!("{draining} workers take kind {word}, and are draining"),
+                },
                 others => {
                     format!("needs {needs}: none of the {others} live workers that take kind {word} has it")
                 }
@@ -367,28 +376,29 @@ async fn copy_reason(readers: &mut Connection, job: &JobRow) -> Result<String, C
     Ok(format!("could not write {target} yet: {error}"))
 }
 
-/// Why nothing is leased although something is ready.
-fn waiting_reason(state: JobState, wanted: &[Wanted], fleet: &Fleet, next_in_ms: i64) -> String {
-    if state != JobState::Running {
-        let paused = "the job is paused".to_owned();
-        return if state == JobState::Paused {
-            paused
-        } else {
-            String::new()
-        };
+/// What a job waits for: what nobody can do, whatever else goes on, or why nothing goes on.
+fn reason_of_job(
+    state: JobState,
+    wanted: &[Wanted],
+    fleet: &Fleet,
+    next_in_ms: i64,
+    is_at_work: bool,
+) -> String {
+    match state {
+        JobState::Paused => return "the job is paused".to_owned(),
+        JobState::Running => {}
+        _ => return String::new(),
     }
-    if wanted.iter().any(|wanted| fleet.takes(wanted)) {
-        return if next_in_ms > 0 {
-            next_try(next_in_ms)
-        } else {
-            "waiting for a free worker".to_owned()
-        };
-    }
-    let reasons: BTreeSet<String> = wanted
-        .iter()
+    let unserved = wanted.iter().filter(|wanted| !fleet.takes(wanted));
+    let reasons: BTreeSet<String> = unserved
         .map(|wanted| fleet.reason(state, wanted, next_in_ms))
         .collect();
-    reasons.into_iter().collect::<Vec<_>>().join("; ")
+    match reasons.len() {
+        0 if is_at_work => String::new(),
+        0 if next_in_ms > 0 => next_try(next_in_ms),
+        0 => "waiting for a free worker".to_owned(),
+        _ => reasons.into_iter().collect::<Vec<_>>().join("; "),
+    }
 }
 
 #[cfg(test)]
@@ -406,7 +416,7 @@ mod tests {
     }
 
     fn reason(state: JobState, fleet: &Fleet, kind: TaskKind, needs: &str, wait_ms: i64) -> String {
-        waiting_reason(state, &[(kind, needs.to_owned())], fleet, wait_ms)
+        reason_of_job(state, &[(kind, needs.to_owned())], fleet, wait_ms, false)
     }
 
     #[test]
@@ -414,6 +424,7 @@ mod tests {
         let fleet = Fleet {
             takers: workers(&[TaskKind::Index, TaskKind::Train], &[]),
             resting: workers(&[TaskKind::Plan], &[]),
+            draining: workers(&[TaskKind::Curate], &[]),
         };
         let of = |kind, wait_ms| reason(JobState::Running, &fleet, kind, "", wait_ms);
         assert_eq!(of(TaskKind::Align, 0), "no live worker takes kind align");
@@ -426,6 +437,17 @@ mod tests {
             of(TaskKind::Plan, 0),
             "1 workers take kind plan, and rest after failing again and again"
         );
+        assert_eq!(
+            of(TaskKind::Curate, 0),
+            "1 workers take kind curate, and are draining"
+        );
+        let both = [TaskKind::Train, TaskKind::Align].map(|kind| (kind, String::new()));
+        assert_eq!(
+            reason_of_job(JobState::Running, &both, &fleet, 0, true),
+            "no live worker takes kind align",
+            "although something else goes on"
+        );
+        assert_eq!(reason_of_job(JobState::Running, &both[..1], &fleet, 0, true), "");
         let paused = reason(JobState::Paused, &fleet, TaskKind::Train, "", 0);
         assert_eq!(paused, "the job is paused");
     }
@@ -434,7 +456,7 @@ mod tests {
     fn a_need_that_nobody_meets_is_named() {
         let fleet = Fleet {
             takers: workers(&[TaskKind::Upscale], &[("codec.x264", "yes")]),
-            resting: vec![],
+            ..Fleet::default()
         };
         let of = |needs| reason(JobState::Running, &fleet, TaskKind::Upscale, needs, 0);
         assert_eq!(of("codec.x264"), "waiting for a free worker");

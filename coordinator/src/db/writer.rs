@@ -35,6 +35,8 @@ use crate::signals::{Effects, Signals};
 const QUEUE_REQUESTS: usize = 1_024;
 /// Requests of one transaction: enough to hide the fsync, few enough that the first is not kept waiting.
 const BATCH_REQUESTS: usize = 512;
+/// The longest turn on a shared database, the wait for others' included: a server whose machine vanished says nothing for ever.
+const TURN_MAX: Duration = Duration::from_secs(60);
 /// Between tries to reach a database that went away.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 /// Begins on a shared database, waits for this coordinator's turn, answers the time there once it has come, and makes the first
@@ -293,7 +295,15 @@ async fn write(
     let mut batch = Vec::with_capacity(BATCH_REQUESTS);
     while requests.recv_many(&mut batch, BATCH_REQUESTS).await > 0 {
         let mut answers = Vec::with_capacity(BATCH_REQUESTS);
-        match run_batch(&mut tx, &clock, &mut requests, &mut batch, &mut answers).await {
+        let is_shared = tx.connection.is_shared();
+        let turn = run_batch(&mut tx, &clock, &mut requests, &mut batch, &mut answers);
+        let outcome = if is_shared {
+            tokio::time::timeout(TURN_MAX, turn).await
+        } else {
+            Ok(turn.await)
+        };
+        let is_silent = outcome.is_err();
+        match outcome.unwrap_or_else(|_| Err(silent())) {
             Ok(()) => {
                 let effects = std::mem::take(&mut tx.effects);
                 signals.ring(&effects, tx.now_ms);
@@ -308,13 +318,18 @@ async fn write(
                 answers
                     .into_iter()
                     .for_each(|answer| answer(Err(failure.clone())));
-                if tx.statement("ROLLBACK").await.is_err() {
+                if is_silent || tx.statement("ROLLBACK").await.is_err() {
                     reconnect(&mut tx, &pool, &requests).await;
                 }
             }
         }
         batch.clear();
     }
+}
+
+fn silent() -> CoordinatorError {
+    let waited_s = TURN_MAX.as_secs();
+    CoordinatorError::Unavailable(format!("the database did not answer within {waited_s} s"))
 }
 
 /// Takes a new connection for one that is gone; tries for as long as somebody may ask for something.

@@ -74,7 +74,7 @@ impl pb::catalog_server::Catalog for CatalogService {
         let objects = collected.objects.into_iter().map(|object| pb::CollectedObject {
             key: object.key.to_string(),
             bytes: object.bytes,
-            reason: object.reason.to_owned(),
+            reason: object.why.words().to_owned(),
         });
         let unfinished = collected
             .unfinished

@@ -182,16 +182,29 @@ fn an_elder_that_ends_without_a_result_leaves_the_newest_as_it_is() {
         message: "disk full".to_owned(),
         jitter: 1.0,
     };
-    for (event, errors) in [
-        (TaskEvent::Expire, 0),
-        (TaskEvent::Release { token }, 0),
-        (fail, 1),
+    for (event, losses, errors) in [
+        (TaskEvent::Expire, 1, 0),
+        (TaskEvent::Release { token }, 0, 0),
+        (fail, 0, 1),
     ] {
         let next = decide(&row, event, LEASE_MS).unwrap().row;
         assert_eq!((&next.phase, &next.elder), (&row.phase, &None));
-        assert_eq!((next.losses, next.errors), (0, errors));
+        assert_eq!((next.losses, next.errors), (losses, errors));
         assert!(matches!(commit(&next, token), Err(Refusal::Stale { .. })));
         assert!(commit(&next, next.token).is_ok());
+    }
+}
+
+#[test]
+fn a_task_that_kills_whoever_works_on_it_for_long_is_not_offered_to_second_workers_for_ever() {
+    let mut row = TaskRow::new(0);
+    for losses in 1..=LOSSES_MAX {
+        let offered = decide(&leased(&row, 1), TaskEvent::Straggle, 1).unwrap().row;
+        let lost = decide(&offered, TaskEvent::Expire, LEASE_MS + 1).unwrap();
+        assert_eq!(lost.row.losses, losses);
+        assert_eq!(lost.row.phase == Phase::Dead, losses == LOSSES_MAX);
+        assert_eq!(lost.actions.contains(&Action::Bury), losses == LOSSES_MAX);
+        row = lost.row;
     }
 }
 

@@ -1,4 +1,4 @@
-//! What keeps a week without anybody looking: late results, hung attempts, broken workers, turns between jobs, garbage.
+//! What keeps a week without anybody looking: late results, hung attempts, broken workers, turns between jobs.
 
 use remaster_coordinator::serve_http;
 use remaster_domain::{
@@ -9,11 +9,10 @@ use remaster_store::Key;
 use tokio_util::sync::CancellationToken;
 
 use super::DATABASE;
-use crate::cluster::{Cluster, LEASE_MS, Worker};
-use crate::fake::{ALL, season, small_season};
+use crate::cluster::{Cluster, LEASE_MS, Worker, get};
+use crate::fake::{ALL, season};
 
 const ONE: [(&str, bool, bool); 1] = [("e1", true, true)];
-const HOUR_MS: i64 = 60 * 60 * 1_000;
 
 #[tokio::test]
 async fn a_result_that_comes_after_its_lease_counts_unless_somebody_else_was_given_the_task() {
@@ -224,60 +223,6 @@ async fn a_run_has_a_manifest_for_every_checkpoint_and_one_with_its_metrics() {
         (last.checkpoints[0].clone(), last.recipe),
         (state, spec.recipe.clone())
     );
-}
-
-async fn collect(cluster: &Cluster, dry_run: bool) -> Vec<String> {
-    let request = pb::CollectGarbageRequest {
-        dry_run,
-        grace_ms: HOUR_MS,
-    };
-    let reply = cluster
-        .catalog()
-        .collect_garbage(request)
-        .await
-        .unwrap()
-        .into_inner();
-    assert!(!reply.more);
-    reply.objects.into_iter().map(|object| object.key).collect()
-}
-
-#[tokio::test]
-async fn garbage_is_what_nothing_names_and_is_old_and_a_dry_run_removes_nothing() {
-    let cluster = Cluster::start(DATABASE).await;
-    let worker = cluster.worker(&ALL).await;
-    let job = cluster.submit(&small_season(Stage::All)).await.unwrap();
-    worker.run(1_000).await;
-    let orphan = Key::shard(&ContentHash::of(b"of an attempt that was lost"));
-    cluster.store.put_bytes(&orphan, "pairs".into()).await.unwrap();
-    assert!(
-        collect(&cluster, false).await.is_empty(),
-        "it is young by the test's clock"
-    );
-    // The store's clock is the machine's: go beyond it.
-    cluster.advance_ms(50 * 365 * 24 * HOUR_MS);
-    let half = format!("{orphan}#7");
-    let half_file = cluster.dir.path().join("store").join(&half);
-    std::fs::write(&half_file, "pa").unwrap();
-    let garbage = [orphan.to_string(), half];
-    assert_eq!(collect(&cluster, true).await, garbage);
-    assert!(cluster.store.size(&orphan).await.unwrap().is_some() && half_file.exists());
-    assert_eq!(collect(&cluster, false).await, garbage);
-    assert!(cluster.store.size(&orphan).await.unwrap().is_none() && !half_file.exists());
-    assert_eq!(
-        cluster.settle(&job).await,
-        "succeeded",
-        "whatever counts is still there"
-    );
-}
-
-async fn get(address: std::net::SocketAddr, path: &str) -> String {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut reply = String::new();
-    stream.read_to_string(&mut reply).await.unwrap();
-    reply
 }
 
 #[tokio::test]

@@ -12,6 +12,9 @@ pub type Labels = BTreeMap<String, String>;
 /// Comparisons, longer ones first: `>=` begins with `>`.
 const COMPARISONS: [&str; 6] = [">=", "<=", "!=", ">", "<", "="];
 
+/// How labels of encoders that work begin.
+const CODECS: &str = "codec.";
+
 /// Whether a text says what is needed in words that can be met.
 ///
 /// # Errors
@@ -75,15 +78,10 @@ fn is_met(need: &str, labels: &Labels) -> bool {
     }
 }
 
-/// A worker that names nothing of a family is older than the family: it is given the task and finds out by trying.
+/// A worker that names no codec at all is older than those labels: it is given the task and finds out by trying.
 fn is_there(label: &str, labels: &Labels) -> bool {
-    let family = label.split_once('.').map_or(label, |(family, _)| family);
-    let names_family = labels.keys().any(|known| {
-        known
-            .strip_prefix(family)
-            .is_some_and(|rest| rest.starts_with('.'))
-    });
-    !names_family || labels.contains_key(label)
+    let is_older = label.starts_with(CODECS) && !labels.keys().any(|known| known.starts_with(CODECS));
+    is_older || labels.contains_key(label)
 }
 
 #[cfg(test)]
@@ -126,6 +124,15 @@ mod tests {
         assert!(needs_are_met("codec.x265", &labels(&[("codec.x265", "yes")])));
         assert!(!needs_are_met("codec.x265", &labels(&[("codec.x264", "yes")])));
         assert!(needs_are_met("codec.x265", &labels(&[("threads", "2")])));
+    }
+
+    #[test]
+    fn what_is_asked_for_by_its_name_alone_must_be_there() {
+        assert!(needs_are_met(
+            "gpu.vram_mib",
+            &labels(&[("gpu.vram_mib", "8000")])
+        ));
+        assert!(!needs_are_met("gpu.vram_mib", &labels(&[("threads", "2")])));
     }
 
     #[test]

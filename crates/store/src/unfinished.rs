@@ -48,11 +48,19 @@ impl Store {
             };
             return bucket.abort(key, id).await.map_err(|reason| self.refused(reason));
         }
-        let still = self.list_unfinished().await?;
-        let Some(root) = self.folder().filter(|_| still.contains(unfinished)) else {
+        let Some(root) = self.folder() else {
             return Ok(());
         };
         let path = root.join(&unfinished.key);
+        let still = match std::fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.is_file() && is_unfinished(&path) => {
+                listed_file(&root, &path, &metadata)?
+            }
+            _ => return Ok(()),
+        };
+        if still != *unfinished {
+            return Ok(());
+        }
         match tokio::fs::remove_file(&path).await {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(at(&path)(error)),
             _ => Ok(()),
@@ -99,16 +107,20 @@ fn walk(
         if metadata.is_dir() && depth_left > 0 {
             walk(root, &path, depth_left - 1, found)?;
         } else if metadata.is_file() && is_unfinished(&path) {
-            let modified = metadata.modified().map_err(at(&path))?;
-            let age = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
-            found.push(ListedObject {
-                key: path.strip_prefix(root).unwrap_or(&path).display().to_string(),
-                bytes: metadata.len(),
-                modified_ms: i64::try_from(age.as_millis()).unwrap_or(i64::MAX),
-            });
+            found.push(listed_file(root, &path, &metadata)?);
         }
     }
     Ok(())
+}
+
+fn listed_file(root: &Path, path: &Path, metadata: &std::fs::Metadata) -> Result<ListedObject, StoreError> {
+    let modified = metadata.modified().map_err(at(path))?;
+    let age = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ok(ListedObject {
+        key: path.strip_prefix(root).unwrap_or(path).display().to_string(),
+        bytes: metadata.len(),
+        modified_ms: i64::try_from(age.as_millis()).unwrap_or(i64::MAX),
+    })
 }
 
 /// `name#3`: keys have no `#`.

@@ -6,6 +6,8 @@ const DATABASE: Kind = Kind::Sqlite;
 
 #[path = "../flow.rs"]
 mod flow;
+#[path = "../garbage.rs"]
+mod garbage;
 #[path = "../jobs.rs"]
 mod jobs;
 #[path = "../leases.rs"]
