@@ -248,6 +248,14 @@ pub(crate) struct GcArgs {
     /// Only show what would be removed
     #[arg(long, env = "REMASTER_DRY_RUN", hide_env_values = true)]
     pub(crate) dry_run: bool,
+    /// Do not ask; nothing is asked either where nobody sits at a terminal
+    #[arg(
+        long,
+        env = "REMASTER_YES",
+        hide_env_values = true,
+        conflicts_with = "dry_run"
+    )]
+    pub(crate) yes: bool,
     /// Leave alone what is younger: running attempts write before they commit
     #[arg(long, env = "REMASTER_GRACE_HOURS", value_name = "HOURS", hide_env_values = true, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) grace_hours: u32,

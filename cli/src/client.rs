@@ -15,6 +15,8 @@ use crate::args::{ConnectArgs, StoreArgs};
 
 /// Jobs looked through for a prefix: more than anybody keeps.
 const JOBS_MAX: u32 = 10_000;
+/// Tasks asked for in one call; the coordinator may answer fewer.
+const TASKS_AT_ONCE: u32 = 1_000;
 /// Where `remaster up` keeps the store unless told otherwise.
 const STORE_DEFAULT: &str = "./remaster-data/store";
 
@@ -41,6 +43,27 @@ impl Coordinator {
             catalog: CatalogClient::new(channel).max_decoding_message_size(limit),
             url: args.coordinator.clone(),
         })
+    }
+
+    /// A job with all of its tasks and its spec. Asked for in pages: the results of thousands of tasks fit no message.
+    pub(crate) async fn get_job(&self, id: &str) -> anyhow::Result<pb::GetJobResponse> {
+        let mut job = self.get_page(id, String::new()).await?;
+        while let (true, Some(last)) = (job.more, job.tasks.last()) {
+            let next = self.get_page(id, last.task_id.clone()).await?;
+            job.tasks.extend(next.tasks);
+            (job.summary, job.more) = (next.summary, next.more);
+        }
+        Ok(job)
+    }
+
+    async fn get_page(&self, id: &str, after_task_id: String) -> anyhow::Result<pb::GetJobResponse> {
+        let request = pb::GetJobRequest {
+            job_id: id.to_owned(),
+            after_task_id,
+            tasks_max: TASKS_AT_ONCE,
+        };
+        let reply = self.jobs.clone().get_job(request).await;
+        Ok(reply.map_err(|status| self.failed(&status))?.into_inner())
     }
 
     /// What a failed call means to a person.

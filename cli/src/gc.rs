@@ -1,5 +1,7 @@
 //! `gc`: removes from the store what nothing names any more, or shows it first. The coordinator decides and removes.
 
+use std::io::{IsTerminal as _, Write as _};
+
 use remaster_proto::pb;
 use serde::Serialize;
 
@@ -30,12 +32,23 @@ struct ObjectView {
 /// `remaster gc`.
 pub(crate) async fn run(args: &GcArgs, format: OutputFormat) -> anyhow::Result<()> {
     let coordinator = Coordinator::open(&args.connect)?;
-    let request = pb::CollectGarbageRequest {
-        dry_run: args.dry_run,
-        grace_ms: i64::from(args.grace_hours) * HOUR_MS,
-    };
+    let grace_ms = i64::from(args.grace_hours) * HOUR_MS;
+    let can_ask = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    if can_ask && !args.dry_run && !args.yes {
+        let found = collect(&coordinator, grace_ms, true).await?;
+        eprint!("{}", text(&found));
+        if found.objects.is_empty() || !is_agreed()? {
+            return Ok(());
+        }
+    }
+    let collected = collect(&coordinator, grace_ms, args.dry_run).await?;
+    show(format, &collected, text)
+}
+
+async fn collect(coordinator: &Coordinator, grace_ms: i64, dry_run: bool) -> anyhow::Result<Collected> {
+    let request = pb::CollectGarbageRequest { dry_run, grace_ms };
     let mut collected = Collected {
-        dry_run: args.dry_run,
+        dry_run,
         ..Collected::default()
     };
     // A call removes a bounded number; a dry run would see the same ones again.
@@ -43,6 +56,7 @@ pub(crate) async fn run(args: &GcArgs, format: OutputFormat) -> anyhow::Result<(
         let reply = coordinator.catalog.clone().collect_garbage(request).await;
         let reply = reply.map_err(|status| coordinator.failed(&status))?.into_inner();
         collected.more = reply.more;
+        let removed_none = reply.objects.is_empty();
         collected
             .objects
             .extend(reply.objects.into_iter().map(|object| ObjectView {
@@ -50,12 +64,20 @@ pub(crate) async fn run(args: &GcArgs, format: OutputFormat) -> anyhow::Result<(
                 bytes: object.bytes,
                 reason: object.reason,
             }));
-        if !reply.more || args.dry_run {
+        if !reply.more || dry_run || removed_none {
             break;
         }
     }
     collected.bytes = collected.objects.iter().map(|object| object.bytes).sum();
-    show(format, &collected, text)
+    Ok(collected)
+}
+
+fn is_agreed() -> std::io::Result<bool> {
+    eprint!("Remove them? [y/N] ");
+    std::io::stderr().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 fn text(collected: &Collected) -> String {

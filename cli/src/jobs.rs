@@ -181,16 +181,7 @@ pub(crate) async fn status(args: &StatusArgs, format: OutputFormat) -> anyhow::R
 
 /// A job with its tasks.
 async fn get(coordinator: &Coordinator, id: &str) -> anyhow::Result<JobView> {
-    let request = pb::GetJobRequest {
-        job_id: id.to_owned(),
-    };
-    let reply = coordinator
-        .jobs
-        .clone()
-        .get_job(request)
-        .await
-        .map_err(|status| coordinator.failed(&status))?;
-    let reply = reply.into_inner();
+    let reply = coordinator.get_job(id).await?;
     let mut job = JobView::from(reply.summary.unwrap_or_default());
     job.tasks = reply.tasks.into_iter().map(Into::into).collect();
     Ok(job)

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use remaster_domain::{
     Container, ContentHash, DatasetManifest, Episode, JobSpec, ModelCard, SeasonId, TaskResult,
 };
-use remaster_proto::{from_json, pb};
+use remaster_proto::from_json;
 use remaster_service::CliError;
 use remaster_store::{Key, Store};
 use serde::Deserialize;
@@ -106,16 +106,7 @@ pub(crate) async fn gather(
     job_id: &str,
     now_ms: i64,
 ) -> anyhow::Result<ReportData> {
-    let request = pb::GetJobRequest {
-        job_id: job_id.to_owned(),
-    };
-    let reply = coordinator
-        .jobs
-        .clone()
-        .get_job(request)
-        .await
-        .map_err(|status| coordinator.failed(&status))?;
-    let reply = reply.into_inner();
+    let reply = coordinator.get_job(job_id).await?;
     let spec: JobSpec = from_json("spec_json", &reply.spec_json)?;
     let job = JobView::from(reply.summary.unwrap_or_default());
     let mut data = head(&job, spec, now_ms);

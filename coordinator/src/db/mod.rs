@@ -46,6 +46,6 @@ pub(crate) use picks::{LOOK_AHEAD, Taken, idle, next_ready, returned};
 pub(crate) use runs::note_checkpoint;
 pub(crate) use sql::Connection;
 pub(crate) use stragglers::{last_attempts, times_ms};
-pub(crate) use summary::{JobView, KindView, TaskView, summary, task_list};
+pub(crate) use summary::{JobView, KindView, TaskPage, TaskView, summary, task_list};
 pub(crate) use tasks::{StoredTask, expired, leased_since, load_named, load_task, load_tasks};
 pub(crate) use writer::{OFFERS_CHANNEL, Outcomes, Together, Tx};

@@ -103,10 +103,20 @@ pub(crate) async fn summary(
     })
 }
 
-/// Every task of a job in creation order, with the worker that holds it or held it last.
+/// Which tasks of a job are listed.
+#[derive(Debug)]
+pub(crate) struct TaskPage {
+    /// Those after this one; all when empty.
+    pub(crate) after: String,
+    /// So many at most.
+    pub(crate) most: Option<u32>,
+}
+
+/// Tasks of a job in creation order, each with the worker that holds it or held it last.
 pub(crate) async fn task_list(
     readers: &mut Connection,
     job: &JobRow,
+    page: &TaskPage,
     now_ms: i64,
     live_since_ms: i64,
 ) -> Result<Vec<TaskView>, CoordinatorError> {
@@ -117,9 +127,11 @@ pub(crate) async fn task_list(
              CASE WHEN t.state = 'ready' AND t.elder_token IS NOT NULL THEN 'leased' ELSE t.state END AS state, t.ended_ms, t.result, t.not_before_ms, t.needs, s.worker_id
          FROM task t LEFT JOIN attempt a ON a.task_id = t.id AND a.token = t.token
              LEFT JOIN session s ON s.id = a.session_id
-         WHERE t.job_id = $1 ORDER BY t.id",
+         WHERE t.job_id = $1 AND t.id > $2 ORDER BY t.id LIMIT $3",
     )
     .bind(job.id.as_str())
+    .bind(page.after.as_str())
+    .bind(page.most.map_or(i64::MAX, i64::from))
     .rows(readers)
     .await?;
     let tasks = rows.iter().map(|row| {

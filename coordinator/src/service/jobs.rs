@@ -11,11 +11,15 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use crate::coordinator::{Coordinator, parse_id};
-use crate::db::{self, HistoryRow, KindView, TaskView, WorkerRow};
+use crate::db::{self, HistoryRow, KindView, TaskPage, TaskView, WorkerRow};
 use crate::jobs::JobReport;
 
 /// A watched job is looked at this often; people do not read faster.
 const WATCH_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Tasks of one answer, and their bytes about: results of 64 KiB each would not fit a message by far.
+const TASKS_MAX: u32 = 1_000;
+const TASKS_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Speaks for the core to people's tools.
 #[derive(Debug)]
@@ -55,18 +59,35 @@ impl pb::jobs_server::Jobs for JobsService {
         &self,
         request: Request<pb::GetJobRequest>,
     ) -> Result<Response<pb::GetJobResponse>, Status> {
-        let id = parse_id("job_id", &request.into_inner().job_id)?;
+        let request = request.into_inner();
+        let id = parse_id("job_id", &request.job_id)?;
         let report = self.core.report(&id).await?;
-        let tasks = {
-            let now_ms = self.core.db.now_ms().await?;
-            let live_since_ms = self.core.live_since_ms(now_ms);
-            db::task_list(&mut self.core.reader().await?, &report.job, now_ms, live_since_ms).await?
+        let is_first = request.after_task_id.is_empty();
+        let page = TaskPage {
+            after: request.after_task_id,
+            most: match request.tasks_max {
+                0 => None,
+                most => Some(most.min(TASKS_MAX)),
+            },
         };
+        let now_ms = self.core.db.now_ms().await?;
+        let live_since_ms = self.core.live_since_ms(now_ms);
+        let mut reader = self.core.reader().await?;
+        let tasks = db::task_list(&mut reader, &report.job, &page, now_ms, live_since_ms).await?;
+        drop(reader);
+        let listed = tasks.len();
+        let tasks: Vec<pb::TaskSummary> = tasks.into_iter().map(Into::into).collect();
+        let tasks = match page.most {
+            Some(_) => that_fit(tasks),
+            None => tasks,
+        };
+        let more = page.most.is_some_and(|most| listed == most as usize) || tasks.len() < listed;
         let spec_json = report.job.spec_json.clone();
         Ok(Response::new(pb::GetJobResponse {
             summary: Some(report.into()),
-            tasks: tasks.into_iter().map(Into::into).collect(),
-            spec_json,
+            tasks,
+            spec_json: if is_first { spec_json } else { String::new() },
+            more,
         }))
     }
 
@@ -269,6 +290,19 @@ impl From<TaskView> for pb::TaskSummary {
             ended_ms: view.ended_ms,
         }
     }
+}
+
+/// As many of the first as fit an answer; one in any case.
+fn that_fit(mut tasks: Vec<pb::TaskSummary>) -> Vec<pb::TaskSummary> {
+    let mut bytes = 0;
+    let fit = tasks.iter().take_while(|task| {
+        let fits = bytes < TASKS_BYTES_MAX;
+        bytes += task.result_json.len() + task.message.len() + task.note.len();
+        fits
+    });
+    let fit = fit.count();
+    tasks.truncate(fit);
+    tasks
 }
 
 fn worker_summary(row: WorkerRow, live_since_ms: i64) -> pb::WorkerSummary {

@@ -190,7 +190,10 @@ impl Cluster {
 
     pub async fn job(&self, job: &JobId) -> pb::GetJobResponse {
         let job_id = job.to_string();
-        let request = pb::GetJobRequest { job_id };
+        let request = pb::GetJobRequest {
+            job_id,
+            ..Default::default()
+        };
         self.jobs().get_job(request).await.unwrap().into_inner()
     }
 

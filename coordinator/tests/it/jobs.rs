@@ -349,3 +349,34 @@ async fn shutdown_waits_for_no_stream_and_no_long_poll() {
     );
     drop(poll.await.unwrap());
 }
+
+#[tokio::test]
+async fn tasks_are_listed_in_pages_in_the_order_in_which_they_were_made() {
+    let cluster = Cluster::start(DATABASE).await;
+    let spec = small_season(Stage::All);
+    let job = cluster.submit(&spec).await.unwrap();
+    let all = cluster.job(&job).await.tasks;
+    let mut listed = vec![];
+    loop {
+        let request = pb::GetJobRequest {
+            job_id: job.to_string(),
+            after_task_id: listed
+                .last()
+                .map_or_else(String::new, |task: &pb::TaskSummary| task.task_id.clone()),
+            tasks_max: 2,
+        };
+        let page = cluster.jobs().get_job(request).await.unwrap().into_inner();
+        assert_eq!(
+            page.spec_json.is_empty(),
+            !listed.is_empty(),
+            "with the first only"
+        );
+        assert!(page.tasks.len() <= 2);
+        listed.extend(page.tasks);
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!(listed, all);
+    assert!(listed.len() > 2);
+}

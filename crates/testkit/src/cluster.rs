@@ -239,6 +239,7 @@ impl Cluster {
             .build()?;
         let request = pb::GetJobRequest {
             job_id: job.to_owned(),
+            ..Default::default()
         };
         runtime.block_on(async {
             let mut jobs = pb::jobs_client::JobsClient::new(connect(&self.url)?)

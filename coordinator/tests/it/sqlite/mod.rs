@@ -8,6 +8,8 @@ const DATABASE: Kind = Kind::Sqlite;
 mod flow;
 #[path = "../garbage.rs"]
 mod garbage;
+#[path = "../histories.rs"]
+mod histories;
 #[path = "../jobs.rs"]
 mod jobs;
 #[path = "../leases.rs"]
