@@ -14,6 +14,7 @@ pub(super) struct Backoff {
     started: Option<Instant>,
     pause: Duration,
     due: Option<Instant>,
+    stays_down: bool,
 }
 
 impl Backoff {
@@ -30,15 +31,20 @@ impl Backoff {
         self.due = Some(now + self.pause);
     }
 
+    /// It has ended as it was asked to.
+    pub(super) fn ended_well(&mut self) {
+        self.stays_down = true;
+    }
+
     /// It has been started.
     pub(super) fn started(&mut self, now: Instant) {
         self.started = Some(now);
         self.due = None;
     }
 
-    /// Whether it is dead.
-    pub(super) fn is_waiting(&self) -> bool {
-        self.due.is_some()
+    /// Whether it is down.
+    pub(super) fn is_down(&self) -> bool {
+        self.due.is_some() || self.stays_down
     }
 
     /// Whether it may be started.
@@ -63,10 +69,17 @@ mod tests {
             now += backoff.pause;
             assert!(backoff.is_due(now));
             backoff.started(now);
-            assert!(!backoff.is_waiting());
+            assert!(!backoff.is_down());
         }
         assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
         backoff.died(now + LIVED_WELL);
         assert_eq!(backoff.pause, PAUSE_MIN);
+    }
+
+    #[test]
+    fn a_child_that_ended_as_it_was_asked_to_stays_down() {
+        let mut backoff = Backoff::default();
+        backoff.ended_well();
+        assert!(backoff.is_down() && !backoff.is_due(Instant::now() + PAUSE_MAX));
     }
 }

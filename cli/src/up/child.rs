@@ -88,6 +88,11 @@ impl Child {
         Ok(self.process.try_wait()?.is_some())
     }
 
+    /// Whether it has ended and says that it did what it was asked to: a worker that was told to drain.
+    pub(super) fn has_ended_well(&mut self) -> bool {
+        matches!(self.process.try_wait(), Ok(Some(status)) if status.success())
+    }
+
     /// Asks it to end.
     pub(super) fn terminate(&self) {
         if let Some(id) = self.process.id().and_then(|id| i32::try_from(id).ok()) {

@@ -263,7 +263,7 @@ async fn keep_alive(children: &mut [Child], shutdown: &CancellationToken) {
 
 fn tend(child: &mut Child, backoff: &mut Backoff) {
     let now = std::time::Instant::now();
-    if backoff.is_waiting() {
+    if backoff.is_down() {
         if backoff.is_due(now) {
             info!(name = child.name(), "starting again");
             match child.restart() {
@@ -274,6 +274,9 @@ fn tend(child: &mut Child, backoff: &mut Backoff) {
                 }
             }
         }
+    } else if child.has_ended_well() {
+        backoff.ended_well();
+        info!(name = child.name(), "ended as it was asked to, and stays down");
     } else if child.has_ended().unwrap_or(true) {
         backoff.died(now);
         let reason = child.end_reason();

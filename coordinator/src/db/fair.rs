@@ -1,17 +1,17 @@
 //! Who is served next when several jobs want the same workers. The order is a pure function of a few numbers a job.
 //!
-//! The next slot goes to the job that runs least for its share; between equals to the one that was served least for its
-//! share so far, so that jobs take turns even on one worker; then to the older, as whose age each step of priority counts
-//! an hour. A share is
-//! two to the power of the priority, and half more for a job's first tasks: it finds others' tasks on every worker when it
-//! comes. No job starves, however low it stands: what waits falls behind, and what is behind goes first. Read once a
+//! The next slot goes to a job that runs no more than its share with it, rounded up; among those to the one that was served
+//! least for its share so far, so that jobs take turns in the right measure even on one worker or two; then to the older, as
+//! whose age each step of priority counts an hour. Where none is below its share, to the one that is least above it. A share
+//! is two to the power of the priority, and half more for a job's first tasks: it finds others' tasks on every worker when
+//! it comes. No job starves, however low it stands: what waits falls behind, and what is behind goes first. Read once a
 //! transaction and kept up to date within it, so that a lease costs no count of what runs.
 //!
 //! Where very many jobs wait, each gets a few slots in a row: a turn that gave each of hundreds one would read and write pages
 //! of every one. Left to others: whether a job has anything ready, which is found when its turn comes.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use remaster_domain::JobId;
 use serde_json::json;
@@ -119,18 +119,20 @@ impl Queue {
     /// The jobs that the next `slots` slots would go to, in their order, the `without` ones left out.
     pub(crate) fn preview(&self, slots: usize, without: &BTreeSet<JobId>) -> Vec<JobId> {
         let candidates = self.jobs.values().filter(|job| !without.contains(&job.id));
-        let mut waiting: BinaryHeap<Waiting> = candidates.cloned().map(Waiting).collect();
+        let mut waiting: Vec<QueuedJob> = candidates.cloned().collect();
         let in_a_row = waiting
             .len()
             .div_ceil(JOBS_BY_SINGLE_SLOTS)
             .min(SLOTS_IN_A_ROW_MAX);
         let mut turns = vec![];
-        while turns.len() < slots
-            && let Some(mut first) = waiting.peek_mut()
-        {
+        while turns.len() < slots {
+            let whole = Whole::of(&waiting);
+            let Some(first) = waiting.iter_mut().min_by(|one, other| one.before(other, whole)) else {
+                break;
+            };
             for _ in 0..in_a_row.min(slots - turns.len()) {
-                first.0.serve();
-                turns.push(first.0.id.clone());
+                first.serve();
+                turns.push(first.id.clone());
             }
         }
         turns
@@ -170,28 +172,22 @@ impl Queue {
     }
 }
 
-/// A job among others in a heap, whose top is the one that goes first.
-struct Waiting(QueuedJob);
-
-impl Ord for Waiting {
-    fn cmp(&self, other: &Self) -> Ordering {
-        other.0.before(&self.0)
-    }
+/// What jobs share.
+#[derive(Debug, Clone, Copy)]
+struct Whole {
+    /// Those that are at work for any of them, and the next one.
+    slots: i64,
+    shares: f64,
 }
 
-impl PartialOrd for Waiting {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
+impl Whole {
+    fn of(jobs: &[QueuedJob]) -> Self {
+        Self {
+            slots: jobs.iter().map(|job| job.running).sum::<i64>() + 1,
+            shares: jobs.iter().map(QueuedJob::share).sum(),
+        }
     }
 }
-
-impl PartialEq for Waiting {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Waiting {}
 
 impl QueuedJob {
     fn serve(&mut self) {
@@ -211,19 +207,28 @@ impl QueuedJob {
         self.created_ms.saturating_sub(ahead_ms)
     }
 
-    /// What it runs for its share.
-    fn load(&self) -> f64 {
+    fn share(&self) -> f64 {
         let of_first_leases = if self.leases < FIRST_LEASES {
             FIRST_LEASES_SHARE
         } else {
             1.0
         };
-        self.running as f64 / (self.share_log2() as f64).exp2() / of_first_leases
+        (self.share_log2() as f64).exp2() * of_first_leases
     }
 
-    fn before(&self, other: &Self) -> Ordering {
-        self.load()
-            .total_cmp(&other.load())
+    /// How far one more slot would bring it above its share of all; 0 where it would not.
+    fn above_share(&self, whole: Whole) -> f64 {
+        let due = (whole.slots as f64 * self.share() / whole.shares).ceil();
+        if self.running < due as i64 {
+            0.0
+        } else {
+            self.running as f64 / self.share()
+        }
+    }
+
+    fn before(&self, other: &Self, whole: Whole) -> Ordering {
+        self.above_share(whole)
+            .total_cmp(&other.above_share(whole))
             .then(self.pass.cmp(&other.pass))
             .then(self.stands_since_ms().cmp(&other.stands_since_ms()))
             .then(self.id.cmp(&other.id))
@@ -310,6 +315,36 @@ mod tests {
             let got = serve(&mut queue(&[-30, 30]), 100, many);
             assert!(got[1] > 95, "many workers: {many}: {got:?}");
         }
+    }
+
+    /// Serves two workers `leases` slots; each task of the second job takes so many times as long as one of the first.
+    fn serve_two_workers(queue: &mut Queue, leases: usize, times_as_long: usize) -> Vec<usize> {
+        let (mut got, mut ends) = (vec![0; 2], vec![(0, None); 2]);
+        for _ in 0..leases {
+            let worker = if ends[0].0 <= ends[1].0 { 0 } else { 1 };
+            let (now, done) = &mut ends[worker];
+            if let Some(job) = done.take().and_then(|job| queue.jobs.get_mut(&job)) {
+                job.running -= 1;
+            }
+            let first = first(queue).expect("there are jobs");
+            queue.served(&first);
+            let place = usize::from(first == id(1));
+            got[place] += 1;
+            *now += if place == 1 { times_as_long } else { 1 };
+            *done = Some(first);
+        }
+        got
+    }
+
+    #[test]
+    fn two_workers_are_shared_by_priority_and_not_a_worker_each() {
+        assert_eq!(serve_two_workers(&mut queue(&[0, 0]), 100, 1), [50, 50]);
+        let got = serve_two_workers(&mut queue(&[0, 2]), 100, 1);
+        assert!(got[1].abs_diff(80) <= 1, "{got:?}");
+        let got = serve_two_workers(&mut queue(&[10, 0]), 1_000, 1);
+        assert!((1..=2).contains(&got[1]), "{got:?}");
+        let got = serve_two_workers(&mut queue(&[0, 0]), 110, 10);
+        assert!(got[1].abs_diff(10) <= 1, "a worker each: {got:?}");
     }
 
     #[test]
