@@ -16,6 +16,8 @@ use crate::monitor::Monitor;
 
 /// Shorter segments cost more in key frames and start-up than they save when a worker is lost.
 const SEGMENT_FRAMES_MIN: u32 = 24;
+/// Segments of an episode: as many as a task's result holds with some room, and five hours of ten seconds each.
+const SEGMENTS_MAX: usize = 2_000;
 /// Longest time that a segment of several frames is shown.
 const SEGMENT_SECONDS_MAX: i64 = 10;
 
@@ -35,16 +37,23 @@ pub(crate) async fn run(
             Ok(plan_segments(&disc.index, &outputs, settings.segment_frames_max))
         })
         .await?;
-    if segments.is_empty() {
-        return Err(WorkError::BadInput(format!(
-            "{}: {} has no frames",
-            spec.episode, spec.sd.source.name
-        )));
-    }
+    check_count(segments.len())
+        .map_err(|reason| WorkError::BadInput(format!("{}: {} {reason}", spec.episode, spec.sd.source.name)))?;
     Ok(Completion {
         result: TaskResult::Plan(PlanResult { segments }),
         objects: Vec::new(),
     })
+}
+
+/// Why a source of so many segments cannot be planned, in words that follow its name.
+fn check_count(segments: usize) -> Result<(), String> {
+    match segments {
+        0 => Err("has no frames".to_owned()),
+        1..=SEGMENTS_MAX => Ok(()),
+        _ => Err(format!(
+            "has {segments} segments, at most {SEGMENTS_MAX} make an episode: raise `segment_frames_max`, or cut the file in two"
+        )),
+    }
 }
 
 /// Whether the output can be made at all; what will be left out is logged.
@@ -149,6 +158,8 @@ fn segment_end(start: u32, frames: u32, cuts: &[u32], longest: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use proptest::prelude::*;
 
     use super::*;
@@ -201,6 +212,20 @@ mod tests {
     fn ends(times: &[i64], cuts: &[u32], limits: Limits) -> Vec<u32> {
         let segments = cover(times, cuts, limits);
         segments.iter().map(|segment| segment.end).collect()
+    }
+
+    #[test]
+    fn the_most_segments_that_are_allowed_fit_a_result() {
+        check_count(SEGMENTS_MAX).unwrap();
+        let refused = check_count(SEGMENTS_MAX + 1).unwrap_err();
+        assert!(refused.contains("raise `segment_frames_max`"), "{refused}");
+        let last = FrameRange {
+            start: 9_999_990,
+            end: 9_999_999,
+        };
+        let segments = vec![last; SEGMENTS_MAX];
+        let result = serde_json::to_string(&TaskResult::Plan(PlanResult { segments })).unwrap();
+        assert!(result.len() <= remaster_domain::TASK_RESULT_BYTES_MAX, "{}", result.len());
     }
 
     #[test]
