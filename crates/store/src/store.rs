@@ -20,6 +20,8 @@ use crate::{Key, StoreError};
 const PART_BYTES: usize = 16 * 1024 * 1024;
 /// Piece in which a file is read and hashed.
 const READ_BYTES: usize = 1024 * 1024;
+/// The largest object that S3 copies by itself (`CopyObject`).
+const COPY_BYTES_MAX: u64 = 5 * 1024 * 1024 * 1024;
 
 /// An object as a listing shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -220,10 +222,32 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::Unavailable`].
     pub async fn copy(&self, from: &Key, to: &Key) -> Result<(), StoreError> {
+        let is_too_large = |bytes: Option<u64>| bytes.is_some_and(|bytes| bytes > COPY_BYTES_MAX);
+        if self.bucket.is_some() && is_too_large(self.size(from).await?) {
+            return self.relay(from, to).await;
+        }
         self.backend
             .copy(&path(from), &path(to))
             .await
             .map_err(|error| self.error(from, &error))
+    }
+
+    /// Copies an object by reading and writing it, in parts; memory is bounded by one.
+    async fn relay(&self, from: &Key, to: &Key) -> Result<(), StoreError> {
+        let found = self.backend.get(&path(from)).await;
+        let mut pieces = found.map_err(|error| self.error(from, &error))?.into_stream();
+        let mut writer = BufWriter::with_capacity(Arc::clone(&self.backend), path(to), PART_BYTES);
+        while let Some(piece) = pieces
+            .try_next()
+            .await
+            .map_err(|error| self.error(from, &error))?
+        {
+            writer
+                .write_all(&piece)
+                .await
+                .map_err(|error| self.unavailable(&error))?;
+        }
+        writer.shutdown().await.map_err(|error| self.unavailable(&error))
     }
 
     /// Lists keys and sizes under a prefix. For people and garbage collection: readers follow manifests.
@@ -380,4 +404,25 @@ pub(crate) fn parse_json<T: serde::de::DeserializeOwned>(key: &Key, bytes: &[u8]
         key: key.as_str().to_owned(),
         reason: error.to_string(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_bucket_does_not_copy_by_itself_is_the_same_when_relayed() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&format!("file://{}/store", folder.path().display())).unwrap();
+        let bytes: Vec<u8> = (0..PART_BYTES * 2 + 7).map(|place| (place % 251) as u8).collect();
+        let from = Key::segment(&ContentHash::of(&bytes));
+        let to = Key::output(&"season".parse().unwrap(), &"e1".parse().unwrap());
+        store.put_bytes(&from, bytes.clone().into()).await.unwrap();
+        store.relay(&from, &to).await.unwrap();
+        assert!(store.get_bytes(&to).await.unwrap() == bytes);
+        let missing = store.relay(&Key::segment(&ContentHash::of(b"")), &to).await;
+        assert!(matches!(missing, Err(StoreError::NotFound { .. })), "{missing:?}");
+    }
 }

@@ -37,8 +37,9 @@ pub(crate) async fn run(
             Ok(plan_segments(&disc.index, &outputs, settings.segment_frames_max))
         })
         .await?;
-    check_count(segments.len())
-        .map_err(|reason| WorkError::BadInput(format!("{}: {} {reason}", spec.episode, spec.sd.source.name)))?;
+    check_count(segments.len()).map_err(|reason| {
+        WorkError::BadInput(format!("{}: {} {reason}", spec.episode, spec.sd.source.name))
+    })?;
     Ok(Completion {
         result: TaskResult::Plan(PlanResult { segments }),
         objects: Vec::new(),
@@ -225,7 +226,11 @@ mod tests {
         };
         let segments = vec![last; SEGMENTS_MAX];
         let result = serde_json::to_string(&TaskResult::Plan(PlanResult { segments })).unwrap();
-        assert!(result.len() <= remaster_domain::TASK_RESULT_BYTES_MAX, "{}", result.len());
+        assert!(
+            result.len() <= remaster_domain::TASK_RESULT_BYTES_MAX,
+            "{}",
+            result.len()
+        );
     }
 
     #[test]
