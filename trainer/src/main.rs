@@ -28,6 +28,8 @@ use uuid::Uuid;
 
 /// After SIGTERM a run may take this long to save its checkpoint: a gigabyte over a slow line.
 const DRAIN_GRACE: Duration = Duration::from_secs(120);
+/// Work that was left behind by a stop gets no longer than this at the end.
+const RUNTIME_GRACE: Duration = Duration::from_secs(1);
 
 /// Trains upscaling models on pairs of the user's own discs
 #[derive(Debug, Parser)]
@@ -147,12 +149,16 @@ fn main() -> ExitCode {
         return finish(Err(error));
     }
     keep_freed_memory();
-    let result = tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .context("could not start the runtime")
-        .and_then(|runtime| runtime.block_on(start(cli)));
-    finish(result)
+        .context("could not start the runtime");
+    finish(runtime.and_then(|runtime| {
+        let result = runtime.block_on(start(cli));
+        // A step that hangs must not keep the process.
+        runtime.shutdown_timeout(RUNTIME_GRACE);
+        result
+    }))
 }
 
 /// libtorch's threads wait for each other by spinning unless told otherwise before they are loaded. Beside another
@@ -216,7 +222,7 @@ async fn serve(args: RunArgs, shutdown: CancellationToken) -> anyhow::Result<()>
     });
     run_session(client, config, shutdown, Arc::new(runner))
         .await
-        .context("the coordinator refused this trainer")
+        .context("this trainer cannot go on")
 }
 
 async fn train(args: TrainArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
