@@ -157,9 +157,10 @@ impl pb::workers_server::Workers for Stub {
 }
 
 type Outcome = Result<Completion, AttemptError>;
+type Begun = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
 /// A runner made of a function.
-struct Work(Box<dyn Fn(Attempt) -> Pin<Box<dyn Future<Output = Outcome> + Send>> + Send + Sync>);
+struct Work(Box<dyn Fn(Attempt) -> Begun + Send + Sync>);
 
 impl Work {
     fn of<F: Future<Output = Outcome> + Send + 'static>(

@@ -13,6 +13,9 @@ pub enum TrainError {
     /// A dataset that cannot be trained on.
     #[error("dataset: {0}")]
     Dataset(String),
+    /// A part of the dataset that the store does not have, or not whole.
+    #[error("dataset: {0}")]
+    DatasetObject(StoreError),
     /// More pairs than a sound dataset has could not be read.
     #[error("{count} of {of} pairs cannot be used, last `{key}`: {reason}; extract the season again")]
     TooManyDamaged {
@@ -111,6 +114,7 @@ impl TrainError {
         match self {
             Self::TooLarge { .. }
             | Self::Store(_)
+            | Self::DatasetObject(_)
             | Self::Model(ModelError::Device(_) | ModelError::NoGpu { .. } | ModelError::File { .. }) => {
                 FailureClass::Retryable
             }
@@ -136,8 +140,13 @@ mod tests {
         let missing = StoreError::NotFound {
             key: "checkpoints/x".to_owned(),
         };
+        let damaged = StoreError::Damaged {
+            key: "shards/x".to_owned(),
+            reason: "half of it".to_owned(),
+        };
+        let damaged = TrainError::DatasetObject(damaged);
         let no_gpu = ModelError::NoGpu { index: 0, seen: 0 };
-        for error in [too_large, missing.into(), no_gpu.into()] {
+        for error in [too_large, missing.into(), damaged, no_gpu.into()] {
             assert_eq!(error.failure_class(), FailureClass::Retryable, "{error}");
         }
         let recipe = TrainError::Recipe("no stage".to_owned());

@@ -242,9 +242,12 @@ async fn train(args: TrainArgs, shutdown: CancellationToken) -> anyhow::Result<(
         Ok(_) => Ok(()),
         // Asked to end and everything is saved: that is done, not failed.
         Err(TrainError::Stopped) => Ok(()),
-        Err(error @ (TrainError::Recipe(_) | TrainError::Dataset(_) | TrainError::TooLarge { .. })) => {
-            Err(CliError::usage(error.to_string()).into())
-        }
+        Err(
+            error @ (TrainError::Recipe(_)
+            | TrainError::Dataset(_)
+            | TrainError::DatasetObject(_)
+            | TrainError::TooLarge { .. }),
+        ) => Err(CliError::usage(error.to_string()).into()),
         Err(error @ TrainError::Checkpoint(_)) => Err(CliError::failed(error.to_string())
             .with_hint(format!(
                 "train into another folder with --out, or remove {}",

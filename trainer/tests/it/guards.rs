@@ -23,10 +23,10 @@ async fn what_is_wrong_shows_before_the_first_step() {
         "{error}"
     );
     let error = open(remaster_domain::ContentHash::of(b"other"), season.key.clone(), 2).await;
-    assert!(matches!(error, TrainError::Dataset(_)), "{error}");
+    assert!(matches!(error, TrainError::DatasetObject(_)), "{error}");
     let error = open(season.hash.clone(), "datasets/test/none.json".to_owned(), 2).await;
     assert!(
-        matches!(error, TrainError::Dataset(_)) && !error.is_retryable(),
+        matches!(error, TrainError::DatasetObject(_)) && !error.is_retryable(),
         "{error}"
     );
 
