@@ -30,7 +30,7 @@ pub enum ClientError {
     /// The coordinator does not know this session: register again.
     #[error("session is not known: {0}")]
     SessionUnknown(String),
-    /// The coordinator refuses this client for good.
+    /// The coordinator refuses what was asked, or this client for good.
     #[error("refused by the coordinator: {0}")]
     Refused(String),
     /// The coordinator is away or busy: try again.
@@ -55,9 +55,12 @@ impl From<Status> for ClientError {
         match status.code() {
             Code::FailedPrecondition => Self::LeaseLost(message),
             Code::Unauthenticated => Self::SessionUnknown(message),
-            Code::InvalidArgument | Code::PermissionDenied | Code::Unimplemented | Code::NotFound => {
-                Self::Refused(message)
-            }
+            // Out of range is what tonic says of a message that is too large, which it stays.
+            Code::InvalidArgument
+            | Code::PermissionDenied
+            | Code::Unimplemented
+            | Code::NotFound
+            | Code::OutOfRange => Self::Refused(message),
             _ => Self::Unavailable(message),
         }
     }
@@ -79,12 +82,25 @@ pub fn connect(url: &str) -> Result<Channel, ClientError> {
 }
 
 /// What a lease call brought.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct LeaseGrant {
     /// Tasks to run; may be empty.
     pub leases: Vec<Lease>,
+    /// Leases that are ours and that this release cannot read.
+    pub unreadable: Vec<UnreadableLease>,
     /// Whether to ask for nothing more.
     pub drain: bool,
+}
+
+/// A lease whose task cannot be read, which spoils none of those granted with it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct UnreadableLease {
+    /// The task.
+    pub task: TaskId,
+    /// The right to say so.
+    pub token: LeaseToken,
+    /// What cannot be read.
+    pub reason: String,
 }
 
 /// One session's view of the coordinator.
@@ -159,15 +175,24 @@ impl LeaseClient {
             wait_ms: u32::try_from(wait.as_millis()).unwrap_or(u32::MAX),
         };
         let reply = self.inner.clone().lease_tasks(request).await?.into_inner();
-        let leases = reply
-            .leases
-            .into_iter()
-            .map(Lease::try_from)
-            .collect::<Result<_, _>>()?;
-        Ok(LeaseGrant {
-            leases,
+        let mut grant = LeaseGrant {
             drain: reply.drain,
-        })
+            ..LeaseGrant::default()
+        };
+        for lease in reply.leases {
+            let (task, token) = (id("task_id", &lease.task_id), LeaseToken(lease.token));
+            match (Lease::try_from(lease), task) {
+                (Ok(lease), _) => grant.leases.push(lease),
+                (Err(error), Ok(task)) => grant.unreadable.push(UnreadableLease {
+                    task,
+                    token,
+                    reason: error.to_string(),
+                }),
+                // Nobody can be told of a task that has no name.
+                (Err(error), Err(_)) => tracing::warn!(%error, "a lease cannot be read"),
+            }
+        }
+        Ok(grant)
     }
 
     /// Renews leases.

@@ -5,13 +5,18 @@
 //! Wire types stop here: callers see domain types. Left to others: deciding who gets a lease (coordinator), doing the
 //! work (worker, trainer).
 
+mod answer;
+mod attempt;
+mod carrying;
 mod client;
 mod convert;
+mod heartbeat;
 mod session;
 
-pub use client::{ClientError, LeaseClient, LeaseGrant, MESSAGE_BYTES_MAX, connect};
+pub use attempt::{Attempt, AttemptError, Completion, Settled, TaskRunner};
+pub use client::{ClientError, LeaseClient, LeaseGrant, MESSAGE_BYTES_MAX, UnreadableLease, connect};
 pub use convert::{WireError, from_json, to_json};
-pub use session::{Attempt, AttemptError, Completion, SessionConfig, Settled, TaskRunner, run_session};
+pub use session::{SessionConfig, SessionError, run_session};
 
 /// Generated from `remaster/v1/*.proto`.
 #[allow(missing_docs, clippy::all, clippy::too_many_lines, reason = "generated code")]

@@ -13,6 +13,9 @@ pub enum TrainError {
     /// A dataset that cannot be trained on.
     #[error("dataset: {0}")]
     Dataset(String),
+    /// A part of the dataset that the store does not have, or not whole.
+    #[error("dataset: {0}")]
+    DatasetObject(StoreError),
     /// More pairs than a sound dataset has could not be read.
     #[error("{count} of {of} pairs cannot be used, last `{key}`: {reason}; extract the season again")]
     TooManyDamaged {
@@ -68,6 +71,9 @@ pub enum TrainError {
     /// A checkpoint that is not of this run.
     #[error("checkpoint {0}")]
     Checkpoint(String),
+    /// A checkpoint that the coordinator did not take.
+    #[error("{0}")]
+    Unrecorded(String),
     /// Told to stop.
     #[error("stopped before its end")]
     Stopped,
@@ -91,23 +97,62 @@ pub enum TrainError {
 }
 
 impl TrainError {
-    /// Whether another attempt may go well.
+    /// Whether another attempt may go well here, as things are.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         match self {
             Self::Store(error) => error.is_retryable(),
-            Self::Stopped | Self::File { .. } | Self::Broken(_) => true,
+            Self::Unrecorded(_) | Self::Stopped | Self::File { .. } | Self::Broken(_) => true,
             _ => false,
         }
     }
 
-    /// What a coordinator should make of it.
+    /// What a coordinator should make of it. Only what is wrong with the recipe, the dataset or the weights is wrong everywhere:
+    /// another trainer may have the memory and the device, and an object may be whole on the next read, or be made again.
     #[must_use]
     pub const fn failure_class(&self) -> FailureClass {
-        if self.is_retryable() {
-            FailureClass::Retryable
-        } else {
-            FailureClass::BadInput
+        match self {
+            Self::TooLarge { .. }
+            | Self::Store(_)
+            | Self::DatasetObject(_)
+            | Self::Model(ModelError::Device(_) | ModelError::NoGpu { .. } | ModelError::File { .. }) => {
+                FailureClass::Retryable
+            }
+            error if error.is_retryable() => FailureClass::Retryable,
+            _ => FailureClass::BadInput,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_another_trainer_may_have_is_no_fault_of_the_recipe() {
+        let too_large = TrainError::TooLarge {
+            batch_size: 16,
+            lq_size_px: 64,
+            needed_mib: 9_000,
+            budget_mib: 1_000,
+            advice: "set batch_size to 1".to_owned(),
+        };
+        let missing = StoreError::NotFound {
+            key: "checkpoints/x".to_owned(),
+        };
+        let damaged = StoreError::Damaged {
+            key: "shards/x".to_owned(),
+            reason: "half of it".to_owned(),
+        };
+        let damaged = TrainError::DatasetObject(damaged);
+        let no_gpu = ModelError::NoGpu { index: 0, seen: 0 };
+        for error in [too_large, missing.into(), damaged, no_gpu.into()] {
+            assert_eq!(error.failure_class(), FailureClass::Retryable, "{error}");
+        }
+        let recipe = TrainError::Recipe("no stage".to_owned());
+        let weights = TrainError::Model(ModelError::Format("half a file".to_owned()));
+        for error in [recipe, weights] {
+            assert_eq!(error.failure_class(), FailureClass::BadInput, "{error}");
         }
     }
 }

@@ -185,7 +185,10 @@ impl Observer for Leased {
 
     fn record(&self, checkpoint: &Checkpoint, objects: &[OutputObject]) -> Result<(), TrainError> {
         let recording = self.attempt.record(checkpoint.clone(), objects.to_vec());
-        self.runtime.block_on(recording).map_err(|_| TrainError::Stopped)
+        self.runtime.block_on(recording).map_err(|error| match error {
+            AttemptError::Failed { message, .. } => TrainError::Unrecorded(message),
+            AttemptError::Stopped => TrainError::Stopped,
+        })
     }
 }
 

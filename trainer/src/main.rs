@@ -28,6 +28,8 @@ use uuid::Uuid;
 
 /// After SIGTERM a run may take this long to save its checkpoint: a gigabyte over a slow line.
 const DRAIN_GRACE: Duration = Duration::from_secs(120);
+/// Work that was left behind by a stop gets no longer than this at the end.
+const RUNTIME_GRACE: Duration = Duration::from_secs(1);
 
 /// Trains upscaling models on pairs of the user's own discs
 #[derive(Debug, Parser)]
@@ -147,12 +149,16 @@ fn main() -> ExitCode {
         return finish(Err(error));
     }
     keep_freed_memory();
-    let result = tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .context("could not start the runtime")
-        .and_then(|runtime| runtime.block_on(start(cli)));
-    finish(result)
+        .context("could not start the runtime");
+    finish(runtime.and_then(|runtime| {
+        let result = runtime.block_on(start(cli));
+        // A step that hangs must not keep the process.
+        runtime.shutdown_timeout(RUNTIME_GRACE);
+        result
+    }))
 }
 
 /// libtorch's threads wait for each other by spinning unless told otherwise before they are loaded. Beside another
@@ -216,7 +222,7 @@ async fn serve(args: RunArgs, shutdown: CancellationToken) -> anyhow::Result<()>
     });
     run_session(client, config, shutdown, Arc::new(runner))
         .await
-        .context("the coordinator refused this trainer")
+        .context("this trainer cannot go on")
 }
 
 async fn train(args: TrainArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
@@ -236,9 +242,12 @@ async fn train(args: TrainArgs, shutdown: CancellationToken) -> anyhow::Result<(
         Ok(_) => Ok(()),
         // Asked to end and everything is saved: that is done, not failed.
         Err(TrainError::Stopped) => Ok(()),
-        Err(error @ (TrainError::Recipe(_) | TrainError::Dataset(_) | TrainError::TooLarge { .. })) => {
-            Err(CliError::usage(error.to_string()).into())
-        }
+        Err(
+            error @ (TrainError::Recipe(_)
+            | TrainError::Dataset(_)
+            | TrainError::DatasetObject(_)
+            | TrainError::TooLarge { .. }),
+        ) => Err(CliError::usage(error.to_string()).into()),
         Err(error @ TrainError::Checkpoint(_)) => Err(CliError::failed(error.to_string())
             .with_hint(format!(
                 "train into another folder with --out, or remove {}",

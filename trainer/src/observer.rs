@@ -24,6 +24,6 @@ pub trait Observer: Send {
     /// Told of every checkpoint once it lies in the store.
     ///
     /// # Errors
-    /// [`TrainError::Stopped`] when the run is not ours any more.
+    /// [`TrainError::Stopped`] when the run is not ours any more, [`TrainError::Unrecorded`] when the checkpoint is not taken.
     fn record(&self, checkpoint: &Checkpoint, objects: &[OutputObject]) -> Result<(), TrainError>;
 }

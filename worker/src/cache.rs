@@ -12,6 +12,7 @@ use remaster_domain::{ContentHash, SourceRef};
 use remaster_store::{Key, Store};
 
 use crate::error::WorkError;
+use crate::monitor::Monitor;
 
 /// A file that stays where it is while this lives.
 #[derive(Debug, Clone)]
@@ -53,11 +54,12 @@ impl SourceCache {
         }
     }
 
-    /// The source, downloaded if it is not there yet. `None` when the store does not have it either.
+    /// The source, downloaded if it is not there yet, with progress in MiB. `None` when the store does not have it either.
     pub(crate) async fn fetch(
         &self,
         store: &Store,
         source: &SourceRef,
+        monitor: &Monitor,
     ) -> Result<Option<HeldFile>, WorkError> {
         let path = self.folder.join(source.sha256.as_str());
         let held = self.hold(&path);
@@ -71,7 +73,12 @@ impl SourceCache {
         }
         self.make_room(source.bytes);
         tracing::info!(name = source.name, bytes = source.bytes, "downloading");
-        store.get_file(&key, &path, &source.sha256).await?;
+        let mut done = 0;
+        let seen = |bytes: u64| {
+            done += bytes;
+            monitor.report_bytes(done, source.bytes, "MiB downloaded");
+        };
+        store.get_file_seen(&key, &path, &source.sha256, seen).await?;
         Ok(Some(held))
     }
 

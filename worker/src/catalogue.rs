@@ -2,16 +2,20 @@
 //! same while its path, size and modification time are. Left to others: which files are worth hashing.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use remaster_domain::ContentHash;
-use remaster_store::hash_file;
+use remaster_domain::{ContentHash, ContentHasher};
 use serde::{Deserialize, Serialize};
 
 use crate::error::WorkError;
+use crate::monitor::Monitor;
 
 const VERSION: u32 = 1;
+/// What is read of a file between two looks at whether to stop.
+const READ_BYTES: usize = 1 << 20;
 
 /// What is known of files, kept as JSON in the cache folder.
 #[derive(Debug)]
@@ -40,8 +44,8 @@ impl Catalogue {
         Self { file, known }
     }
 
-    /// The hash of a file, from memory where the file is as it was.
-    pub(crate) fn hash(&mut self, path: &Path) -> Result<ContentHash, WorkError> {
+    /// The hash of a file, from memory where the file is as it was. Progress in MiB while it is read.
+    pub(crate) fn hash(&mut self, path: &Path, monitor: &Monitor) -> Result<ContentHash, WorkError> {
         let at_path = |error: std::io::Error| WorkError::of_file(path, &error);
         let path_full = path.canonicalize().map_err(at_path)?;
         let (bytes, modified_ns) = stamp(&path_full).map_err(at_path)?;
@@ -54,7 +58,7 @@ impl Catalogue {
             return Ok(entry.sha256.clone());
         }
         tracing::info!(path = %path.display(), bytes, "hashing");
-        let sha256 = hash_file(&path_full, |_| {}).map_err(at_path)?;
+        let sha256 = hash(&path_full, bytes, monitor)?;
         let entry = Entry {
             bytes,
             modified_ns,
@@ -87,6 +91,22 @@ impl Catalogue {
         serde_json::to_writer(&mut aside, &known)?;
         aside.persist(&self.file).map_err(|error| error.error)?;
         Ok(())
+    }
+}
+
+fn hash(path: &Path, bytes: u64, monitor: &Monitor) -> Result<ContentHash, WorkError> {
+    let at_path = |error: std::io::Error| WorkError::of_file(path, &error);
+    let mut file = File::open(path).map_err(at_path)?;
+    let (mut hasher, mut piece, mut done) = (ContentHasher::new(), vec![0; READ_BYTES], 0);
+    loop {
+        monitor.check()?;
+        let read = file.read(&mut piece).map_err(at_path)?;
+        if read == 0 {
+            return Ok(hasher.finish());
+        }
+        hasher.update(&piece[..read]);
+        done += read as u64;
+        monitor.report_bytes(done, bytes, "MiB hashed");
     }
 }
 
@@ -124,7 +144,9 @@ mod tests {
         std::fs::write(&film, b"one").unwrap();
         let list = folder.path().join("cache/catalogue.json");
         assert_eq!(
-            Catalogue::open(list.clone()).hash(&film).unwrap(),
+            Catalogue::open(list.clone())
+                .hash(&film, &Monitor::silent())
+                .unwrap(),
             ContentHash::of(b"one")
         );
         // Same size and time with other bytes: only a reader would notice, so the answer must be the old one.
@@ -137,14 +159,31 @@ mod tests {
             .set_modified(modified)
             .unwrap();
         assert_eq!(
-            Catalogue::open(list.clone()).hash(&film).unwrap(),
+            Catalogue::open(list.clone())
+                .hash(&film, &Monitor::silent())
+                .unwrap(),
             ContentHash::of(b"one")
         );
         std::fs::write(&film, b"three").unwrap();
         assert_eq!(
-            Catalogue::open(list).hash(&film).unwrap(),
+            Catalogue::open(list).hash(&film, &Monitor::silent()).unwrap(),
             ContentHash::of(b"three")
         );
+    }
+
+    #[test]
+    fn hashing_tells_how_far_it_is_and_stops_when_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let film = folder.path().join("film.mkv");
+        std::fs::write(&film, vec![1; 3 * READ_BYTES]).unwrap();
+        let (monitor, reports) = Monitor::recording();
+        let mut catalogue = Catalogue::open(folder.path().join("catalogue.json"));
+        catalogue.hash(&film, &monitor).unwrap();
+        let told = |done| (done, 3, "MiB hashed".to_owned());
+        assert_eq!(*reports.lock().unwrap(), [told(1), told(2), told(3)]);
+        std::fs::write(&film, b"another").unwrap();
+        monitor.stop();
+        assert!(matches!(catalogue.hash(&film, &monitor), Err(WorkError::Stopped)));
     }
 
     #[test]
@@ -155,7 +194,7 @@ mod tests {
         let film = folder.path().join("film.mkv");
         std::fs::write(&film, b"one").unwrap();
         assert_eq!(
-            Catalogue::open(list).hash(&film).unwrap(),
+            Catalogue::open(list).hash(&film, &Monitor::silent()).unwrap(),
             ContentHash::of(b"one")
         );
     }

@@ -27,7 +27,7 @@ pub(crate) enum WorkError {
 }
 
 impl WorkError {
-    /// An error of a source, under the name that the user knows it by.
+    /// An error of a source that was found before, under the name that the user knows it by.
     pub(crate) fn of_source(error: &MediaError, source: &SourceRef) -> Self {
         if matches!(error, MediaError::Stopped) {
             return Self::Stopped;
@@ -38,7 +38,8 @@ impl WorkError {
         } else {
             format!("{}: {text}", source.name)
         };
-        if error.is_bad_input() {
+        // What was there and is gone was taken away: a disc that was ejected or unmounted.
+        if error.is_bad_input() && !matches!(error, MediaError::NotFound { .. }) {
             Self::BadInput(message)
         } else {
             Self::Retryable(message)
@@ -79,9 +80,16 @@ impl From<StoreError> for WorkError {
 impl From<ModelError> for WorkError {
     fn from(error: ModelError) -> Self {
         match error {
-            // Another worker may have it.
-            ModelError::Device(_) => Self::Retryable(error.to_string()),
-            _ => Self::BadInput(error.to_string()),
+            // Another worker may have the device, and the file may be read the next time.
+            ModelError::Device(_) | ModelError::NoGpu { .. } | ModelError::File { .. } => {
+                Self::Retryable(error.to_string())
+            }
+            ModelError::Arch(_)
+            | ModelError::Format(_)
+            | ModelError::Code(_)
+            | ModelError::Mismatch { .. }
+            | ModelError::Unknown(_)
+            | ModelError::Picture(_) => Self::BadInput(error.to_string()),
         }
     }
 }
@@ -118,19 +126,42 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn an_error_names_the_file_as_the_user_knows_it() {
-        let source = SourceRef {
+    fn source() -> SourceRef {
+        SourceRef {
             sha256: ContentHash::of(b"x"),
             bytes: 1,
             name: "S01E02.mkv".to_owned(),
             path_hint: None,
+        }
+    }
+
+    #[test]
+    fn a_source_that_was_taken_away_may_be_there_again() {
+        let gone = MediaError::NotFound {
+            path: "/discs/S01E02.mkv".into(),
         };
+        let error = WorkError::of_source(&gone, &source());
+        assert!(matches!(error, WorkError::Retryable(_)), "{error}");
+        let misspelt = WorkError::from(gone);
+        assert!(matches!(misspelt, WorkError::BadInput(_)), "{misspelt}");
+    }
+
+    #[cfg(feature = "upscale")]
+    #[test]
+    fn a_gpu_that_is_not_here_is_no_fault_of_the_model() {
+        let error = WorkError::from(ModelError::NoGpu { index: 0, seen: 0 });
+        assert!(matches!(error, WorkError::Retryable(_)), "{error}");
+        let error = WorkError::from(ModelError::Format("half a file".to_owned()));
+        assert!(matches!(error, WorkError::BadInput(_)), "{error}");
+    }
+
+    #[test]
+    fn an_error_names_the_file_as_the_user_knows_it() {
         let cached = MediaError::NoVideo {
             path: "/cache/e3b0".into(),
             found: "audio".to_owned(),
         };
-        let error = WorkError::of_source(&cached, &source);
+        let error = WorkError::of_source(&cached, &source());
         assert!(
             matches!(&error, WorkError::BadInput(text) if text.starts_with("S01E02.mkv: ")),
             "{error}"

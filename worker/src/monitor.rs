@@ -5,8 +5,10 @@ use std::io::{IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use remaster_media::Children;
 use remaster_proto::Attempt;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::Span;
 
 use crate::error::WorkError;
@@ -19,21 +21,27 @@ const TERMINAL_INTERVAL: Duration = Duration::from_millis(250);
 const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
 
 type Report = dyn Fn(u64, u64, &str) + Send + Sync;
+/// Done, total and note of each report.
+#[cfg(test)]
+type Reports = Arc<Mutex<Vec<(u64, u64, String)>>>;
 
 /// Stop and progress of one piece of work. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Monitor {
     stop: CancellationToken,
+    /// Work on threads, some of it perhaps left behind.
+    threads: TaskTracker,
     report: Arc<Report>,
 }
 
 impl Monitor {
     /// For an attempt: the next heartbeat carries what is reported.
     pub(crate) fn of_attempt(attempt: &Attempt) -> Self {
-        let stop = attempt.stop.clone();
+        let (stop, threads) = (attempt.stop.clone(), attempt.threads.clone());
         let attempt = attempt.clone();
         Self {
             stop,
+            threads,
             report: Arc::new(move |done, total, note| attempt.report(done, total, note)),
         }
     }
@@ -58,6 +66,7 @@ impl Monitor {
             };
             Self {
                 stop: stop.clone(),
+                threads: TaskTracker::new(),
                 report: Arc::new(report),
             }
         })
@@ -68,8 +77,31 @@ impl Monitor {
     pub(crate) fn silent() -> Self {
         Self {
             stop: CancellationToken::new(),
+            threads: TaskTracker::new(),
             report: Arc::new(|_, _, _| {}),
         }
+    }
+
+    /// For tests: never stops by itself, remembers what it was told.
+    #[cfg(test)]
+    pub(crate) fn recording() -> (Self, Reports) {
+        let reports = Reports::default();
+        let own = Arc::clone(&reports);
+        let report = move |done, total, note: &str| {
+            let mut reports = own.lock().unwrap_or_else(PoisonError::into_inner);
+            reports.push((done, total, note.to_owned()));
+        };
+        let monitor = Self {
+            report: Arc::new(report),
+            ..Self::silent()
+        };
+        (monitor, reports)
+    }
+
+    /// For tests: tells the work to stop.
+    #[cfg(test)]
+    pub(crate) fn stop(&self) {
+        self.stop.cancel();
     }
 
     /// The same work as a part of something larger: `done` of `total` lies behind it.
@@ -78,15 +110,16 @@ impl Monitor {
         let report = Arc::clone(&self.report);
         Self {
             stop: self.stop.clone(),
+            threads: self.threads.clone(),
             report: Arc::new(move |done, _, note| report(behind + done, total, note)),
         }
     }
 
     /// A step too small to be reported: it stops with the work it belongs to.
-    #[cfg(feature = "upscale")]
     pub(crate) fn quiet(&self) -> Self {
         Self {
             stop: self.stop.clone(),
+            threads: self.threads.clone(),
             report: Arc::new(|_, _, _| {}),
         }
     }
@@ -94,6 +127,11 @@ impl Monitor {
     /// Says how far the work is, in its own unit.
     pub(crate) fn report(&self, done: u64, total: u64, note: &str) {
         (self.report)(done, total, note);
+    }
+
+    /// Says how many bytes came or went of how many, in the unit that people see: `note` names it.
+    pub(crate) fn report_bytes(&self, done: u64, total: u64, note: &str) {
+        self.report(done >> 20, total >> 20, note);
     }
 
     /// To be asked between frames.
@@ -105,24 +143,34 @@ impl Monitor {
         }
     }
 
-    /// Runs blocking work on a thread of its own kind. After a stop it gets a moment to notice, then it is left behind.
+    /// Runs blocking work on a thread of its own kind. After a stop its children are killed, since work that waits for one would
+    /// not look up, and it gets a moment to notice; then it is left behind.
     pub(crate) async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T, WorkError> + Send + 'static,
     ) -> Result<T, WorkError> {
         self.check()?;
-        let span = Span::current();
-        let running = tokio::task::spawn_blocking(move || span.in_scope(work));
-        let given_up = async {
-            self.stop.cancelled().await;
-            tokio::time::sleep(STOP_GRACE).await;
+        let (span, children) = (Span::current(), Children::default());
+        let own = children.clone();
+        let mut running = self
+            .threads
+            .spawn_blocking(move || span.in_scope(|| own.around(work)));
+        let ended = tokio::select! {
+            ended = &mut running => ended,
+            () = self.stop.cancelled() => {
+                children.stop();
+                match tokio::time::timeout(STOP_GRACE, running).await {
+                    Ok(ended) => ended,
+                    Err(_) => return Err(WorkError::Stopped),
+                }
+            }
         };
-        tokio::select! {
-            ended = running => match ended {
-                Ok(result) => result,
-                Err(panic) => Err(WorkError::Retryable(format!("the work ended abruptly: {panic}"))),
-            },
-            () = given_up => Err(WorkError::Stopped),
+        match ended {
+            Ok(Ok(result)) => Ok(result),
+            // What a killed child leaves behind looks like a failure.
+            Ok(Err(_)) if self.stop.is_cancelled() => Err(WorkError::Stopped),
+            Ok(Err(error)) => Err(error),
+            Err(panic) => Err(WorkError::Retryable(format!("the work ended abruptly: {panic}"))),
         }
     }
 }
@@ -228,6 +276,16 @@ fn clock(seconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::path::Path;
+    use std::process::Command;
+
+    use remaster_domain::{
+        ContentHash, FieldPlan, FrameInfo, FrameRange, PictType, Rational, SourceIndex, VideoInfo,
+    };
+    use remaster_media::FrameReader;
+
     use super::*;
 
     #[test]
@@ -274,5 +332,69 @@ mod tests {
             monitor.blocking(|| Ok(())).await,
             Err(WorkError::Stopped)
         ));
+    }
+    /// A process that has the file among its arguments.
+    fn process_that_names(file: &Path) -> Option<String> {
+        let processes = std::fs::read_dir("/proc").ok()?.flatten();
+        let mut lines =
+            processes.map(|entry| std::fs::read(entry.path().join("cmdline")).unwrap_or_default());
+        let names = |line: &Vec<u8>| String::from_utf8_lossy(line).contains(&*file.to_string_lossy());
+        lines
+            .find(names)
+            .map(|line| String::from_utf8_lossy(&line).into_owned())
+    }
+
+    fn index_of_one_frame() -> SourceIndex {
+        let one = Rational { num: 1, den: 1 };
+        SourceIndex {
+            version: 1,
+            source: ContentHash::of(b""),
+            video: VideoInfo {
+                codec: String::new(),
+                width: 16,
+                height: 16,
+                pix_fmt: "yuv420p".to_owned(),
+                sar: one,
+                frame_rate: one,
+                time_base: one,
+                matrix: None,
+                range: None,
+            },
+            frames: vec![FrameInfo {
+                pts: 0,
+                pict_type: PictType::I,
+                key: true,
+                interlaced: false,
+            }],
+            cuts: Vec::new(),
+            repeats: Vec::new(),
+            fields: FieldPlan::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stop_ends_the_child_that_the_work_waits_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let film = folder.path().join("hangs.mkv");
+        // Nobody ever writes to it.
+        assert!(Command::new("mkfifo").arg(&film).status().unwrap().success());
+        let monitor = Monitor::silent();
+        let (own, path) = (monitor.clone(), film.clone());
+        let reading = tokio::spawn(async move {
+            let read = move || {
+                let range = FrameRange { start: 0, end: 1 };
+                let mut frames = FrameReader::open(&path, &index_of_one_frame(), range)?;
+                frames.next().transpose().map_err(WorkError::from)
+            };
+            own.blocking(read).await
+        });
+        while process_that_names(&film).is_none() {
+            tokio::task::yield_now().await;
+        }
+        monitor.stop.cancel();
+        assert!(matches!(reading.await.unwrap(), Err(WorkError::Stopped)));
+        assert_eq!(process_that_names(&film), None);
+        monitor.threads.close();
+        monitor.threads.wait().await;
     }
 }

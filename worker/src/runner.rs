@@ -59,7 +59,7 @@ impl TaskRunner for Runner {
         let stop = attempt.stop.clone();
         let outcome = tokio::select! {
             outcome = self.work(attempt.lease.spec.clone(), &monitor) => outcome,
-            // Blocking work has a grace of its own; this ends a download or an upload.
+            // Blocking work has a grace of its own, and its slot until it has ended; this ends a download or an upload.
             () = async { stop.cancelled().await; tokio::time::sleep(crate::monitor::STOP_GRACE * 2).await } => {
                 Err(WorkError::Stopped)
             }

@@ -82,6 +82,8 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), CliError> {
         CliError::usage(format!("`{}` is not a coordinator URL", args.coordinator))
             .with_hint("for example http://127.0.0.1:7700")
     })?;
+    #[cfg(feature = "upscale")]
+    open_device(&args)?;
     let store = open_store(&args.store).await?;
     let cache = match &args.cache {
         Some(folder) => folder.clone(),
@@ -109,6 +111,17 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), CliError> {
         .map_err(|error| CliError::failed(error.to_string()))
 }
 
+/// A worker without its device would take segments only to fail at each.
+#[cfg(feature = "upscale")]
+fn open_device(args: &RunArgs) -> Result<(), CliError> {
+    if !kinds(args).contains(&TaskKind::Upscale) {
+        return Ok(());
+    }
+    args.device.open().map_err(|error| {
+        CliError::failed(error.to_string()).with_hint("set --device, or leave upscale out of --kinds")
+    })
+}
+
 /// Opens the store and proves that it can be written and read, so that a wrong URL shows now and not after an hour.
 async fn open_store(url: &str) -> Result<Store, CliError> {
     let store = Store::open(url).map_err(|error| CliError::usage(error.to_string()))?;
@@ -122,11 +135,7 @@ async fn open_store(url: &str) -> Result<Store, CliError> {
 }
 
 fn capabilities(args: &RunArgs, threads: Threads, cache_folder: &Path) -> Capabilities {
-    let kinds = if args.kinds.is_empty() {
-        KINDS.to_vec()
-    } else {
-        args.kinds.clone()
-    };
+    let kinds = kinds(args);
     #[cfg(feature = "upscale")]
     let uses_card = args.device != crate::upscale::DeviceChoice::default();
     #[cfg(not(feature = "upscale"))]
@@ -135,6 +144,15 @@ fn capabilities(args: &RunArgs, threads: Threads, cache_folder: &Path) -> Capabi
     labels.insert("threads".to_owned(), threads.per_task.to_string());
     labels.insert("host".to_owned(), host_name());
     Capabilities { kinds, labels }
+}
+
+/// The kinds of task that the worker takes.
+fn kinds(args: &RunArgs) -> Vec<TaskKind> {
+    if args.kinds.is_empty() {
+        KINDS.to_vec()
+    } else {
+        args.kinds.clone()
+    }
 }
 
 /// A kind that this build can do.

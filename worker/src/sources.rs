@@ -3,7 +3,8 @@
 //! A path is only ever a hint: no file is used before its hash agrees. Reading it is left to media.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::time::Duration;
 
 use remaster_domain::SourceRef;
 use remaster_store::Store;
@@ -15,6 +16,8 @@ use crate::monitor::Monitor;
 
 /// Folders deeper than this are not searched: a link that points upwards must not search for ever.
 const FOLDER_DEPTH_MAX: usize = 12;
+/// Between two looks at whether another attempt has hashed its file, which may take minutes.
+const TURN_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Where this worker may look.
 #[derive(Debug, Clone)]
@@ -44,11 +47,14 @@ impl Sources {
 
     /// The file of a source.
     pub(crate) async fn find(&self, source: &SourceRef, monitor: &Monitor) -> Result<HeldFile, WorkError> {
-        let (own, wanted) = (self.clone(), source.clone());
-        if let Some(path) = monitor.blocking(move || own.find_local(&wanted)).await? {
+        let (own, wanted, looking) = (self.clone(), source.clone(), monitor.clone());
+        let found = monitor
+            .blocking(move || own.find_local(&wanted, &looking))
+            .await?;
+        if let Some(path) = found {
             return Ok(HeldFile::own(path));
         }
-        if let Some(held) = self.cache.fetch(&self.store, source).await? {
+        if let Some(held) = self.cache.fetch(&self.store, source, monitor).await? {
             return Ok(held);
         }
         Err(WorkError::Retryable(format!(
@@ -59,17 +65,20 @@ impl Sources {
         )))
     }
 
-    fn find_local(&self, source: &SourceRef) -> Result<Option<PathBuf>, WorkError> {
-        let mut catalogue = self.catalogue.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut is_wanted = |path: &Path| match catalogue.hash(path) {
-            Ok(sha256) => sha256 == source.sha256,
+    fn find_local(&self, source: &SourceRef, monitor: &Monitor) -> Result<Option<PathBuf>, WorkError> {
+        let mut catalogue = self.catalogue_in_turn(monitor)?;
+        let mut is_wanted = |path: &Path| match catalogue.hash(path, monitor) {
+            Ok(sha256) => Ok(sha256 == source.sha256),
+            Err(WorkError::Stopped) => Err(WorkError::Stopped),
             Err(error) => {
                 tracing::warn!(%error, "passed over");
-                false
+                Ok(false)
             }
         };
         let hint = source.path_hint.as_deref().map(Path::new);
-        if let Some(path) = hint.filter(|path| has_size(path, source.bytes) && is_wanted(path)) {
+        if let Some(path) = hint.filter(|path| has_size(path, source.bytes))
+            && is_wanted(path)?
+        {
             return Ok(Some(path.to_owned()));
         }
         let mut candidates = Vec::new();
@@ -78,7 +87,24 @@ impl Sources {
         }
         // The likely one first: hashing the others may take minutes.
         candidates.sort_by_key(|path| path.file_name().is_none_or(|name| name != source.name.as_str()));
-        Ok(candidates.into_iter().find(|path| is_wanted(path)))
+        for path in candidates {
+            if is_wanted(&path)? {
+                return Ok(Some(path));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The catalogue once no other attempt uses it, unless this one is told to stop.
+    fn catalogue_in_turn(&self, monitor: &Monitor) -> Result<MutexGuard<'_, Catalogue>, WorkError> {
+        loop {
+            match self.catalogue.try_lock() {
+                Ok(catalogue) => return Ok(catalogue),
+                Err(TryLockError::Poisoned(poisoned)) => return Ok(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(TURN_INTERVAL),
+            }
+            monitor.check()?;
+        }
     }
 }
 
@@ -160,7 +186,9 @@ mod tests {
         let key = Key::source(&ContentHash::of(b"uploaded"));
         store.put_bytes(&key, b"uploaded".to_vec().into()).await.unwrap();
         let wanted = source(b"uploaded", None);
-        let first = sources.find(&wanted, &Monitor::silent()).await.unwrap();
+        let (monitor, reports) = Monitor::recording();
+        let first = sources.find(&wanted, &monitor).await.unwrap();
+        assert_eq!(*reports.lock().unwrap(), [(0, 0, "MiB downloaded".to_owned())]);
         assert_eq!(std::fs::read(first.path()).unwrap(), b"uploaded");
         std::fs::remove_dir_all(root.path().join("store")).unwrap();
         assert_eq!(

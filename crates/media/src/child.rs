@@ -1,5 +1,5 @@
 //! Runs ffmpeg and ffprobe: argument vectors and never a shell, stdin closed unless it is the input, stderr always
-//! drained, the process gone when its handle is.
+//! drained, the process gone when its handle is, or once the work that it belongs to is given up.
 //!
 //! Inputs are opened as `file:<path>` under a protocol and a format whitelist, so a playlist that poses as a video can
 //! neither open other files nor reach the network.
@@ -8,11 +8,13 @@ use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io::Read;
 use std::path::Path;
-use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::MediaError;
+use crate::children::{Children, locked};
 
 /// Lines of stderr kept for error messages: the cause is nearly always among the last few.
 const TAIL_LINES_MAX: usize = 12;
@@ -81,7 +83,8 @@ impl Args {
 
 /// A running child; killed and reaped when dropped.
 pub(crate) struct Running {
-    pub(crate) child: Child,
+    child: Arc<Mutex<Child>>,
+    children: Children,
     messages: Option<JoinHandle<String>>,
 }
 
@@ -95,40 +98,61 @@ impl Running {
         take: impl FnMut(&str) -> bool + Send + 'static,
     ) -> Result<Self, MediaError> {
         tracing::debug!(program = program.name(), args = ?args.0, "starting");
-        let mut child = Command::new(program.name())
+        let mut command = Command::new(program.name());
+        command
             .args(&args.0)
             .stdin(stdin)
             .stdout(stdout)
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|source| MediaError::Tool {
-                program: program.name(),
-                source,
-            })?;
-        let stderr = child.stderr.take().expect("stderr was piped above");
+            .stderr(Stdio::piped());
+        let children = Children::of_this_thread();
+        let child = children.start(program.name(), &mut command)?;
+        let stderr = locked(&child).stderr.take().expect("stderr was piped above");
         let messages = std::thread::spawn(move || drain(stderr, take));
         Ok(Self {
             child,
+            children,
             messages: Some(messages),
         })
     }
 
+    /// What the child reads; once, where it was piped.
+    pub(crate) fn stdin(&self) -> Option<ChildStdin> {
+        locked(&self.child).stdin.take()
+    }
+
+    /// What the child writes; once, where it was piped.
+    pub(crate) fn stdout(&self) -> Option<ChildStdout> {
+        locked(&self.child).stdout.take()
+    }
+
     /// Waits for the end and gives the status with the last messages.
     pub(crate) fn wait(&mut self) -> std::io::Result<(ExitStatus, String)> {
-        let status = self.child.wait()?;
-        let tail = self.messages.take().and_then(|thread| thread.join().ok());
-        Ok((status, tail.unwrap_or_default()))
+        let mut pause = FIRST_PAUSE;
+        let status = loop {
+            if let Some(status) = self.ended()? {
+                break status;
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(LOOK_INTERVAL);
+        };
+        Ok((status, self.last_messages()))
     }
 
     /// Ends the child now and gives its last messages.
     pub(crate) fn stop(&mut self) -> String {
         // Both fail only when the child is gone already, which is what is wanted.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        self.messages
-            .take()
-            .and_then(|thread| thread.join().ok())
-            .unwrap_or_default()
+        let _ = locked(&self.child).kill();
+        self.wait()
+            .map_or_else(|_| self.last_messages(), |(_, messages)| messages)
+    }
+
+    fn ended(&self) -> std::io::Result<Option<ExitStatus>> {
+        locked(&self.child).try_wait()
+    }
+
+    fn last_messages(&mut self) -> String {
+        let thread = self.messages.take();
+        thread.and_then(|thread| thread.join().ok()).unwrap_or_default()
     }
 }
 
@@ -145,15 +169,18 @@ pub(crate) struct Finished {
     pub(crate) messages: String,
 }
 
-/// Between two looks at whether the child shall end.
+/// Between two looks at whether the child shall end, or has ended.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// Before the second look at whether it has ended; most have by then, for their output has.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
 
 /// Runs to the end, keeping all of stdout: only for calls whose output is small.
 pub(crate) fn run(program: Program, args: &Args) -> Result<Finished, MediaError> {
     run_until(program, args, &|| false)
 }
 
-/// As [`run`]; when `stop` becomes true the child is killed and the error is [`MediaError::Stopped`].
+/// As [`run`]; when `stop` becomes true the child is killed and the error is [`MediaError::Stopped`]. A child that something
+/// else killed says nothing of its input: that is an error as well.
 pub(crate) fn run_until(
     program: Program,
     args: &Args,
@@ -174,18 +201,27 @@ pub(crate) fn run_taking(
         detail: source.to_string(),
     };
     let mut running = Running::start(program, args, Stdio::null(), Stdio::piped(), take)?;
-    let mut pipe = running.child.stdout.take().expect("stdout was piped above");
+    let mut pipe = running.stdout().expect("stdout was piped above");
     let reading = std::thread::spawn(move || {
         let mut stdout = Vec::new();
         pipe.read_to_end(&mut stdout).map(|_| stdout)
     });
-    while !reading.is_finished() || running.child.try_wait().map_err(failed)?.is_none() {
+    while !reading.is_finished() || running.ended().map_err(failed)?.is_none() {
         if stop() {
             return Err(MediaError::Stopped);
         }
         std::thread::sleep(LOOK_INTERVAL);
     }
     let (status, messages) = running.wait().map_err(failed)?;
+    if running.children.are_stopped() {
+        return Err(MediaError::Stopped);
+    }
+    if status.code().is_none() {
+        return Err(MediaError::Failed {
+            what: program.name().to_owned(),
+            detail: format!("{status}; {messages}"),
+        });
+    }
     let stdout = reading
         .join()
         .expect("reading a pipe into memory does not panic")
@@ -245,6 +281,40 @@ mod tests {
         let mut args = Args::new(Program::Ffprobe, "error");
         args.input(Path::new("-version"));
         assert_eq!(args.0.last().unwrap(), "file:-version");
+    }
+
+    fn process_that_names(file: &Path) -> Option<u32> {
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        let mut ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        ids.find(|id| {
+            let line = std::fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains(&*file.to_string_lossy())
+        })
+    }
+
+    #[test]
+    fn a_child_that_was_killed_is_no_answer() {
+        let folder = tempfile::tempdir().unwrap();
+        let fifo = folder.path().join("hangs.mkv");
+        assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        let mut args = Args::new(Program::Ffprobe, "error");
+        args.input(&fifo);
+        let killer = std::thread::spawn(move || {
+            let id = loop {
+                if let Some(id) = process_that_names(&fifo) {
+                    break id;
+                }
+                std::thread::sleep(LOOK_INTERVAL);
+            };
+            let killed = Command::new("kill").args(["-KILL", &id.to_string()]).status();
+            assert!(killed.unwrap().success());
+        });
+        let error = run(Program::Ffprobe, &args).err().unwrap();
+        killer.join().unwrap();
+        assert!(
+            error.is_retryable() && error.to_string().contains("signal: 9"),
+            "{error}"
+        );
     }
 
     #[test]

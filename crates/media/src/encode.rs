@@ -67,8 +67,8 @@ impl SegmentEncoder {
         }
         check_settings(settings)?;
         let args = encoder_args(out, format, settings);
-        let mut running = Running::start(Program::Ffmpeg, &args, Stdio::piped(), Stdio::null(), |_| false)?;
-        let pipe = running.child.stdin.take();
+        let running = Running::start(Program::Ffmpeg, &args, Stdio::piped(), Stdio::null(), |_| false)?;
+        let pipe = running.stdin();
         let out = out.to_owned();
         Ok(Self {
             out,

@@ -2,7 +2,22 @@
 //!
 //! Bad input is told apart from a broken environment, because the first is final and the second is tried again.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
+
+use crate::Children;
+
+/// Words of ffmpeg's that tell of the machine and not of the file.
+const MACHINE_LACKS: [&str; 5] = [
+    "Cannot allocate memory",
+    "Out of memory",
+    "Resource temporarily unavailable",
+    "Too many open files",
+    "No space left on device",
+];
+/// What is read at once of a file that is only read to see whether it can be.
+const READ_BYTES: usize = 1 << 20;
 
 /// What can go wrong between a file and its frames.
 #[derive(Debug, thiserror::Error)]
@@ -186,6 +201,27 @@ impl MediaError {
         )
     }
 
+    /// What it means that ffmpeg gave up over a source: its last words may tell of the machine, or else the file is at fault,
+    /// as `content` says, if the disc gives all of it.
+    pub(crate) fn over(path: &Path, messages: String, content: Self) -> Self {
+        if lacks_something(&messages) {
+            return Self::Failed {
+                what: format!("reading {}", path.display()),
+                detail: messages,
+            };
+        }
+        Self::of_content(path, content)
+    }
+
+    /// `content`, which is final, unless the file cannot be read to its end: a disc that fails or was taken away looks to a
+    /// decoder like a file that is cut off.
+    pub(crate) fn of_content(path: &Path, content: Self) -> Self {
+        match read_through(path) {
+            Ok(()) => content,
+            Err(source) => Self::io(path)(source),
+        }
+    }
+
     /// Wraps an IO error with the file it befell.
     pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
         move |source| match source.kind() {
@@ -211,5 +247,48 @@ impl MediaError {
                 detail,
             }
         }
+    }
+}
+
+/// Whether ffmpeg's last words tell of the machine.
+pub(crate) fn lacks_something(messages: &str) -> bool {
+    MACHINE_LACKS.iter().any(|lack| messages.contains(lack))
+}
+
+/// Reads all of a file, unless the work is given up meanwhile.
+fn read_through(path: &Path) -> std::io::Result<()> {
+    let mut file = File::open(path)?;
+    let mut piece = vec![0; READ_BYTES];
+    let children = Children::of_this_thread();
+    while file.read(&mut piece)? > 0 && !children.are_stopped() {}
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn cut_off(path: &Path) -> MediaError {
+        MediaError::Truncated {
+            path: path.to_owned(),
+            detail: "half of it".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_file_is_at_fault_only_where_machine_and_disc_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let there = folder.path().join("film.mkv");
+        std::fs::write(&there, b"film").unwrap();
+        let over = |path: &Path, messages: &str| MediaError::over(path, messages.to_owned(), cut_off(path));
+        assert!(over(&there, "Invalid data found when processing input").is_bad_input());
+        let no_memory = over(&there, "[vist#0:0] Error: Cannot allocate memory");
+        assert!(no_memory.is_retryable(), "{no_memory}");
+        let taken_away = over(&folder.path().join("gone.mkv"), "Invalid data found");
+        assert!(taken_away.is_retryable(), "{taken_away}");
+        // A folder can be opened and not be read, as a disc that fails.
+        assert!(MediaError::of_content(folder.path(), cut_off(&there)).is_retryable());
     }
 }

@@ -218,7 +218,7 @@ fn match_fields(
     args.add(&["-map", "0:V:0", "-fps_mode", "passthrough", "-vf", &filters]);
     args.add(&["-f", "rawvideo", "pipe:1"]);
     let mut running = Running::start(Program::Ffmpeg, &args, Stdio::null(), Stdio::piped(), take)?;
-    let mut pipe = running.child.stdout.take().expect("stdout was piped above");
+    let mut pipe = running.stdout().expect("stdout was piped above");
     let mut before: Vec<u8> = Vec::new();
     let mut frame = vec![0; (size[0] * size[1]) as usize];
     let mut changes = Vec::new();

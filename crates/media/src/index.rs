@@ -102,7 +102,7 @@ fn decode(
     };
     let args = index_args(path, probed);
     let mut running = Running::start(Program::Ffmpeg, &args, Stdio::null(), Stdio::piped(), take)?;
-    let mut pipe = running.child.stdout.take().expect("stdout was piped above");
+    let mut pipe = running.stdout().expect("stdout was piped above");
     let mut thumbs = Vec::new();
     let mut sheet = vec![0; THUMBS_AT_ONCE * THUMB_BYTES];
     while pipe.read_exact(&mut sheet).is_ok() {
@@ -140,10 +140,11 @@ fn check_decoded(
     }
     let (announced, came) = (decoded.lines.len(), decoded.thumbs.len() / THUMB_BYTES);
     if announced == 0 || !status.success() {
-        return Err(MediaError::Undecodable {
+        let content = MediaError::Undecodable {
             path: path.to_owned(),
             detail: format!("{announced} frames were readable; {messages}"),
-        });
+        };
+        return Err(MediaError::over(path, messages.to_owned(), content));
     }
     // ffmpeg begins anew with its filters there, and what had gathered in a sheet is lost.
     refuse_size_change(path, &decoded.lines)?;
@@ -272,10 +273,11 @@ fn refuse_truncated(path: &Path, probed: &Probe, frames: &[FrameInfo]) -> Result
         "only {} of about {expected} frames are readable ({decoded_s:.1} s of {declared_s:.1} s)",
         frames.len()
     );
-    Err(MediaError::Truncated {
+    let content = MediaError::Truncated {
         path: path.to_owned(),
         detail,
-    })
+    };
+    Err(MediaError::of_content(path, content))
 }
 
 /// Where the last packet of any sound or picture ends, in seconds; nothing is decoded.

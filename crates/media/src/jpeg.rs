@@ -24,8 +24,8 @@ pub fn jpeg_of(picture: &RgbFrame) -> Result<Vec<u8>, MediaError> {
         detail,
     };
     let mut running = Running::start(Program::Ffmpeg, &args, Stdio::piped(), Stdio::piped(), |_| false)?;
-    let mut stdin = running.child.stdin.take().expect("stdin was piped above");
-    let mut stdout = running.child.stdout.take().expect("stdout was piped above");
+    let mut stdin = running.stdin().expect("stdin was piped above");
+    let mut stdout = running.stdout().expect("stdout was piped above");
     // Nothing comes out before the whole frame is in, so neither side waits for the other. A child that ended early is
     // judged by its status.
     let _ = stdin.write_all(&planes(picture));

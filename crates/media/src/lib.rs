@@ -9,6 +9,7 @@
 
 mod assemble;
 mod child;
+mod children;
 mod cuts;
 mod encode;
 mod error;
@@ -35,6 +36,7 @@ mod verify;
 mod yuv;
 
 pub use assemble::{Assembled, Assembly, assemble, check_streams};
+pub use children::Children;
 pub use cuts::find_cuts;
 pub use encode::{SegmentEncoder, SegmentFormat, try_encoder};
 pub use error::MediaError;

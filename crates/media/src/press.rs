@@ -78,10 +78,11 @@ pub fn press(
     if success {
         Ok(())
     } else {
-        Err(MediaError::Undecodable {
+        let content = MediaError::Undecodable {
             path: hd.to_owned(),
             detail: format!("no DVD could be made of it; {messages}"),
-        })
+        };
+        Err(MediaError::over(hd, messages, content))
     }
 }
 

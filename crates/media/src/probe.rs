@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use crate::MediaError;
 use crate::child::{Args, Finished, Program, run};
+use crate::error::lacks_something;
 
 /// Byte offset of the volume descriptor's magic `CD001` in an ISO 9660 image (UDF bridge discs have it too).
 const ISO_MAGIC_OFFSET: u64 = 32_769;
@@ -188,6 +189,11 @@ fn refusal(path: &Path, finished: &Finished) -> MediaError {
         MediaError::Io {
             path,
             source: std::io::Error::other(messages.clone()),
+        }
+    } else if lacks_something(messages) {
+        MediaError::Failed {
+            what: format!("reading {}", path.display()),
+            detail: messages.clone(),
         }
     } else {
         let reason = if messages.contains("whitelist") {

@@ -308,8 +308,8 @@ impl Decoder {
                 .map_or_else(String::new, |selection| format!(",{}", selection.filter()))
         );
         let args = reader_args(path, attempt, &filters);
-        let mut running = Running::start(Program::Ffmpeg, &args, Stdio::null(), Stdio::piped(), take)?;
-        let pipe = running.child.stdout.take().expect("stdout was piped above");
+        let running = Running::start(Program::Ffmpeg, &args, Stdio::null(), Stdio::piped(), take)?;
+        let pipe = running.stdout().expect("stdout was piped above");
         let (frame_sender, frames) = sync_channel(FRAMES_WAITING_MAX);
         let frame_bytes = format.frame_bytes();
         std::thread::spawn(move || forward(pipe, frame_bytes, selection.as_ref(), &lines, &frame_sender));

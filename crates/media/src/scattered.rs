@@ -11,7 +11,7 @@ use remaster_domain::{FieldFilter, SourceIndex};
 use crate::frame::RawFormat;
 use crate::reader::seek_key;
 use crate::together::{Place, Together};
-use crate::{FrameReader, MediaError, Restore, YuvFrame};
+use crate::{Children, FrameReader, MediaError, Restore, YuvFrame};
 
 /// Luma pixels that a seek must save: opening a file once more costs about as much as decoding these. Seven frames of H.264
 /// at 720p, a GOP of MPEG-2 at 576 lines.
@@ -179,8 +179,9 @@ impl ScatteredFrames {
         let begun = match read {
             Read::Alone(frames) => Begun::Alone(self.source.alone(&frames)?),
             Read::Together(places) => {
-                let source = Arc::clone(&self.source);
-                Begun::Together(std::thread::spawn(move || source.together(&places)))
+                let (source, children) = (Arc::clone(&self.source), Children::of_this_thread());
+                let read = move || children.around(|| source.together(&places));
+                Begun::Together(std::thread::spawn(read))
             }
         };
         Ok(Some(begun))

@@ -65,11 +65,19 @@ impl Together {
             true
         };
         let args = args(path, index, places, &format);
+        let read = match run_taking(Program::Ffmpeg, &args, stop, take) {
+            Err(MediaError::Failed { detail, .. }) => Finished {
+                stdout: Vec::new(),
+                success: false,
+                messages: detail,
+            },
+            read => read?,
+        };
         let Finished {
             stdout: pixels,
             success,
             messages,
-        } = run_taking(Program::Ffmpeg, &args, stop, take)?;
+        } = read;
         let lines = std::mem::take(&mut *seen.lock().unwrap_or_else(PoisonError::into_inner));
         let frames_sent = pixels.len() / format.frame_bytes();
         let found = match success {

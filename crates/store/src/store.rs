@@ -177,6 +177,20 @@ impl Store {
     /// # Errors
     /// As [`Store::get_verified`], and [`StoreError::File`] for the file.
     pub async fn get_file(&self, key: &Key, file: &Path, expected: &ContentHash) -> Result<(), StoreError> {
+        self.get_file_seen(key, file, expected, |_| {}).await
+    }
+
+    /// The same; `seen` is told the bytes of each piece that came.
+    ///
+    /// # Errors
+    /// As [`Store::get_file`].
+    pub async fn get_file_seen(
+        &self,
+        key: &Key,
+        file: &Path,
+        expected: &ContentHash,
+        mut seen: impl FnMut(u64) + Send,
+    ) -> Result<(), StoreError> {
         let at_file = |source| StoreError::File {
             path: file.to_owned(),
             source,
@@ -198,6 +212,7 @@ impl Store {
         while let Some(piece) = pieces.try_next().await.map_err(|error| self.error(key, &error))? {
             hasher.update(&piece);
             writer.write_all(&piece).await.map_err(at_file)?;
+            seen(piece.len() as u64);
         }
         writer.sync_all().await.map_err(at_file)?;
         check_hash(key, &hasher.finish(), expected)?;

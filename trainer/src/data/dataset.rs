@@ -58,12 +58,13 @@ impl Dataset {
     /// Reads manifest and sidecars and checks that they fit each other and the run.
     ///
     /// # Errors
-    /// [`TrainError::Dataset`] for what no retry mends, [`TrainError::Store`] for the rest.
+    /// [`TrainError::Dataset`] for what no retry mends, [`TrainError::DatasetObject`] for a part that is missing or damaged,
+    /// [`TrainError::Store`] for the rest.
     pub async fn open(store: &Store, key: &str, hash: &ContentHash, scale: u32) -> Result<Self, TrainError> {
         let key: Key = key
             .parse()
             .map_err(|error: StoreError| TrainError::Dataset(error.to_string()))?;
-        let manifest = store.get_json_verified(&key, hash).await.map_err(lasting)?;
+        let manifest = store.get_json_verified(&key, hash).await.map_err(of_part)?;
         Self::of_manifest(store, manifest, hash.clone(), scale).await
     }
 
@@ -181,7 +182,7 @@ async fn locate(store: &Store, manifest: &DatasetManifest) -> Result<Vec<PairRef
 }
 
 async fn locate_in(store: Store, shard: ShardRef, lattice: Lattice) -> Result<Vec<PairRef>, TrainError> {
-    let index = store.shard_index(&shard.sha256).await.map_err(lasting)?;
+    let index = store.shard_index(&shard.sha256).await.map_err(of_part)?;
     let mut entries = index.entries.into_iter();
     let mut found = Vec::with_capacity(shard.keys.len());
     for key in &shard.keys {
@@ -349,11 +350,11 @@ async fn read_record(store: &Store, pair: &PairRef) -> Result<PairRecord, StoreE
     serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))
 }
 
-/// What is not there or damaged stays so: the dataset is wrong, not the moment.
-fn lasting(error: StoreError) -> TrainError {
+/// An error of a part of the dataset: one that is not there or damaged is told apart from a store that is away.
+fn of_part(error: StoreError) -> TrainError {
     if error.is_retryable() {
         error.into()
     } else {
-        TrainError::Dataset(error.to_string())
+        TrainError::DatasetObject(error)
     }
 }

@@ -23,10 +23,10 @@ async fn what_is_wrong_shows_before_the_first_step() {
         "{error}"
     );
     let error = open(remaster_domain::ContentHash::of(b"other"), season.key.clone(), 2).await;
-    assert!(matches!(error, TrainError::Dataset(_)), "{error}");
+    assert!(matches!(error, TrainError::DatasetObject(_)), "{error}");
     let error = open(season.hash.clone(), "datasets/test/none.json".to_owned(), 2).await;
     assert!(
-        matches!(error, TrainError::Dataset(_)) && !error.is_retryable(),
+        matches!(error, TrainError::DatasetObject(_)) && !error.is_retryable(),
         "{error}"
     );
 
@@ -39,10 +39,13 @@ async fn what_is_wrong_shows_before_the_first_step() {
     );
 }
 
+async fn refusal(season: &Season) -> TrainError {
+    let opened = Dataset::open(&season.store, &season.key, &season.hash, 2).await;
+    opened.unwrap_err()
+}
+
 async fn refused(season: &Season) -> String {
-    let error = Dataset::open(&season.store, &season.key, &season.hash, 2)
-        .await
-        .unwrap_err();
+    let error = refusal(season).await;
     assert!(
         matches!(error, TrainError::Dataset(_)) && !error.is_retryable(),
         "{error}"
@@ -98,7 +101,9 @@ async fn a_manifest_that_does_not_match_its_shards_is_refused_with_the_shard_and
     let missing = foreign
         .changed(|manifest| manifest.shards[0].sha256 = remaster_domain::ContentHash::of(b"none"))
         .await;
-    let error = refused(&missing).await;
+    let error = refusal(&missing).await;
+    assert!(matches!(error, TrainError::DatasetObject(_)), "{error}");
+    let error = error.to_string();
     assert!(
         error.contains(missing.manifest.shards[0].sha256.as_str()),
         "{error}"

@@ -8,6 +8,7 @@ use remaster_domain::{
     AlignResult, Alignment, CurateSpec, EpisodeId, FieldChoice, Lattice, PairChoice, SeasonId, ShardFrames,
     ShardRef,
 };
+use remaster_media::Children;
 use remaster_pairs::{PAIRS_PER_SHARD, hd_frame, inverse_cube, is_safe};
 use remaster_store::{ShardIndex, Store};
 use tokio_util::sync::CancellationToken;
@@ -216,8 +217,9 @@ fn open_discs(args: &ExtractArgs, stop: &CancellationToken) -> Result<[(Disc, Ve
         }
         opened
     };
+    let children = Children::of_this_thread();
     let (sd, hd) = std::thread::scope(|scope| {
-        let sd = scope.spawn(|| open(&args.sd, &of_sd));
+        let sd = scope.spawn(|| children.around(|| open(&args.sd, &of_sd)));
         let hd = open(&args.hd, &of_hd);
         let ended = |_| WorkError::Retryable("the indexing thread ended abruptly".to_owned());
         (sd.join().map_err(ended).flatten(), hd)

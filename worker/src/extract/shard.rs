@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 
 use rayon::prelude::*;
 use remaster_domain::{EpisodeId, ExtractResult, ExtractSpec, ShardFrames, ShardRef, TaskResult};
+use remaster_media::Children;
 use remaster_proto::Completion;
 use remaster_store::{FinishedShard, ShardWriter};
 
@@ -107,21 +108,21 @@ pub(super) fn make_shard(
     let (sender, decoded) = sync_channel(PAIRS_WAITING_MAX);
     let (sd, hd, frames) = (maker.sd.clone(), maker.hd.clone(), shard.frames.clone());
     let fields = maker.alignment.fields;
-    // Ends when everything is sent or nobody listens any more.
-    let decoder = std::thread::spawn(
-        move || match read_pairs(&sd, &hd, &frames, NEIGHBOUR_REACH, fields) {
-            Ok(pairs) => {
-                for pair in pairs {
-                    if sender.send(pair).is_err() {
-                        return;
-                    }
+    let read = move || match read_pairs(&sd, &hd, &frames, NEIGHBOUR_REACH, fields) {
+        Ok(pairs) => {
+            for pair in pairs {
+                if sender.send(pair).is_err() {
+                    return;
                 }
             }
-            Err(error) => {
-                let _ = sender.send(Err(error));
-            }
-        },
-    );
+        }
+        Err(error) => {
+            let _ = sender.send(Err(error));
+        }
+    };
+    // Ends when everything is sent or nobody listens any more.
+    let children = Children::of_this_thread();
+    let decoder = std::thread::spawn(move || children.around(read));
     let outcome = write_shard(maker, &decoded, shard.frames.len(), scratch, monitor);
     drop(decoded);
     decoder

@@ -36,8 +36,8 @@ impl IndexCache {
     }
 
     /// The hash of a file.
-    pub(super) fn hash(&mut self, path: &Path) -> Result<ContentHash, WorkError> {
-        self.catalogue.hash(path)
+    pub(super) fn hash(&mut self, path: &Path, monitor: &Monitor) -> Result<ContentHash, WorkError> {
+        self.catalogue.hash(path, &monitor.quiet())
     }
 
     /// Makes sure that the thumbnails of a file are there, by decoding it where they are not.

@@ -98,7 +98,7 @@ fn read_title(
     }
     // Headers first: nobody wants to wait for the hash of a file that is no video.
     probe(path)?;
-    let sha256 = cache.hash(path)?;
+    let sha256 = cache.hash(path, monitor)?;
     if let Some(twin) = seen.get(&sha256) {
         return refused(format!("is the same file as {twin}, byte for byte"));
     }

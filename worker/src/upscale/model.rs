@@ -55,6 +55,11 @@ impl FromStr for DeviceChoice {
 }
 
 impl DeviceChoice {
+    /// Makes sure that it is there.
+    pub(crate) fn open(self) -> Result<(), ModelError> {
+        device(self.0).map(drop)
+    }
+
     /// Whether it is a card.
     pub(super) const fn is_cuda(self) -> bool {
         matches!(self.0, DeviceKind::LibtorchCuda(_))
@@ -165,8 +170,8 @@ impl LoadedModel {
                 .map_err(|error| bad(format!("card {} cannot be read: {error}", card_file.display())))?,
             Err(_) => assumed_card(&weights, &file),
         };
-        let generator = remaster_model::device(device.0)
-            .and_then(|device| fill_model(&weights.state, &card.arch, card.scale, &device))
+        let device = remaster_model::device(device.0)?;
+        let generator = fill_model(&weights.state, &card.arch, card.scale, &device)
             .map_err(|error| bad(error.to_string()))?;
         Ok(Self::new(generator, card))
     }

@@ -8,7 +8,7 @@ use remaster_domain::{
     FrameRange, Geometry, OutputFrame, OutputList, SegmentRef, TaskResult, UpscaleResult, UpscaleSettings,
     UpscaleSpec,
 };
-use remaster_media::{FrameReader, FrameThumbs, SegmentEncoder, SegmentFormat, YuvFrame};
+use remaster_media::{Children, FrameReader, FrameThumbs, SegmentEncoder, SegmentFormat, YuvFrame};
 use remaster_proto::Completion;
 use remaster_store::{Key, hash_file};
 
@@ -114,9 +114,11 @@ pub(crate) fn make_segment(
     let (decoded_in, decoded) = sync_channel(FRAMES_DECODED_MAX);
     let (drawn_in, drawn) = sync_channel(FRAMES_DRAWN_MAX);
     let complete = AtomicBool::new(false);
+    let children = Children::of_this_thread();
+    let of_decoder = children.clone();
     let outcome = std::thread::scope(|scope| {
-        scope.spawn(move || decode(job, &decoded_in));
-        let encoder = scope.spawn(|| encode(job, out.to_owned(), drawn, &complete));
+        scope.spawn(move || of_decoder.around(|| decode(job, &decoded_in)));
+        let encoder = scope.spawn(|| children.around(|| encode(job, out.to_owned(), drawn, &complete)));
         let computed = compute(job, decoded, &drawn_in, monitor);
         complete.store(computed.is_ok(), Ordering::Release);
         drop(drawn_in);

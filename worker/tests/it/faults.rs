@@ -340,6 +340,20 @@ fn unreadable_packets_cost_no_other_frame_and_no_sound() {
     assert_eq!(super::audio_hash(&out), super::audio_hash(&bench.film));
 }
 
+#[test]
+fn a_worker_without_its_gpu_does_not_start() {
+    let root = tempfile::tempdir().unwrap();
+    let store = format!("file://{}", path(root.path()));
+    let place = ["run", "--coordinator", "http://127.0.0.1:9", "--store", &store];
+    let done = worker(&[&place[..], &["--device", "cuda:99"]].concat());
+    let stderr = text(&done.stderr);
+    assert_eq!(done.status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.contains("there is no GPU 99") && stderr.contains("--kinds"),
+        "{stderr}"
+    );
+}
+
 /// An ffmpeg whose decodes, where their filters match a pattern, show every picture a frame late under its right time.
 const LATE_DECODER: &str = r#"#!/bin/bash
 arguments=()
