@@ -8,13 +8,17 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::fleet::now_ms;
+
 /// What a worker saw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Saw {
     /// The coordinator said that its result counts.
     Acknowledged,
-    /// The coordinator would not have what it handed in.
+    /// The coordinator would not have what it handed in, since the lease was another's by then.
+    Fenced,
+    /// The coordinator would not have what it handed in, and it was not for the lease.
     Refused,
     /// It ends itself between the upload and the commit.
     Dying,
@@ -35,6 +39,8 @@ pub(super) struct Fact {
     pub(super) task: String,
     /// Token that it held.
     pub(super) token: i64,
+    /// When, by its own clock, in milliseconds since the epoch.
+    pub(super) at_ms: i64,
 }
 
 /// A history that is written.
@@ -59,6 +65,7 @@ impl HistoryFile {
             saw,
             task: task.to_owned(),
             token,
+            at_ms: now_ms(),
         };
         let line = serde_json::to_string(&fact).expect("plain data") + "\n";
         // A history that cannot be written must not look like a quiet one.
