@@ -132,6 +132,12 @@ fn check_acknowledged(evidence: &Evidence, findings: &mut Findings) {
                     "task {task} was refused to {worker} under {token} and not for its lease"
                 ));
             }
+            Saw::Foreign => {
+                let Fact { worker, task, .. } = fact;
+                findings.unexpected.push(format!(
+                    "task {task} was given to {worker}, whose version cannot read it"
+                ));
+            }
             Saw::Dying | Saw::Straggling | Saw::Poisoned => {}
         }
     }

@@ -59,6 +59,7 @@ fn good() -> Evidence {
 fn saw(task: &str, token: i64, saw: Saw) -> Fact {
     Fact {
         worker: "light-0".to_owned(),
+        version: 2,
         saw,
         task: task.to_owned(),
         token,
@@ -185,4 +186,9 @@ fn only_a_stale_lease_is_a_good_reason_to_refuse() {
     evidence.facts.push(saw("2", 1, Saw::Refused));
     let found = check(&evidence);
     assert_eq!((found.fenced, found.unexpected.len()), (1, 1));
+}
+
+#[test]
+fn a_worker_must_not_be_given_what_its_version_cannot_read() {
+    assert_eq!(counts(|e| e.facts.push(saw("2", 1, Saw::Foreign))), (0, 0, 1));
 }

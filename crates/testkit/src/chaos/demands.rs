@@ -1,13 +1,17 @@
 //! What the faults of a group must have shown, besides harming nothing, before its pass says anything: that those who were
 //! struck were at work, that the late were turned away, that the store's errors reached an attempt. Pure.
 
+use remaster_proto::PROTOCOL_VERSION;
+
 use super::checker::{Evidence, Findings};
 use super::faults::Fired;
 use super::fleet::LEASE;
 use super::groups::Group;
+use super::history::Saw;
 use super::recovery::held;
 use super::rows::AttemptRow;
 use super::season::{POISON_EPISODES, Poison, season_word};
+use super::version::VERSION_BEFORE;
 use crate::StoreFault;
 use crate::store_faults::Resent;
 
@@ -81,6 +85,12 @@ fn demands(group: Group, fired: &Fired, evidence: &Evidence, findings: &Findings
             .count()
     };
     let Resent { found, missing } = evidence.resent;
+    let committed_by = |version| {
+        let facts = evidence.facts.iter();
+        facts
+            .filter(|fact| fact.saw == Saw::Acknowledged && fact.version == version)
+            .count()
+    };
     match group {
         Group::Zombie => vec![
             at_work,
@@ -91,6 +101,15 @@ fn demands(group: Group, fired: &Fired, evidence: &Evidence, findings: &Findings
             ),
         ],
         Group::Unfenced => vec![at_work],
+        Group::RollingUpgrade => [VERSION_BEFORE, PROTOCOL_VERSION]
+            .map(|version| {
+                demand(
+                    "a worker of one of the two versions committed",
+                    committed_by(version),
+                    fired.count,
+                )
+            })
+            .into(),
         Group::Partition => {
             let lost = held.iter().filter(|(attempt, _)| attempt.outcome == "lost");
             let parted = demand("a lease was lost by it", lost.count(), part(PARTED_PERCENT));
@@ -136,6 +155,7 @@ fn outlived_lease(attempt: &AttemptRow) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chaos::history::Fact;
     use crate::chaos::rows::TaskRow;
 
     fn attempt(worker: &str, ended_ms: i64, outcome: &str, message: &str) -> AttemptRow {
@@ -187,6 +207,33 @@ mod tests {
             short(Group::Partition, 0, vec![attempt("a", 4_000, "committed", "")]),
             1
         );
+    }
+
+    #[test]
+    fn an_upgrade_in_which_one_version_does_nothing_proves_nothing() {
+        let by = |version| Fact {
+            worker: "a".to_owned(),
+            version,
+            saw: Saw::Acknowledged,
+            task: "t".to_owned(),
+            token: 1,
+            at_ms: 1,
+        };
+        let short = |versions: &[u32]| {
+            let evidence = Evidence {
+                facts: versions.iter().copied().map(by).collect(),
+                ..Evidence::default()
+            };
+            shortfalls(
+                Group::RollingUpgrade,
+                &Fired::of(1),
+                &evidence,
+                &Findings::default(),
+            )
+            .len()
+        };
+        assert_eq!(short(&[VERSION_BEFORE, PROTOCOL_VERSION]), 0);
+        assert_eq!(short(&[PROTOCOL_VERSION]), 1);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use remaster_proto::PROTOCOL_VERSION;
 use super::fleet::{Fleet, LEASE, now_ms, worker_name};
 use super::history::{self, Fact, Saw};
 use super::link::Cable;
+use super::version::VERSION_BEFORE;
 use crate::process::Process;
 use crate::{Restart, StoreFault};
 
@@ -38,8 +39,6 @@ const CLOCK_SLACK_MS: i64 = 60_000;
 /// After the clocks were moved, until what is written bears the new time.
 const CLOCK_PAUSE: Duration = Duration::from_millis(200);
 
-/// The version before ours.
-pub(super) const VERSION_BEFORE: u32 = PROTOCOL_VERSION - 1;
 /// By which a worker is told what to speak.
 pub(super) const VERSION_FLAG: &str = "--protocol-version";
 /// What a process gets to end by itself when it is replaced.
@@ -65,7 +64,7 @@ pub(super) struct Fired {
 
 impl Fired {
     /// So many that leave nothing to be measured.
-    fn of(count: usize) -> Self {
+    pub(super) fn of(count: usize) -> Self {
         Self {
             count,
             ..Self::default()

@@ -14,6 +14,7 @@ use super::fleet::{Fleet, LEASE, Layout};
 use super::recovery::{Recovery, leased_again};
 use super::report::Outcome;
 use super::season::{POISON_EPISODES, Poison};
+use super::version::VERSION_BEFORE;
 use crate::StoreFault;
 
 /// Of a hundred workers that are ended, so many must have held a task that was leased again.
@@ -134,7 +135,7 @@ impl Group {
             Self::Zombie | Self::Unfenced => "--deaf".to_owned(),
             Self::CrashPoint => "--dying-permille 200".to_owned(),
             Self::Straggler => "--deaf --straggling-permille 100".to_owned(),
-            Self::RollingUpgrade => format!("{} {}", faults::VERSION_FLAG, faults::VERSION_BEFORE),
+            Self::RollingUpgrade => format!("{} {}", faults::VERSION_FLAG, VERSION_BEFORE),
             _ => String::new(),
         };
         Layout {

@@ -20,6 +20,8 @@ pub(super) enum Saw {
     Fenced,
     /// The coordinator would not have what it handed in, and it was not for the lease.
     Refused,
+    /// It was given a task that its version of the protocol cannot read.
+    Foreign,
     /// It ends itself between the upload and the commit.
     Dying,
     /// It takes far longer for this than others take.
@@ -33,6 +35,8 @@ pub(super) enum Saw {
 pub(super) struct Fact {
     /// Name of the worker.
     pub(super) worker: String,
+    /// Version of the protocol that it speaks.
+    pub(super) version: u32,
     /// What it saw.
     pub(super) saw: Saw,
     /// Task it is about.
@@ -47,21 +51,27 @@ pub(super) struct Fact {
 #[derive(Debug)]
 pub(super) struct HistoryFile {
     worker: String,
+    version: u32,
     file: File,
 }
 
 impl HistoryFile {
     /// Opens a history for one more worker.
-    pub(super) fn open(path: &Path, worker: &str) -> std::io::Result<Self> {
+    pub(super) fn open(path: &Path, worker: &str, version: u32) -> std::io::Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(path)?;
         let worker = worker.to_owned();
-        Ok(Self { worker, file })
+        Ok(Self {
+            worker,
+            version,
+            file,
+        })
     }
 
     /// Writes a fact down.
     pub(super) fn note(&self, saw: Saw, task: &str, token: i64) {
         let fact = Fact {
             worker: self.worker.clone(),
+            version: self.version,
             saw,
             task: task.to_owned(),
             token,

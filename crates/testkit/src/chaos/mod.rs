@@ -20,6 +20,7 @@ mod rows;
 mod season;
 mod soak;
 mod unfenced;
+mod version;
 mod worker;
 
 pub use checker::Findings;

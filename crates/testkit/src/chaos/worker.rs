@@ -23,6 +23,7 @@ use uuid::Uuid;
 use super::history::{HistoryFile, Saw};
 use super::payload::{Object, work_on};
 use super::season::Poison;
+use super::version::{as_read_by, kinds};
 
 /// A second attempt is offered after four leases, and is done long before this is over.
 const STRAGGLE: Duration = Duration::from_secs(25);
@@ -102,7 +103,7 @@ async fn serve(args: WorkerArgs) -> anyhow::Result<()> {
         worker: WorkerId::from_uuid(Uuid::now_v7()),
         name: args.name.clone(),
         capabilities: Capabilities {
-            kinds: TaskKind::ALL.to_vec(),
+            kinds: kinds(args.protocol_version),
             ..Capabilities::default()
         },
         slots: 1,
@@ -111,7 +112,11 @@ async fn serve(args: WorkerArgs) -> anyhow::Result<()> {
     let runner = Arc::new(LightRunner {
         client: client.clone(),
         store: Store::open(&args.store)?,
-        history: Arc::new(HistoryFile::open(&args.history, &args.name)?),
+        history: Arc::new(HistoryFile::open(
+            &args.history,
+            &args.name,
+            args.protocol_version,
+        )?),
         asking: TaskTracker::new(),
         args,
     });
@@ -130,7 +135,8 @@ struct LightRunner {
 }
 
 impl TaskRunner for LightRunner {
-    async fn run(&self, attempt: Attempt) -> Result<Completion, AttemptError> {
+    async fn run(&self, mut attempt: Attempt) -> Result<Completion, AttemptError> {
+        attempt.lease.spec = self.read(&attempt)?;
         self.suffer(&attempt)?;
         if self.args.deaf {
             return self.work(&attempt).await;
@@ -195,6 +201,19 @@ impl LightRunner {
         Ok(Completion {
             result: work.result,
             objects,
+        })
+    }
+
+    /// The spec as this worker's version reads it.
+    fn read(&self, attempt: &Attempt) -> Result<TaskSpec, AttemptError> {
+        let lease = &attempt.lease;
+        as_read_by(self.args.protocol_version, &lease.spec).map_err(|what| {
+            self.history
+                .note(Saw::Foreign, lease.task.as_str(), lease.token.0);
+            AttemptError::Failed {
+                class: FailureClass::Retryable,
+                message: format!("version {} does not know {what}", self.args.protocol_version),
+            }
         })
     }
 
