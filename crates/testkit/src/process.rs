@@ -176,9 +176,21 @@ impl Process {
     /// The end of its log.
     #[must_use]
     pub fn log_tail(&self) -> String {
-        let log = std::fs::read_to_string(self.dir.join("log")).unwrap_or_default();
+        let log = self.log();
         let lines: Vec<_> = log.lines().collect();
         lines[lines.len().saturating_sub(60)..].join("\n")
+    }
+
+    /// Its whole log.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+    }
+
+    /// What its own clock showed when it last logged, in milliseconds since the epoch.
+    pub(crate) fn logged_ms(&self) -> Option<i64> {
+        let time = |line: &str| chrono::DateTime::parse_from_rfc3339(line.split(' ').next()?).ok();
+        let newest = self.log_tail().lines().rev().find_map(time);
+        newest.map(|time| time.timestamp_millis())
     }
 }
 

@@ -1,8 +1,9 @@
 //! What an S3 server may do to those who depend on it, on demand: refuse, dawdle, be full, lose an answer, cut one short.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::stream;
 use http_body_util::{BodyExt, StreamBody};
@@ -12,8 +13,16 @@ use s3s::service::S3Service;
 
 use crate::s3_uploads;
 
-/// Longer than a heartbeat, shorter than a test's patience.
+/// Longer than a heartbeat, shorter than a lease of three seconds.
 const SLOW: Duration = Duration::from_millis(2_500);
+/// Longer than such a lease: who waits for the answer must be heard of meanwhile.
+const SLOWER: Duration = Duration::from_millis(4_500);
+/// For how long every request fails in an outage: a client gives up before. Its five repeats take three seconds at most.
+const OUTAGE: Duration = Duration::from_secs(4);
+/// Of so many faults one is an outage; the others befall single requests, which the client's repeats must get over.
+const OUTAGE_EVERY: u32 = 50;
+/// Which of them: early, so that few faults have one too.
+const OUTAGE_TURN: u32 = 5;
 /// What S3 servers with a disk of their own answer when it is full.
 const INSUFFICIENT_STORAGE: StatusCode = StatusCode::INSUFFICIENT_STORAGE;
 
@@ -41,6 +50,20 @@ impl StoreFault {
             Self::Truncated => method == Method::GET,
         }
     }
+
+    /// Whether it comes also as an outage, in which every request fails.
+    fn has_outages(self) -> bool {
+        matches!(self, Self::Unavailable | Self::Full)
+    }
+}
+
+/// Requests that came again after their answer had been lost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Resent {
+    /// Their object was there already.
+    pub(crate) found: usize,
+    /// It was not.
+    pub(crate) missing: usize,
 }
 
 /// Faults still to come, and how many came.
@@ -53,43 +76,85 @@ pub struct StoreFaults {
 struct Plan {
     fault: Option<StoreFault>,
     every: u32,
+    wanted: u32,
     seen: u32,
-    left: u32,
     fired: u32,
+    outages: u32,
+    outage_until: Option<Instant>,
+    lost: HashSet<String>,
+    resent: Resent,
 }
 
 impl StoreFaults {
-    /// Lets a fault befall each `every`-th request that it can befall, `count` times.
+    /// Lets a fault befall each `every`-th request that it can befall, `count` times. Of those that are refusals some are
+    /// outages, at least one: every request fails for longer than clients try. An outage is one fault, however many it fails.
     pub fn arm(&self, fault: StoreFault, every: u32, count: u32) {
         *self.lock() = Plan {
             fault: Some(fault),
             every: every.max(1),
-            left: count,
+            wanted: count,
             ..Plan::default()
         };
     }
 
-    /// How many faults have befallen a request since they were armed.
+    /// How many faults there have been since they were armed.
     pub fn fired(&self) -> u32 {
         self.lock().fired
     }
 
-    fn next(&self, method: &Method) -> Option<StoreFault> {
+    /// Whether all have.
+    pub(crate) fn are_over(&self) -> bool {
+        self.lock().is_over(Instant::now())
+    }
+
+    /// What came again after its answer had been lost.
+    pub(crate) fn resent(&self) -> Resent {
+        self.lock().resent
+    }
+
+    /// Looks, when a request comes whose answer was lost before, whether its object is there.
+    fn note_resent(&self, root: &Path, path: &str) {
         let mut plan = self.lock();
-        let fault = plan
-            .fault
-            .filter(|fault| fault.befalls(method) && plan.left > 0)?;
-        plan.seen += 1;
-        if !plan.seen.is_multiple_of(plan.every) {
-            return None;
+        if plan.lost.remove(path) {
+            let is_there = root.join(path.trim_start_matches('/')).is_file();
+            plan.resent.found += usize::from(is_there);
+            plan.resent.missing += usize::from(!is_there);
         }
-        plan.left -= 1;
-        plan.fired += 1;
-        Some(fault)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Plan> {
         self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Plan {
+    /// The fault of a request that comes now, with its number.
+    fn next(&mut self, method: &Method, now: Instant) -> Option<(StoreFault, u32)> {
+        let fault = self
+            .fault
+            .filter(|fault| fault.befalls(method) && !self.is_over(now))?;
+        if self.is_out(now) {
+            return Some((fault, self.fired));
+        }
+        self.seen += 1;
+        if !self.seen.is_multiple_of(self.every) {
+            return None;
+        }
+        self.fired += 1;
+        if fault.has_outages() && self.fired % OUTAGE_EVERY == OUTAGE_TURN {
+            self.outages += 1;
+            self.outage_until = Some(now + OUTAGE);
+        }
+        Some((fault, self.fired))
+    }
+
+    fn is_out(&self, now: Instant) -> bool {
+        self.outage_until.is_some_and(|until| now < until)
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        let lacks_outage = self.outages == 0 && self.fault.is_some_and(StoreFault::has_outages);
+        self.fired >= self.wanted && !lacks_outage && !self.is_out(now)
     }
 }
 
@@ -103,12 +168,18 @@ pub(crate) async fn answer(
     root: &Path,
     request: Request<Incoming>,
 ) -> Result<Response<s3s::Body>, Failure> {
-    let fault = faults.next(request.method());
-    match fault {
-        Some(StoreFault::Unavailable) => return Ok(refusal(StatusCode::SERVICE_UNAVAILABLE)),
-        Some(StoreFault::Full) => return Ok(refusal(INSUFFICIENT_STORAGE)),
-        Some(StoreFault::Slow) => tokio::time::sleep(SLOW).await,
-        Some(StoreFault::LostReply | StoreFault::Truncated) | None => {}
+    let befallen = faults.lock().next(request.method(), Instant::now());
+    match befallen {
+        Some((StoreFault::Unavailable, _)) => return Ok(refusal(StatusCode::SERVICE_UNAVAILABLE)),
+        Some((StoreFault::Full, _)) => return Ok(refusal(INSUFFICIENT_STORAGE)),
+        Some((StoreFault::Slow, number)) => {
+            tokio::time::sleep(if number % 2 == 0 { SLOW } else { SLOWER }).await;
+        }
+        Some((StoreFault::LostReply | StoreFault::Truncated, _)) | None => {}
+    }
+    let path = request.uri().path().to_owned();
+    if request.method() == Method::PUT {
+        faults.note_resent(root, &path);
     }
     let uploads = request.method() == Method::GET
         && request
@@ -123,9 +194,12 @@ pub(crate) async fn answer(
     if uploads && response.status() == StatusCode::NOT_IMPLEMENTED {
         response = s3_uploads::list(root)?;
     }
-    match fault {
-        Some(StoreFault::LostReply) => Err(Failure::other("the answer is lost")),
-        Some(StoreFault::Truncated) => cut_short(response).await,
+    match befallen {
+        Some((StoreFault::LostReply, _)) => {
+            faults.lock().lost.insert(path);
+            Err(Failure::other("the answer is lost"))
+        }
+        Some((StoreFault::Truncated, _)) => cut_short(response).await,
         _ => Ok(response),
     }
 }
@@ -148,4 +222,56 @@ async fn cut_short(response: Response<s3s::Body>) -> Result<Response<s3s::Body>,
         [Ok(Frame::data(half)), Err(std::io::Error::other("cut short"))];
     let body = s3s::Body::http_body_unsync(StreamBody::new(stream::iter(pieces)));
     Ok(Response::from_parts(parts, body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(fault: StoreFault, wanted: u32) -> Plan {
+        Plan {
+            fault: Some(fault),
+            every: 6,
+            wanted,
+            ..Plan::default()
+        }
+    }
+
+    /// How many of so many requests fail that come at a time.
+    fn failed(plan: &mut Plan, requests: usize, now: Instant) -> usize {
+        (0..requests)
+            .filter(|_| plan.next(&Method::PUT, now).is_some())
+            .count()
+    }
+
+    #[test]
+    fn an_outage_fails_every_request_for_longer_than_a_client_tries() {
+        let (mut plan, start) = (plan(StoreFault::Unavailable, 1), Instant::now());
+        assert_eq!(failed(&mut plan, 24, start), 4, "one of six");
+        assert!(!plan.is_over(start), "no outage yet");
+        assert_eq!(failed(&mut plan, 6, start), 1);
+        let late = start + Duration::from_millis(3_500);
+        assert_eq!(failed(&mut plan, 100, late), 100);
+        assert!(!plan.is_over(late) && plan.is_over(start + OUTAGE));
+        assert_eq!(failed(&mut plan, 100, start + OUTAGE), 0);
+        assert_eq!(plan.fired, 5, "the outage is one fault");
+    }
+
+    #[test]
+    fn what_has_no_outages_befalls_every_sixth_request_so_often_as_asked() {
+        let mut plan = plan(StoreFault::LostReply, 20);
+        assert_eq!(failed(&mut plan, 1_000, Instant::now()), 20);
+    }
+
+    #[test]
+    fn a_request_that_comes_again_is_held_against_what_is_there() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("there"), "x").unwrap();
+        let faults = StoreFaults::default();
+        faults.lock().lost = ["/there", "/not-there"].map(str::to_owned).into();
+        for path in ["/there", "/there", "/not-there", "/never-lost"] {
+            faults.note_resent(root.path(), path);
+        }
+        assert_eq!(faults.resent(), Resent { found: 1, missing: 1 });
+    }
 }

@@ -19,7 +19,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run groups of faults; all that have not passed yet when none is named
+    /// Run groups of faults; all that have not passed with so many faults yet when none is named
     Run(RunArgs),
     /// Run seasons in a loop with a fault every two seconds, and say whether memory and descriptors stay flat
     Soak(SoakArgs),
@@ -91,7 +91,12 @@ fn run_soak(args: &SoakArgs) -> anyhow::Result<ExitCode> {
 fn run_groups(args: RunArgs) -> anyhow::Result<ExitCode> {
     let folder = args.out.join(build()?);
     let report = Report::open(&folder)?;
-    let has_passed = |group: &Group| report.outcome(*group).is_some_and(|outcome| outcome.is_passed());
+    let has_passed = |group: &Group| {
+        let wanted = group.count(args.percent);
+        report
+            .outcome(*group)
+            .is_some_and(|outcome| outcome.is_passed_with(wanted))
+    };
     let groups = if args.groups.is_empty() {
         Group::all()
             .into_iter()
@@ -103,18 +108,15 @@ fn run_groups(args: RunArgs) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Runtime::new()?;
     let mut failed = 0;
     for group in groups {
-        let count = (group.full_count() * args.percent).div_ceil(100);
+        let count = group.count(args.percent);
         eprintln!("{}: {count} faults", group.name());
-        match runtime.block_on(run_group(group, count, &folder.join("calm"))) {
-            Ok(outcome) => {
-                failed += usize::from(!outcome.is_passed());
-                tell(&outcome, &report.keep(&outcome)?);
-            }
-            Err(error) => {
-                failed += 1;
-                eprintln!("{}: {error:#}", group.name());
-            }
-        }
+        // Should this process end meanwhile, that stands in the report and not what came of the group before.
+        report.keep(&Outcome::unfinished(group, count, "has not ended"))?;
+        let outcome = runtime
+            .block_on(run_group(group, count, &folder.join("calm")))
+            .unwrap_or_else(|error| Outcome::unfinished(group, count, &format!("{error:#}")));
+        failed += usize::from(!outcome.is_passed());
+        tell(&outcome, &report.keep(&outcome)?);
     }
     println!("{}", report.table());
     Ok(ExitCode::from(u8::from(failed > 0)))
@@ -135,7 +137,7 @@ fn tell(outcome: &Outcome, table: &Path) {
         outcome.seconds,
         table.display()
     );
-    for complaint in outcome.findings.complaints() {
+    for complaint in outcome.complaints() {
         eprintln!("  {complaint}");
     }
     if let Some(kept) = &outcome.kept {

@@ -1,7 +1,11 @@
 //! Says what a run with faults has done to the work: holds the rows, the store and what the workers were told against a run
 //! of the same seasons without faults. Pure.
 //!
-//! Promises: nobody who could be wrong is asked; the coordinators' answers count only as what the workers wrote down of them.
+//! Reads the rows of jobs, tasks, attempts, objects and names, the bytes of every object, and the workers' own record of what
+//! they were answered. The table of events could not serve instead: it is for people, and a commit has no event unless it came
+//! after its lease. The rows are what events would be told from, and they are believed in nothing alone: each is held against
+//! the bytes in the store, the workers' record and the run without faults. Promises: nobody who could be wrong is asked; the
+//! coordinators' answers count only as what the workers wrote down of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,15 +14,18 @@ use serde::{Deserialize, Serialize};
 
 use super::history::{Fact, Saw};
 use super::rows::{AttemptRow, TaskRow};
+use crate::store_faults::Resent;
 
 /// Lines of a list that are shown.
 const SHOWN_MAX: usize = 5;
-/// Where objects lie that are named by a hash and have no other name.
-const HASH_FOLDERS: [&str; 4] = ["shards/", "segments/", "indexes/", "checkpoints/"];
+/// What coordinators write at their start to see whether the store takes it.
+const PROBE_FOLDER: &str = "probe/";
 
 /// What a season comes to when nothing goes wrong.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Calm {
+    /// State in which the job must end.
+    pub(super) state: String,
     /// Results of the committed tasks, by name.
     pub(super) results: BTreeMap<String, String>,
     /// Names of the tasks that must end as dead.
@@ -46,6 +53,8 @@ pub(super) struct Evidence {
     pub(super) stored: BTreeMap<String, ContentHash>,
     /// What the workers saw.
     pub(super) facts: Vec<Fact>,
+    /// Requests that came to the store again after their answer had been lost.
+    pub(super) resent: Resent,
 }
 
 /// What the checker found.
@@ -63,9 +72,9 @@ pub struct Findings {
     pub unexpected: Vec<String>,
     /// Committed tasks that more than one attempt worked on.
     pub recovered: usize,
-    /// Hand-ins that were refused.
+    /// Hand-ins that were refused because the lease was another's by then.
     pub fenced: usize,
-    /// Objects that nothing names: what garbage collection is for.
+    /// Objects that no row names.
     pub orphans: usize,
 }
 
@@ -114,7 +123,21 @@ fn check_acknowledged(evidence: &Evidence, findings: &mut Findings) {
     for fact in &evidence.facts {
         match fact.saw {
             Saw::Acknowledged => drop(tokens.entry(&fact.task).or_default().insert(fact.token)),
-            Saw::Refused => findings.fenced += 1,
+            Saw::Fenced => findings.fenced += 1,
+            Saw::Refused => {
+                let Fact {
+                    worker, task, token, ..
+                } = fact;
+                findings.unexpected.push(format!(
+                    "task {task} was refused to {worker} under {token} and not for its lease"
+                ));
+            }
+            Saw::Foreign => {
+                let Fact { worker, task, .. } = fact;
+                findings.unexpected.push(format!(
+                    "task {task} was given to {worker}, whose version cannot read it"
+                ));
+            }
             Saw::Dying | Saw::Straggling | Saw::Poisoned => {}
         }
     }
@@ -184,12 +207,23 @@ fn check_tasks(evidence: &Evidence, findings: &mut Findings) {
                 findings.lost.push(format!("{season}/{name} was never made"));
             }
         }
-        let jobs = evidence.jobs.iter().filter(|(of, _)| of == season).count();
-        if jobs != 1 {
-            findings
-                .lost
-                .push(format!("{season} was handed in once and is there {jobs} times"));
-        }
+        check_jobs(evidence, season, calm, findings);
+    }
+}
+
+fn check_jobs(evidence: &Evidence, season: &str, calm: &Calm, findings: &mut Findings) {
+    let states = || evidence.jobs.iter().filter(|(of, _)| of == season);
+    let jobs = states().count();
+    if jobs != 1 {
+        findings
+            .lost
+            .push(format!("{season} was handed in once and is there {jobs} times"));
+    }
+    for (_, state) in states().filter(|(_, state)| *state != calm.state) {
+        let meant = &calm.state;
+        findings
+            .unexpected
+            .push(format!("the job of {season} is {state} and not {meant}"));
     }
 }
 
@@ -222,14 +256,21 @@ fn check_store(evidence: &Evidence, findings: &mut Findings) {
                 .push(format!("object {key} counts and is not in the store"));
         }
     }
+    let names: BTreeSet<&str> = evidence.names.iter().map(|(_, key)| key.as_str()).collect();
     for (key, hash) in &evidence.stored {
         if !is_named_by(key, hash) {
             findings
                 .unexpected
                 .push(format!("object {key} holds other bytes than its name says"));
         }
-        let has_hash_only = HASH_FOLDERS.iter().any(|folder| key.starts_with(folder));
-        findings.orphans += usize::from(has_hash_only && !counted.contains(key.as_str()));
+        let is_named = counted.contains(key.as_str()) || names.contains(key.as_str());
+        if !is_named && !key.starts_with(PROBE_FOLDER) {
+            findings.orphans += 1;
+            // Whoever takes a task up after another makes the same objects, and every task is done to its end.
+            findings
+                .unexpected
+                .push(format!("object {key} is there and no row names it"));
+        }
     }
 }
 
@@ -248,10 +289,8 @@ fn check_names(evidence: &Evidence, findings: &mut Findings) {
     for (season, key) in &evidence.names {
         of_season.entry(season).or_default().insert(key);
     }
-    let mut expected = BTreeSet::new();
     for (season, calm) in &evidence.calm {
         for (key, hash) in &calm.named {
-            expected.insert(key.as_str());
             match evidence.stored.get(key) {
                 None => findings
                     .lost
@@ -268,11 +307,6 @@ fn check_names(evidence: &Evidence, findings: &mut Findings) {
                     .unexpected
                     .push(format!("{key} of {season} has no counterpart"));
             }
-        }
-    }
-    for key in evidence.stored.keys() {
-        if key.starts_with("outputs/") && !expected.contains(key.as_str()) {
-            findings.unexpected.push(format!("{key} has no counterpart"));
         }
     }
 }

@@ -24,8 +24,10 @@ fn good() -> Evidence {
         leased_ms: 1,
         ended_ms: 2,
         outcome: outcome.to_owned(),
+        message: String::new(),
     };
     let calm = Calm {
+        state: "succeeded".to_owned(),
         results: [("a", "result of a"), ("b", "result of b")]
             .map(|(name, result)| (name.to_owned(), result.to_owned()))
             .into(),
@@ -48,17 +50,20 @@ fn good() -> Evidence {
         facts: vec![
             saw("1", 2, Saw::Acknowledged),
             saw("2", 2, Saw::Acknowledged),
-            saw("1", 1, Saw::Refused),
+            saw("1", 1, Saw::Fenced),
         ],
+        resent: Resent::default(),
     }
 }
 
 fn saw(task: &str, token: i64, saw: Saw) -> Fact {
     Fact {
         worker: "light-0".to_owned(),
+        version: 2,
         saw,
         task: task.to_owned(),
         token,
+        at_ms: 2,
     }
 }
 
@@ -145,11 +150,45 @@ fn what_differs_from_the_run_without_faults_is_unexpected() {
 }
 
 #[test]
-fn an_object_that_no_row_names_is_an_orphan_and_no_harm() {
-    let mut evidence = good();
+fn an_object_that_no_row_names_is_an_orphan_wherever_it_lies() {
     let bytes = ContentHash::of(b"left over");
-    evidence.stored.insert(format!("segments/{bytes}.mkv"), bytes);
+    for key in [
+        format!("segments/{bytes}.mkv"),
+        format!("models/{bytes}/card.json"),
+        format!("sources/{bytes}"),
+        "runs/run-1/manifest-1.json".to_owned(),
+    ] {
+        let mut evidence = good();
+        evidence.stored.insert(key.clone(), bytes.clone());
+        let found = check(&evidence);
+        assert_eq!((found.orphans, found.unexpected.len()), (1, 1), "{key}");
+    }
+    let probe = |e: &mut Evidence| {
+        drop(
+            e.stored
+                .insert("probe/written-at-start".to_owned(), bytes.clone()),
+        )
+    };
+    assert_eq!(counts(probe), (0, 0, 0));
+}
+
+#[test]
+fn a_job_must_end_as_it_does_without_faults() {
+    assert_eq!(counts(|e| e.jobs[0].1 = "failed".to_owned()), (0, 0, 1));
+    let twice = |e: &mut Evidence| e.jobs.push((SEASON.to_owned(), "succeeded".to_owned()));
+    assert_eq!(counts(twice), (1, 0, 0));
+}
+
+#[test]
+fn only_a_stale_lease_is_a_good_reason_to_refuse() {
+    assert_eq!(counts(|e| e.facts.push(saw("2", 1, Saw::Fenced))), (0, 0, 0));
+    let mut evidence = good();
+    evidence.facts.push(saw("2", 1, Saw::Refused));
     let found = check(&evidence);
-    assert!(found.is_clean(), "{found:?}");
-    assert_eq!(found.orphans, 1);
+    assert_eq!((found.fenced, found.unexpected.len()), (1, 1));
+}
+
+#[test]
+fn a_worker_must_not_be_given_what_its_version_cannot_read() {
+    assert_eq!(counts(|e| e.facts.push(saw("2", 1, Saw::Foreign))), (0, 0, 1));
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use anyhow::{Context, bail, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
 use remaster_domain::ContentHash;
 use remaster_store::{Key, Store};
@@ -10,10 +11,13 @@ use remaster_store::{Key, Store};
 use super::checker::{Calm, Evidence};
 use super::fleet::{Fleet, Layout};
 use super::history;
-use super::season::{Poison, season_name};
+use super::season::{POISON_EPISODES, Poison, season_name};
+use crate::store_faults::Resent;
 
 /// Every folder of a store.
-const FOLDERS: [&str; 8] = [
+const FOLDERS: [&str; 10] = [
+    "probe",
+    "sources",
     "indexes",
     "shards",
     "datasets",
@@ -42,6 +46,10 @@ pub(super) async fn gather(fleet: &Fleet, calm: BTreeMap<String, Calm>) -> anyho
         names: fleet.rows.names().await?,
         stored: stored(&fleet.store).await?,
         facts: history::read(&fleet.history())?,
+        resent: fleet
+            .s3
+            .as_ref()
+            .map_or_else(Resent::default, |server| server.faults.resent()),
     })
 }
 
@@ -87,13 +95,27 @@ async fn run_calmly(seasons: &[SeasonNumber]) -> anyhow::Result<BTreeMap<String,
     }
     fleet.finish().await?;
     let seen = gather(&fleet, BTreeMap::new()).await?;
+    let calm = calm_of(seen)?;
+    for (number, poison) in seasons {
+        let name = season_name(*number, *poison);
+        let calm = calm.get(&name).with_context(|| format!("{name} is not there"))?;
+        check_calm(&name, *poison, calm)?;
+    }
+    Ok(calm)
+}
+
+/// What the seasons of a run came to.
+fn calm_of(seen: Evidence) -> anyhow::Result<BTreeMap<String, Calm>> {
     let mut calm = BTreeMap::<String, Calm>::new();
+    for (season, state) in seen.jobs {
+        calm.entry(season).or_default().state = state;
+    }
     for task in seen.tasks {
         let season = calm.entry(task.season).or_default();
         match task.state.as_str() {
             "committed" => drop(season.results.insert(task.name, task.result)),
             "dead" => drop(season.dead.insert(task.name)),
-            other => anyhow::bail!("{} is {other} after a run without faults", task.name),
+            other => bail!("{} is {other} after a run without faults", task.name),
         }
     }
     for (season, key) in seen.names {
@@ -102,6 +124,31 @@ async fn run_calmly(seasons: &[SeasonNumber]) -> anyhow::Result<BTreeMap<String,
         }
     }
     Ok(calm)
+}
+
+/// Nothing dies without faults but the poisoned inputs, and without those the job succeeds: what went wrong here would
+/// otherwise be held to be right everywhere.
+fn check_calm(name: &str, poison: Option<Poison>, calm: &Calm) -> anyhow::Result<()> {
+    let (state, deaths) = match poison {
+        None => ("succeeded", 0),
+        Some(_) => ("failed", POISON_EPISODES as usize),
+    };
+    ensure!(
+        calm.state == state && calm.dead.len() == deaths,
+        "{name} is {} without faults, {:?} being dead",
+        calm.state,
+        calm.dead
+    );
+    let strangers: Vec<_> = calm
+        .dead
+        .iter()
+        .filter(|task| !task.starts_with("index/"))
+        .collect();
+    ensure!(
+        strangers.is_empty(),
+        "{name} without faults: {strangers:?} are dead"
+    );
+    Ok(())
 }
 
 async fn stored(store: &Store) -> anyhow::Result<BTreeMap<String, ContentHash>> {
@@ -123,4 +170,30 @@ async fn stored(store: &Store) -> anyhow::Result<BTreeMap<String, ContentHash>> 
         .buffer_unordered(READS_AT_ONCE)
         .try_collect()
         .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_calm_run_in_which_something_dies_is_none() {
+        let calm = |state: &str, dead: &[String]| Calm {
+            state: state.to_owned(),
+            dead: dead.iter().cloned().collect(),
+            ..Calm::default()
+        };
+        let inputs: Vec<_> = (0..POISON_EPISODES)
+            .map(|number| format!("index/{number}"))
+            .collect();
+        let is_calm = |poison, calm: &Calm| check_calm("s", poison, calm).is_ok();
+        assert!(is_calm(None, &calm("succeeded", &[])));
+        assert!(!is_calm(None, &calm("failed", &["index/0".to_owned()])));
+        assert!(!is_calm(None, &calm("failed", &[])));
+        let poison = Some(Poison::Crash);
+        assert!(is_calm(poison, &calm("failed", &inputs)));
+        assert!(!is_calm(poison, &calm("failed", &inputs[1..])));
+        let other = [&inputs[1..], &["train".to_owned()]].concat();
+        assert!(!is_calm(poison, &calm("failed", &other)));
+    }
 }

@@ -10,6 +10,7 @@ use remaster_proto::PROTOCOL_VERSION;
 use super::fleet::{Fleet, LEASE, now_ms, worker_name};
 use super::history::{self, Fact, Saw};
 use super::link::Cable;
+use super::version::VERSION_BEFORE;
 use crate::process::Process;
 use crate::{Restart, StoreFault};
 
@@ -29,11 +30,15 @@ const LOOK_PAUSE: Duration = Duration::from_millis(200);
 const STORE_FAULT_EVERY: u32 = 6;
 /// A worker that has read a poisoned input and said nothing for so long hangs, and its lease has run out.
 const HUNG_AFTER: Duration = LEASE.saturating_add(Duration::from_millis(1_400));
+/// How a process begins its last words that is given no more memory.
+const OUT_OF_MEMORY: &str = "memory allocation of ";
 /// How far clocks are set forward and back, in seconds.
 const CLOCK_SHIFT: i64 = 3_600;
+/// How far from the moved time a process may be: what it wrote last, it may have written a while ago.
+const CLOCK_SLACK_MS: i64 = 60_000;
+/// After the clocks were moved, until what is written bears the new time.
+const CLOCK_PAUSE: Duration = Duration::from_millis(200);
 
-/// The version before ours.
-pub(super) const VERSION_BEFORE: u32 = PROTOCOL_VERSION - 1;
 /// By which a worker is told what to speak.
 pub(super) const VERSION_FLAG: &str = "--protocol-version";
 /// What a process gets to end by itself when it is replaced.
@@ -44,48 +49,74 @@ const REPLACE_PAUSE: Duration = Duration::from_millis(200);
 /// When each worker was struck.
 pub(super) type Struck = Vec<(String, i64)>;
 
+/// What faults left to be judged and measured.
+#[derive(Debug, Default)]
+pub(super) struct Fired {
+    /// How many have proved that they fired.
+    pub(super) count: usize,
+    /// Which worker was struck by each, where they strike workers.
+    pub(super) struck: Struck,
+    /// How long after each the first task was leased, where they strike those who lease.
+    pub(super) first_leases_ms: Vec<i64>,
+    /// How many processes died of having no more memory, where inputs make them.
+    pub(super) out_of_memory: usize,
+}
+
+impl Fired {
+    /// So many that leave nothing to be measured.
+    pub(super) fn of(count: usize) -> Self {
+        Self {
+            count,
+            ..Self::default()
+        }
+    }
+}
+
 /// Kills workers and starts them again at once.
-pub(super) async fn kill_workers(fleet: &mut Fleet, count: usize) -> anyhow::Result<Struck> {
-    let mut struck = vec![];
+pub(super) async fn kill_workers(fleet: &mut Fleet, count: usize) -> anyhow::Result<Fired> {
+    let mut fired = Fired::default();
     for number in (0..fleet.workers.len()).cycle().take(count) {
         tokio::time::sleep(KILL_PAUSE).await;
         let at_ms = now_ms();
         fleet.workers[number].kill_9()?;
         fleet.workers[number].start()?;
-        struck.push((worker_name(number), at_ms));
+        fired.struck.push((worker_name(number), at_ms));
+        fired.count += 1;
     }
-    Ok(struck)
+    Ok(fired)
 }
 
-/// Asks workers to end and starts them again once they have.
-pub(super) async fn terminate_workers(fleet: &mut Fleet, count: usize) -> anyhow::Result<Struck> {
-    let mut struck = vec![];
+/// Asks workers to end and starts them again once they have, without complaint.
+pub(super) async fn terminate_workers(fleet: &mut Fleet, count: usize) -> anyhow::Result<Fired> {
+    let mut fired = Fired::default();
     for number in (0..fleet.workers.len()).cycle().take(count) {
         tokio::time::sleep(KILL_PAUSE).await;
-        fleet.revive()?;
         let at_ms = now_ms();
-        fleet.workers[number].signal(Signal::SIGTERM)?;
-        struck.push((worker_name(number), at_ms));
+        replace(&mut fleet.workers[number])?;
+        fired.struck.push((worker_name(number), at_ms));
+        fired.count += 1;
     }
-    Ok(struck)
+    Ok(fired)
 }
 
-/// Kills coordinators in turn and starts them again; answers how long after each kill the first task was leased.
-pub(super) async fn kill_coordinators(fleet: &mut Fleet, count: usize) -> anyhow::Result<Vec<i64>> {
-    let mut times_ms = vec![];
+/// Kills coordinators in turn and starts them again.
+pub(super) async fn kill_coordinators(fleet: &mut Fleet, count: usize) -> anyhow::Result<Fired> {
+    let mut fired = Fired::default();
     for number in (0..fleet.coordinators.len()).cycle().take(count) {
         let at_ms = now_ms();
         fleet.coordinators[number].kill_9()?;
         fleet.coordinators[number].start()?;
-        times_ms.push(fleet.first_lease_ms(at_ms).await?);
+        fired.count += 1;
+        fired.first_leases_ms.push(fleet.first_lease_ms(at_ms).await?);
         tokio::time::sleep(CALM_PAUSE).await;
     }
-    Ok(times_ms)
+    Ok(fired)
 }
 
 /// Upgrades the whole fleet so many times, a process at a time and the coordinators first; in between the workers go back.
 /// A worker that a coordinator refused has ended with an error, and that is found here.
-pub(super) async fn roll_upgrades(fleet: &mut Fleet, count: usize) -> anyhow::Result<()> {
+pub(super) async fn roll_upgrades(fleet: &mut Fleet, count: usize) -> anyhow::Result<Fired> {
+    let mut fired = Fired::default();
     for _ in 0..count {
         for number in 0..fleet.coordinators.len() {
             let at_ms = now_ms();
@@ -99,8 +130,9 @@ pub(super) async fn roll_upgrades(fleet: &mut Fleet, count: usize) -> anyhow::Re
                 tokio::time::sleep(REPLACE_PAUSE).await;
             }
         }
+        fired.count += 1;
     }
-    Ok(())
+    Ok(fired)
 }
 
 fn replace(process: &mut Process) -> anyhow::Result<()> {
@@ -111,74 +143,82 @@ fn replace(process: &mut Process) -> anyhow::Result<()> {
 }
 
 /// Freezes workers past their lease and wakes them.
-pub(super) async fn freeze_workers(fleet: &mut Fleet, count: usize) -> anyhow::Result<()> {
+pub(super) async fn freeze_workers(fleet: &mut Fleet, count: usize) -> anyhow::Result<Fired> {
+    let mut fired = Fired::default();
     let mut away = VecDeque::new();
     let mut numbers = (0..fleet.workers.len()).cycle().take(count);
     loop {
-        while away
-            .front()
-            .is_some_and(|(since, _): &(Instant, usize)| since.elapsed() >= AWAY)
+        while let Some((_, number)) =
+            away.pop_front_if(|(since, _): &mut (Instant, usize)| since.elapsed() >= AWAY)
         {
-            let (_, number) = away.pop_front().expect("it was looked at");
-            ensure!(
-                fleet.workers[number].is_stopped(),
-                "{} was not frozen",
-                fleet.workers[number].name
-            );
-            fleet.workers[number].signal(Signal::SIGCONT)?;
+            let worker = &fleet.workers[number];
+            ensure!(worker.is_stopped(), "{} was not frozen", worker.name);
+            worker.signal(Signal::SIGCONT)?;
+            fired.count += 1;
         }
         match numbers.next() {
             Some(number) => {
                 fleet.workers[number].signal(Signal::SIGSTOP)?;
+                fired.struck.push((worker_name(number), now_ms()));
                 away.push_back((Instant::now(), number));
             }
-            None if away.is_empty() => return Ok(()),
+            None if away.is_empty() => return Ok(fired),
             None => {}
         }
         tokio::time::sleep(AWAY_PAUSE).await;
     }
 }
 
-/// Cuts the cables of workers, or leaves them half open, in turn.
-pub(super) async fn part_workers(fleet: &mut Fleet, count: usize) -> anyhow::Result<()> {
+/// Cuts the cables of workers, or leaves them half open: each worker's by turns.
+pub(super) async fn part_workers(fleet: &mut Fleet, count: usize) -> anyhow::Result<Fired> {
+    let mut fired = Fired::default();
     let mut away = VecDeque::new();
-    let mut windows = (0..fleet.links.len()).cycle().take(count).enumerate();
+    let workers = fleet.links.len();
+    let mut windows = 0..count;
     loop {
-        while away
-            .front()
-            .is_some_and(|(since, ..): &(Instant, usize, u64)| since.elapsed() >= AWAY)
+        while let Some((_, number, hits)) =
+            away.pop_front_if(|(since, ..): &mut (Instant, usize, u64)| since.elapsed() >= AWAY)
         {
-            let (_, number, hits) = away.pop_front().expect("it was looked at");
+            let link = &fleet.links[number];
             ensure!(
-                fleet.links[number].hits() > hits,
-                "nothing went over the link of worker {number}"
+                link.hits() > hits,
+                "nothing of worker {number} was cut or held up"
             );
-            fleet.links[number].set(Cable::Whole);
+            link.set(Cable::Whole);
+            fired.count += 1;
         }
         match windows.next() {
-            Some((window, number)) => {
+            Some(window) => {
+                let number = window % workers;
                 let link = &fleet.links[number];
                 away.push_back((Instant::now(), number, link.hits()));
-                link.set(if window % 2 == 0 {
-                    Cable::Cut
-                } else {
-                    Cable::HalfOpen
-                });
+                link.set(parted(window, workers));
+                fired.struck.push((worker_name(number), now_ms()));
             }
-            None if away.is_empty() => return Ok(()),
+            None if away.is_empty() => return Ok(fired),
             None => {}
         }
         tokio::time::sleep(AWAY_PAUSE).await;
+    }
+}
+
+/// How the cable is parted in a window: otherwise than the neighbour's, and than the same worker's one round before.
+fn parted(window: usize, workers: usize) -> Cable {
+    let (round, number) = (window / workers, window % workers);
+    if (round + number).is_multiple_of(2) {
+        Cable::Cut
+    } else {
+        Cable::HalfOpen
     }
 }
 
 /// Lets the store misbehave.
-pub(super) async fn fail_store(fleet: &mut Fleet, fault: StoreFault, count: u32) -> anyhow::Result<()> {
+pub(super) async fn fail_store(fleet: &mut Fleet, fault: StoreFault, count: u32) -> anyhow::Result<Fired> {
     let server = fleet.s3.as_ref().expect("this group has an S3 server");
     let faults = std::sync::Arc::clone(&server.faults);
     faults.arm(fault, STORE_FAULT_EVERY, count);
     let start = Instant::now();
-    while faults.fired() < count {
+    while !faults.are_over() {
         ensure!(
             start.elapsed() < FIRE_WAIT,
             "only {} of {count} faults befell a request",
@@ -186,13 +226,12 @@ pub(super) async fn fail_store(fleet: &mut Fleet, fault: StoreFault, count: u32)
         );
         tokio::time::sleep(LOOK_PAUSE).await;
     }
-    Ok(())
+    Ok(Fired::of(usize::try_from(faults.fired())?))
 }
 
-/// Restarts the database server, by turns as an administrator and as a power cut do; answers how long after each the first
-/// task was leased.
-pub(super) async fn restart_database(fleet: &mut Fleet, count: usize) -> anyhow::Result<Vec<i64>> {
-    let mut times_ms = vec![];
+/// Restarts the database server, by turns as an administrator and as a power cut do.
+pub(super) async fn restart_database(fleet: &mut Fleet, count: usize) -> anyhow::Result<Fired> {
+    let mut fired = Fired::default();
     for number in 0..count {
         let server = fleet.postgres.as_ref().expect("this group has a PostgreSQL");
         let how = if number % 2 == 0 {
@@ -200,33 +239,71 @@ pub(super) async fn restart_database(fleet: &mut Fleet, count: usize) -> anyhow:
         } else {
             Restart::Immediate
         };
+        let before = server.process()?;
         tokio::task::block_in_place(|| server.restart(how))?;
-        times_ms.push(fleet.first_lease_ms(now_ms()).await?);
+        ensure!(server.process()? != before, "PostgreSQL was not restarted");
+        fired.count += 1;
+        fired.first_leases_ms.push(fleet.first_lease_ms(now_ms()).await?);
         tokio::time::sleep(CALM_PAUSE).await;
     }
-    Ok(times_ms)
+    Ok(fired)
 }
 
-/// Sets the wall clocks of coordinators and workers an hour forward and back again.
-pub(super) async fn shift_clocks(fleet: &mut Fleet, count: usize) -> anyhow::Result<()> {
+/// Sets the wall clocks of coordinators and workers an hour forward and back again. Each time every process must have taken
+/// the moved clock in, and what workers and coordinators write down must be of the moved time.
+pub(super) async fn shift_clocks(fleet: &mut Fleet, count: usize) -> anyhow::Result<Fired> {
+    let mut fired = Fired::default();
     for number in 0..count {
         let shift = [CLOCK_SHIFT, 0, -CLOCK_SHIFT, 0][number % 4];
         fleet.shift_clocks(shift)?;
+        // What was being written when the clock moved may still bear the time before.
+        tokio::time::sleep(CLOCK_PAUSE).await;
+        let before = history::read(&fleet.history())?.len();
         tokio::time::sleep(CALM_PAUSE * 2).await;
         ensure!(fleet.revive()? == 0, "a process died of the clock");
+        fleet.ensure_clocks_are_preloaded()?;
+        let is_moved = |at_ms: i64| (at_ms - now_ms() - shift * 1_000).abs() < CLOCK_SLACK_MS;
+        await_clocks(fleet, before, is_moved).await?;
+        fired.count += 1;
     }
-    fleet.shift_clocks(0)
+    fleet.shift_clocks(0)?;
+    Ok(fired)
+}
+
+/// Waits for a worker's and a coordinator's word since the clocks were moved: all of it must be of the moved time.
+async fn await_clocks(fleet: &Fleet, before: usize, is_moved: impl Fn(i64) -> bool) -> anyhow::Result<()> {
+    let start = Instant::now();
+    loop {
+        let facts = history::read(&fleet.history())?;
+        let since = &facts[before..];
+        for fact in since {
+            let (worker, at_ms) = (&fact.worker, fact.at_ms);
+            ensure!(
+                is_moved(at_ms),
+                "the clock of {worker} was moved and shows {at_ms}"
+            );
+        }
+        let mut coordinators = fleet
+            .coordinators
+            .iter()
+            .filter_map(|process| process.logged_ms());
+        if !since.is_empty() && coordinators.any(&is_moved) {
+            return Ok(());
+        }
+        ensure!(start.elapsed() < AWAY, "nobody shows that its clock was moved");
+        tokio::time::sleep(LOOK_PAUSE).await;
+    }
 }
 
 /// Waits until workers have ended themselves so often between upload and commit, starting each again.
-pub(super) async fn await_deaths(fleet: &mut Fleet, count: usize) -> anyhow::Result<usize> {
+pub(super) async fn await_deaths(fleet: &mut Fleet, count: usize) -> anyhow::Result<Fired> {
     let start = Instant::now();
     loop {
         fleet.revive()?;
         let facts = history::read(&fleet.history())?;
         let deaths = facts.iter().filter(|fact| fact.saw == Saw::Dying).count();
         if deaths >= count {
-            return Ok(deaths);
+            return Ok(Fired::of(deaths));
         }
         ensure!(
             start.elapsed() < FIRE_WAIT,
@@ -237,7 +314,7 @@ pub(super) async fn await_deaths(fleet: &mut Fleet, count: usize) -> anyhow::Res
 }
 
 /// Waits until so many stragglers have been overtaken: somebody else's result for their task counts.
-pub(super) async fn await_overtaken(fleet: &mut Fleet, count: usize) -> anyhow::Result<usize> {
+pub(super) async fn await_overtaken(fleet: &mut Fleet, count: usize) -> anyhow::Result<Fired> {
     let start = Instant::now();
     loop {
         let facts = history::read(&fleet.history())?;
@@ -247,7 +324,7 @@ pub(super) async fn await_overtaken(fleet: &mut Fleet, count: usize) -> anyhow::
         };
         let overtaken = of(Saw::Straggling).filter(is_overtaken).count();
         if overtaken >= count {
-            return Ok(overtaken);
+            return Ok(Fired::of(overtaken));
         }
         ensure!(
             start.elapsed() < FIRE_WAIT,
@@ -259,7 +336,7 @@ pub(super) async fn await_overtaken(fleet: &mut Fleet, count: usize) -> anyhow::
 
 /// Lets poisoned inputs do their worst until all jobs have ended: what died is started again, what hangs is killed once its
 /// lease must have run out. Answers how many of the inputs have struck.
-pub(super) async fn endure_poison(fleet: &mut Fleet) -> anyhow::Result<usize> {
+pub(super) async fn endure_poison(fleet: &mut Fleet) -> anyhow::Result<Fired> {
     let start = Instant::now();
     let mut silent = vec![(0, Instant::now()); fleet.workers.len()];
     while fleet.rows.open_jobs().await.ok() != Some(0) {
@@ -293,5 +370,24 @@ pub(super) async fn endure_poison(fleet: &mut Fleet) -> anyhow::Result<usize> {
     }
     let facts = history::read(&fleet.history())?;
     let struck = facts.iter().filter(|fact| fact.saw == Saw::Poisoned);
-    Ok(struck.map(|fact| &fact.task).collect::<BTreeSet<_>>().len())
+    let logs = fleet.workers.iter().map(Process::log);
+    Ok(Fired {
+        out_of_memory: logs.map(|log| log.matches(OUT_OF_MEMORY).count()).sum(),
+        ..Fired::of(struck.map(|fact| &fact.task).collect::<BTreeSet<_>>().len())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_worker_is_cut_off_in_both_ways() {
+        for workers in [9, 10] {
+            for number in 0..workers {
+                let (first, second) = (parted(number, workers), parted(number + workers, workers));
+                assert_ne!(first, second, "worker {number} of {workers}");
+            }
+        }
+    }
 }

@@ -257,6 +257,21 @@ impl Fleet {
         Ok(file.write_all_at(&nanoseconds.to_le_bytes(), 0)?)
     }
 
+    /// Proves that every process has taken in what moves its clock, and the file that says how far.
+    pub(super) fn ensure_clocks_are_preloaded(&self) -> anyhow::Result<()> {
+        for process in self.coordinators.iter().chain(&self.workers) {
+            let maps = std::fs::read_to_string(format!("/proc/{}/maps", process.id()?))?;
+            for file in [CLOCK_LIBRARY, CLOCK_FILE] {
+                ensure!(
+                    has_mapped(&maps, file),
+                    "{} has not taken {file} in: its clock stands where it stood",
+                    process.name
+                );
+            }
+        }
+        Ok(())
+    }
+
     /// File of the workers' history.
     pub(super) fn history(&self) -> PathBuf {
         self.dir.path().join("history.jsonl")
@@ -287,12 +302,20 @@ pub(super) fn now_ms() -> i64 {
     i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// Moves the clock of a process that has it preloaded.
+const CLOCK_LIBRARY: &str = "clock.so";
 /// File with the shift of the clocks.
 const CLOCK_FILE: &str = "clock-shift";
 
+/// Whether a file of this name is among what a process has mapped.
+fn has_mapped(maps: &str, file: &str) -> bool {
+    let path = format!("/{file}");
+    maps.lines().any(|line| line.ends_with(&path))
+}
+
 /// Builds what moves the clocks; answers the settings by which a process takes it in.
 fn preload_clock(dir: &Path) -> anyhow::Result<Vec<(String, String)>> {
-    let (source, library, shift) = (dir.join("clock.c"), dir.join("clock.so"), dir.join(CLOCK_FILE));
+    let (source, library, shift) = (dir.join("clock.c"), dir.join(CLOCK_LIBRARY), dir.join(CLOCK_FILE));
     std::fs::write(&source, include_str!("clock.c"))?;
     std::fs::write(&shift, 0_i64.to_le_bytes())?;
     let built = std::process::Command::new("cc")
@@ -345,5 +368,18 @@ async fn submit(addresses: &[SocketAddr], number: u32, poison: Option<Poison>) {
             return;
         }
         tokio::time::sleep(SUBMIT_AGAIN).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_moves_only_where_library_and_shift_are_mapped() {
+        let maps = "7f00-7f01 r-xp 00000000 fe:01 1 /tmp/x/clock.so\n7f02-7f03 r--s 00000000 fe:01 2 /tmp/x/clock-shift\n";
+        assert!(has_mapped(maps, CLOCK_LIBRARY) && has_mapped(maps, CLOCK_FILE));
+        let ignored = "7f00-7f01 r-xp 00000000 fe:01 1 /usr/lib/libc.so.6\n";
+        assert!(!has_mapped(ignored, CLOCK_LIBRARY));
     }
 }

@@ -4,17 +4,21 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::Instant;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 
-use super::checker::{Findings, check};
+use super::checker::{Evidence, Findings, check};
+use super::demands::shortfalls;
 use super::evidence::{CalmSeasons, SeasonNumber, gather};
-use super::faults::{self, Struck};
+use super::faults::{self, Fired};
 use super::fleet::{Fleet, LEASE, Layout};
 use super::recovery::{Recovery, leased_again};
 use super::report::Outcome;
 use super::season::{POISON_EPISODES, Poison};
+use super::version::VERSION_BEFORE;
 use crate::StoreFault;
 
+/// Of a hundred workers that are ended, so many must have held a task that was leased again.
+const RECOVERED_PERCENT: usize = 25;
 /// Slack over the lease within which a killed worker's task must be leased again.
 const AGAIN_SLACK_MS: i64 = 2_000;
 /// Within this a task of a worker that was asked to end must be leased again.
@@ -95,9 +99,13 @@ impl Group {
         self.entry().1
     }
 
-    /// How many of its faults the full table asks for.
+    /// How many of its faults so many percent of the full table ask for.
     #[must_use]
-    pub fn full_count(self) -> usize {
+    pub fn count(self, percent: usize) -> usize {
+        self.count_of((self.full_count() * percent).div_ceil(100))
+    }
+
+    fn full_count(self) -> usize {
         self.entry().2
     }
 
@@ -107,7 +115,7 @@ impl Group {
     }
 
     /// Poisons come by the season, whatever is asked for.
-    fn count(self, asked: usize) -> usize {
+    fn count_of(self, asked: usize) -> usize {
         if self == Self::Poison {
             self.full_count()
         } else {
@@ -127,7 +135,7 @@ impl Group {
             Self::Zombie | Self::Unfenced => "--deaf".to_owned(),
             Self::CrashPoint => "--dying-permille 200".to_owned(),
             Self::Straggler => "--deaf --straggling-permille 100".to_owned(),
-            Self::RollingUpgrade => format!("{} {}", faults::VERSION_FLAG, faults::VERSION_BEFORE),
+            Self::RollingUpgrade => format!("{} {}", faults::VERSION_FLAG, VERSION_BEFORE),
             _ => String::new(),
         };
         Layout {
@@ -159,24 +167,47 @@ impl FromStr for Group {
     }
 }
 
-/// What a group's faults left to be measured.
-#[derive(Default)]
-struct Fired {
-    count: usize,
-    killed: Struck,
-    terminated: Struck,
-    coordinator_ms: Vec<i64>,
-    database_ms: Vec<i64>,
-}
-
 /// Runs a group with so many faults; what the seasons come to without faults is remembered in a folder.
 ///
 /// # Errors
 /// When a fault did not fire, a process cannot be started, or work that is left does not end.
 pub async fn run_group(group: Group, count: usize, calm: &Path) -> anyhow::Result<Outcome> {
     let start = Instant::now();
-    let count = group.count(count);
+    let wanted = group.count_of(count);
     let mut fleet = Fleet::start(&group.layout()).await?;
+    let ran = run_on(&mut fleet, group, wanted, calm).await;
+    let (fired, seasons, evidence) = match ran {
+        Ok(ran) => ran,
+        Err(error) => return Err(error.context(format!("kept in {}", fleet.keep().display()))),
+    };
+    let mut findings = check(&evidence);
+    if group == Group::Unfenced {
+        findings = judge_unfenced(findings)?;
+    }
+    let mut outcome = Outcome {
+        group: group.name().to_owned(),
+        wanted,
+        fired: fired.count,
+        seasons,
+        failures: shortfalls(group, &fired, &evidence, &findings),
+        findings,
+        recovery: recovery(group, &fired, &evidence),
+        seconds: start.elapsed().as_secs(),
+        kept: None,
+    };
+    if !outcome.is_passed() {
+        outcome.kept = Some(fleet.keep());
+    }
+    Ok(outcome)
+}
+
+/// Fires, and answers what is left when all work has ended, with how many seasons there were.
+async fn run_on(
+    fleet: &mut Fleet,
+    group: Group,
+    wanted: usize,
+    calm: &Path,
+) -> anyhow::Result<(Fired, usize, Evidence)> {
     let mut seasons: Vec<SeasonNumber> = vec![];
     if group == Group::Poison {
         for poison in Poison::ALL {
@@ -187,77 +218,61 @@ pub async fn run_group(group: Group, count: usize, calm: &Path) -> anyhow::Resul
         fleet.feed();
         fleet.first_lease_ms(0).await?;
     }
-    let fired = fire(group, &mut fleet, count)
-        .await
-        .with_context(|| format!("group {}", group.name()))?;
+    let fired = fire(group, fleet, wanted).await?;
     let fed = fleet.finish().await?;
     seasons.extend((0..fed).map(|number| (number, None)));
-    let calm = CalmSeasons {
-        folder: calm.to_owned(),
-    }
-    .of(&seasons)
-    .await?;
-    let evidence = gather(&fleet, calm).await?;
-    let mut findings = check(&evidence);
-    if group == Group::Unfenced {
-        findings = judge_unfenced(findings)?;
-    }
-    let kept = (!findings.is_clean()).then(|| fleet.keep());
-    let attempts = &evidence.attempts;
-    let lease_ms = i64::try_from(LEASE.as_millis())?;
-    let killed = leased_again(attempts, &fired.killed, "lost");
-    let terminated = leased_again(attempts, &fired.terminated, "released");
-    let recoveries = [
-        Recovery::new(
-            "worker killed -> task leased again",
-            killed,
-            lease_ms + AGAIN_SLACK_MS,
-        ),
-        Recovery::new("SIGTERM -> task leased again", terminated, TERMINATED_MS),
-        Recovery::new(
-            "coordinator killed -> first lease",
-            fired.coordinator_ms,
-            COORDINATOR_MS,
-        ),
-        Recovery::new("database is back -> first lease", fired.database_ms, DATABASE_MS),
-    ];
-    Ok(Outcome {
-        group: group.name().to_owned(),
-        wanted: count,
-        fired: fired.count,
-        seasons: seasons.len(),
-        findings,
-        recoveries: recoveries
-            .into_iter()
-            .filter(|times| !times.times_ms.is_empty())
-            .collect(),
-        seconds: start.elapsed().as_secs(),
-        kept,
-    })
+    let folder = calm.to_owned();
+    let calm = CalmSeasons { folder }.of(&seasons).await?;
+    Ok((fired, seasons.len(), gather(fleet, calm).await?))
 }
 
 async fn fire(group: Group, fleet: &mut Fleet, count: usize) -> anyhow::Result<Fired> {
-    let mut fired = Fired {
-        count,
-        ..Fired::default()
+    match group {
+        Group::WorkerKill => faults::kill_workers(fleet, count).await,
+        Group::WorkerTerm => faults::terminate_workers(fleet, count).await,
+        Group::CoordinatorKill | Group::CoordinatorKillPostgres => {
+            faults::kill_coordinators(fleet, count).await
+        }
+        Group::RollingUpgrade => faults::roll_upgrades(fleet, count).await,
+        Group::Zombie | Group::Unfenced => faults::freeze_workers(fleet, count).await,
+        Group::Partition => faults::part_workers(fleet, count).await,
+        Group::Store(fault) => faults::fail_store(fleet, fault, u32::try_from(count)?).await,
+        Group::DatabaseRestart => faults::restart_database(fleet, count).await,
+        Group::ClockJump | Group::ClockJumpPostgres => faults::shift_clocks(fleet, count).await,
+        Group::CrashPoint => faults::await_deaths(fleet, count).await,
+        Group::Straggler => faults::await_overtaken(fleet, count).await,
+        Group::Poison => faults::endure_poison(fleet).await,
+    }
+}
+
+/// How long work lay idle after each fault, where a group demands something of that.
+fn recovery(group: Group, fired: &Fired, evidence: &Evidence) -> Option<Recovery> {
+    let attempts = &evidence.attempts;
+    let lease_ms = i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX);
+    let some = (fired.count * RECOVERED_PERCENT).div_ceil(100);
+    let first_leases = |what, limit_ms| {
+        let times_ms = fired.first_leases_ms.clone();
+        Some(Recovery::new(what, times_ms, limit_ms, fired.count))
     };
     match group {
-        Group::WorkerKill => fired.killed = faults::kill_workers(fleet, count).await?,
-        Group::WorkerTerm => fired.terminated = faults::terminate_workers(fleet, count).await?,
+        Group::WorkerKill => Some(Recovery::new(
+            "worker killed -> task leased again",
+            leased_again(attempts, &fired.struck, "lost"),
+            lease_ms + AGAIN_SLACK_MS,
+            some,
+        )),
+        Group::WorkerTerm => Some(Recovery::new(
+            "SIGTERM -> task leased again",
+            leased_again(attempts, &fired.struck, "released"),
+            TERMINATED_MS,
+            some,
+        )),
         Group::CoordinatorKill | Group::CoordinatorKillPostgres => {
-            fired.coordinator_ms = faults::kill_coordinators(fleet, count).await?;
+            first_leases("coordinator killed -> first lease", COORDINATOR_MS)
         }
-        Group::RollingUpgrade => faults::roll_upgrades(fleet, count).await?,
-        Group::Zombie | Group::Unfenced => faults::freeze_workers(fleet, count).await?,
-        Group::Partition => faults::part_workers(fleet, count).await?,
-        Group::Store(fault) => faults::fail_store(fleet, fault, u32::try_from(count)?).await?,
-        Group::DatabaseRestart => fired.database_ms = faults::restart_database(fleet, count).await?,
-        Group::ClockJump | Group::ClockJumpPostgres => faults::shift_clocks(fleet, count).await?,
-        Group::CrashPoint => fired.count = faults::await_deaths(fleet, count).await?,
-        Group::Straggler => fired.count = faults::await_overtaken(fleet, count).await?,
-        Group::Poison => fired.count = faults::endure_poison(fleet).await?,
+        Group::DatabaseRestart => first_leases("database is back -> first lease", DATABASE_MS),
+        _ => None,
     }
-    Ok(fired)
 }
 
 /// Without fencing the run must look wrong; that it does is the one thing asked here.

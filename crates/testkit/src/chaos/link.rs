@@ -51,7 +51,7 @@ impl Link {
         self.cable.send_replace(cable);
     }
 
-    /// How many connections ended, were turned away or were held up by the link's state.
+    /// How many connections were ended or turned away, and how often something that was said was held up.
     pub(super) fn hits(&self) -> u64 {
         self.hits.load(Ordering::Relaxed)
     }
@@ -109,13 +109,14 @@ async fn pump(
     let mut piece = vec![0; PIECE_BYTES];
     loop {
         let cable = *state.borrow_and_update();
-        if cable != Cable::Whole {
-            hits.fetch_add(1, Ordering::Relaxed);
-        }
         let read = match cable {
-            Cable::Cut => return,
+            // It was open until now: its sides learn only by this that it ends.
+            Cable::Cut => {
+                hits.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
             Cable::HalfOpen => {
-                if state.changed().await.is_err() {
+                if hold_up(&mut from, &mut state, &hits).await.is_err() {
                     return;
                 }
                 continue;
@@ -132,5 +133,77 @@ async fn pump(
             Ok(bytes) if bytes > 0 && to.write_all(&piece[..bytes]).await.is_ok() => {}
             _ => return,
         }
+    }
+}
+
+/// Lets nothing through until the link's state changes, and counts it if there is something to let through.
+async fn hold_up(
+    from: &mut OwnedReadHalf,
+    state: &mut watch::Receiver<Cable>,
+    hits: &AtomicU64,
+) -> Result<(), watch::error::RecvError> {
+    let mut first = [0; 1];
+    tokio::select! {
+        said = from.peek(&mut first) => {
+            let is_held = said.is_ok_and(|bytes| bytes > 0);
+            hits.fetch_add(u64::from(is_held), Ordering::Relaxed);
+        }
+        changed = state.changed() => return changed,
+    }
+    state.changed().await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(5);
+
+    /// A link with a worker that has said something over it, and the coordinator's end.
+    async fn linked() -> (Link, TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let link = Link::start(vec![listener.local_addr().unwrap()]).await.unwrap();
+        let mut worker = TcpStream::connect(link.address).await.unwrap();
+        let (mut coordinator, _) = listener.accept().await.unwrap();
+        worker.write_all(b"a").await.unwrap();
+        assert_eq!(coordinator.read_u8().await.unwrap(), b'a');
+        (link, worker, coordinator)
+    }
+
+    async fn await_hits(link: &Link) -> bool {
+        let hit = async {
+            while link.hits() == 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, hit).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn a_half_open_link_is_hit_by_what_is_said_and_not_by_silence() {
+        let (link, mut worker, mut coordinator) = linked().await;
+        link.set(Cable::HalfOpen);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(link.hits(), 0, "nobody said anything");
+        worker.write_all(b"b").await.unwrap();
+        assert!(await_hits(&link).await);
+        let early = tokio::time::timeout(Duration::from_millis(100), coordinator.read_u8()).await;
+        assert!(early.is_err(), "it is held up");
+        link.set(Cable::Whole);
+        assert_eq!(coordinator.read_u8().await.unwrap(), b'b');
+    }
+
+    #[tokio::test]
+    async fn a_cut_ends_what_is_open_and_without_a_connection_there_is_nothing_to_hit() {
+        let (link, mut worker, _coordinator) = linked().await;
+        link.set(Cable::Cut);
+        assert!(await_hits(&link).await);
+        assert_eq!(worker.read(&mut [0; 1]).await.unwrap_or(0), 0, "it is over");
+        let idle = Link::start(vec![]).await.unwrap();
+        idle.set(Cable::Cut);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(idle.hits(), 0);
     }
 }

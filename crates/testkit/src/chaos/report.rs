@@ -17,14 +17,16 @@ pub struct Outcome {
     pub group: String,
     /// Faults that were asked for.
     pub wanted: usize,
-    /// Faults that fired.
+    /// Faults that proved that they fired.
     pub fired: usize,
     /// Seasons that went through meanwhile.
     pub seasons: usize,
     /// What the checker found.
     pub findings: Findings,
-    /// How long work lay idle.
-    pub recoveries: Vec<Recovery>,
+    /// What the faults had to show and did not, or why the group ended before its end.
+    pub failures: Vec<String>,
+    /// How long work lay idle, where that is demanded.
+    pub recovery: Option<Recovery>,
     /// How long the group took.
     pub seconds: u64,
     /// Folder with logs, database and store, where something is wrong.
@@ -32,16 +34,46 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Whether all faults fired and harmed nothing.
+    /// Of a group that has not come to its end, so that no earlier pass stands for it.
+    #[must_use]
+    pub fn unfinished(group: Group, wanted: usize, why: &str) -> Self {
+        Self {
+            group: group.name().to_owned(),
+            wanted,
+            fired: 0,
+            seasons: 0,
+            findings: Findings::default(),
+            failures: vec![why.to_owned()],
+            recovery: None,
+            seconds: 0,
+            kept: None,
+        }
+    }
+
+    /// Whether all faults fired, showed that they mattered, and harmed nothing.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.fired >= self.wanted && self.findings.is_clean()
+        self.fired >= self.wanted && self.failures.is_empty() && self.findings.is_clean()
     }
 
     /// Whether, besides, work was taken up again in time.
     #[must_use]
     pub fn is_passed(&self) -> bool {
-        self.is_clean() && self.recoveries.iter().all(Recovery::is_met)
+        self.is_clean() && self.recovery.iter().all(Recovery::is_met)
+    }
+
+    /// Whether it passed with at least so many faults.
+    #[must_use]
+    pub fn is_passed_with(&self, wanted: usize) -> bool {
+        self.is_passed() && self.wanted >= wanted
+    }
+
+    /// What is wrong, in lines.
+    #[must_use]
+    pub fn complaints(&self) -> Vec<String> {
+        let mut lines = self.failures.clone();
+        lines.extend(self.findings.complaints());
+        lines
     }
 
     fn row(&self) -> String {
@@ -119,21 +151,13 @@ impl Report {
             text += &(outcome.row() + "\n");
         }
         text += "\n| recovery | p50 | p99 | worst | of | demand |\n|---|---|---|---|---|---|\n";
-        for (outcome, times) in outcomes
-            .iter()
-            .flat_map(|outcome| outcome.recoveries.iter().map(move |times| (outcome, times)))
-        {
-            let percentile = |percent| times.percentile_ms(percent);
-            let (p50, p99, worst) = (percentile(50), percentile(99), percentile(100));
-            let (what, group, count, limit) =
-                (&times.what, &outcome.group, times.times_ms.len(), times.limit_ms);
-            let _ = writeln!(
-                text,
-                "| {what} ({group}) | {p50} ms | {p99} ms | {worst} ms | {count} | p99 <= {limit} ms |"
-            );
+        for outcome in &outcomes {
+            if let Some(times) = &outcome.recovery {
+                text += &(times.row(&outcome.group) + "\n");
+            }
         }
         for outcome in &outcomes {
-            for complaint in outcome.findings.complaints() {
+            for complaint in outcome.complaints() {
                 let _ = writeln!(text, "\n{}: {complaint}", outcome.group);
             }
         }
@@ -142,5 +166,51 @@ impl Report {
 
     fn file(&self, group: &str) -> PathBuf {
         self.folder.join(format!("{group}.json"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn passed(wanted: usize) -> Outcome {
+        Outcome {
+            fired: wanted,
+            failures: vec![],
+            ..Outcome::unfinished(Group::Zombie, wanted, "")
+        }
+    }
+
+    #[test]
+    fn a_pass_counts_for_no_more_faults_than_it_had() {
+        assert!(passed(10).is_passed_with(10));
+        assert!(!passed(1).is_passed_with(10));
+    }
+
+    #[test]
+    fn a_group_that_ends_early_takes_the_place_of_its_last_pass() {
+        let folder = tempfile::tempdir().unwrap();
+        let report = Report::open(folder.path()).unwrap();
+        report.keep(&passed(10)).unwrap();
+        assert!(report.table().contains("| passed |"));
+        let broken = Outcome::unfinished(Group::Zombie, 10, "light-3 was not frozen");
+        report.keep(&broken).unwrap();
+        let table = report.table();
+        assert!(
+            table.contains("| FAILED |") && !table.contains("| passed |"),
+            "{table}"
+        );
+        assert!(table.contains("zombie: light-3 was not frozen"), "{table}");
+        let kept = report.outcome(Group::Zombie).unwrap();
+        assert!(!kept.is_passed_with(1));
+    }
+
+    #[test]
+    fn a_demanded_recovery_that_nobody_saw_is_no_pass() {
+        let unseen = |least| Outcome {
+            recovery: Some(Recovery::new("x", vec![], 1, least)),
+            ..passed(10)
+        };
+        assert!(!unseen(1).is_passed());
     }
 }

@@ -37,6 +37,8 @@ pub(super) struct AttemptRow {
     pub(super) ended_ms: i64,
     /// Empty while it runs.
     pub(super) outcome: String,
+    /// Why, where it failed.
+    pub(super) message: String,
 }
 
 /// Runs a query on either database and makes a value of each row.
@@ -122,7 +124,7 @@ impl Rows {
     /// Every attempt, by task and token.
     pub(super) async fn attempts(&self) -> anyhow::Result<Vec<AttemptRow>> {
         let sql = "SELECT a.task_id, a.token, COALESCE(w.name, ''), a.leased_ms, COALESCE(a.ended_ms, 0),
-                 COALESCE(a.outcome, '')
+                 COALESCE(a.outcome, ''), a.message
              FROM attempt a LEFT JOIN session s ON s.id = a.session_id LEFT JOIN worker w ON w.id = s.worker_id
              ORDER BY a.task_id, a.token";
         Ok(read!(self, sql, |row| AttemptRow {
@@ -132,6 +134,7 @@ impl Rows {
             leased_ms: row.try_get(3)?,
             ended_ms: row.try_get(4)?,
             outcome: row.try_get(5)?,
+            message: row.try_get(6)?,
         }))
     }
 

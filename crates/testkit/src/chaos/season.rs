@@ -50,8 +50,13 @@ impl Poison {
 pub(super) fn season_name(number: u32, poison: Option<Poison>) -> String {
     match poison {
         None => format!("season-{number}"),
-        Some(poison) => format!("poison-{}-{number}", poison.word()),
+        Some(poison) => format!("{}{number}", season_word(poison)),
     }
+}
+
+/// What the names of the seasons with a poison begin with.
+pub(super) fn season_word(poison: Poison) -> String {
+    format!("poison-{}-", poison.word())
 }
 
 /// A season by its number.
@@ -73,7 +78,7 @@ pub(super) fn season(number: u32, poison: Option<Poison>) -> JobSpec {
     }
     if let Some(poison) = poison {
         for number in 0..POISON_EPISODES {
-            let id = format!("poison-{}-{number}", poison.word());
+            let id = format!("{}{number}", season_word(poison));
             episodes.push(Episode {
                 sd: Some(disc(&id, "sd")),
                 id: id.parse().expect("letters, digits and hyphens make an id"),

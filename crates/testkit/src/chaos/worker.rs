@@ -5,26 +5,36 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{Signal, raise};
 use remaster_domain::{
-    Capabilities, FailureClass, LeaseToken, SessionId, TaskId, TaskKind, TaskSpec, WorkerId,
+    Capabilities, FailureClass, LeaseProgress, LeaseToken, Progress, SessionId, TaskId, TaskKind, TaskSpec,
+    Verdict, WorkerId,
 };
 use remaster_proto::{
-    Attempt, AttemptError, Completion, LeaseClient, PROTOCOL_VERSION, SessionConfig, Settled, TaskRunner,
-    connect, run_session,
+    Attempt, AttemptError, ClientError, Completion, LeaseClient, PROTOCOL_VERSION, SessionConfig, Settled,
+    TaskRunner, connect, run_session,
 };
 use remaster_store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::history::{HistoryFile, Saw};
 use super::payload::{Object, work_on};
 use super::season::Poison;
+use super::version::{as_read_by, kinds};
 
 /// A second attempt is offered after four leases, and is done long before this is over.
 const STRAGGLE: Duration = Duration::from_secs(25);
-/// More than any system gives.
-const MEMORY_BYTES: usize = 1 << 46;
+/// What a process may take on top of what it has, before an input makes it take all it can.
+const MEMORY_ROOM_BYTES: u64 = 64 * 1024 * 1024;
+/// Piece in which it takes that.
+const MEMORY_PIECE_BYTES: usize = 1024 * 1024;
+/// How long it is asked why something was refused: a coordinator that restarts is back by then.
+const ASK_WAIT: Duration = Duration::from_secs(10);
+/// Between two tries.
+const ASK_PAUSE: Duration = Duration::from_millis(200);
 
 /// Who the worker is and how it behaves.
 #[derive(Debug, Clone, Args)]
@@ -93,28 +103,40 @@ async fn serve(args: WorkerArgs) -> anyhow::Result<()> {
         worker: WorkerId::from_uuid(Uuid::now_v7()),
         name: args.name.clone(),
         capabilities: Capabilities {
-            kinds: TaskKind::ALL.to_vec(),
+            kinds: kinds(args.protocol_version),
             ..Capabilities::default()
         },
         slots: 1,
         drain_grace: Duration::from_millis(args.grace_ms),
     };
-    let runner = LightRunner {
+    let runner = Arc::new(LightRunner {
+        client: client.clone(),
         store: Store::open(&args.store)?,
-        history: HistoryFile::open(&args.history, &args.name)?,
+        history: Arc::new(HistoryFile::open(
+            &args.history,
+            &args.name,
+            args.protocol_version,
+        )?),
+        asking: TaskTracker::new(),
         args,
-    };
-    Ok(run_session(client, config, shutdown, Arc::new(runner)).await?)
+    });
+    let outcome = run_session(client, config, shutdown, Arc::clone(&runner)).await;
+    runner.asking.close();
+    runner.asking.wait().await;
+    Ok(outcome?)
 }
 
 struct LightRunner {
+    client: LeaseClient,
     store: Store,
-    history: HistoryFile,
+    history: Arc<HistoryFile>,
+    asking: TaskTracker,
     args: WorkerArgs,
 }
 
 impl TaskRunner for LightRunner {
-    async fn run(&self, attempt: Attempt) -> Result<Completion, AttemptError> {
+    async fn run(&self, mut attempt: Attempt) -> Result<Completion, AttemptError> {
+        attempt.lease.spec = self.read(&attempt)?;
         self.suffer(&attempt)?;
         if self.args.deaf {
             return self.work(&attempt).await;
@@ -128,7 +150,18 @@ impl TaskRunner for LightRunner {
     fn settled(&self, task: &TaskId, token: LeaseToken, settled: Settled) {
         match settled {
             Settled::Committed => self.history.note(Saw::Acknowledged, task.as_str(), token.0),
-            Settled::Refused => self.history.note(Saw::Refused, task.as_str(), token.0),
+            Settled::Refused => {
+                let (client, history, task) = (self.client.clone(), Arc::clone(&self.history), task.clone());
+                self.asking.spawn(async move {
+                    let asked = tokio::time::timeout(ASK_WAIT, is_lost(&client, &task, token)).await;
+                    let saw = if asked == Ok(true) {
+                        Saw::Fenced
+                    } else {
+                        Saw::Refused
+                    };
+                    history.note(saw, task.as_str(), token.0);
+                });
+            }
             Settled::Noted | Settled::Unanswered => {}
         }
     }
@@ -171,6 +204,19 @@ impl LightRunner {
         })
     }
 
+    /// The spec as this worker's version reads it.
+    fn read(&self, attempt: &Attempt) -> Result<TaskSpec, AttemptError> {
+        let lease = &attempt.lease;
+        as_read_by(self.args.protocol_version, &lease.spec).map_err(|what| {
+            self.history
+                .note(Saw::Foreign, lease.task.as_str(), lease.token.0);
+            AttemptError::Failed {
+                class: FailureClass::Retryable,
+                message: format!("version {} does not know {what}", self.args.protocol_version),
+            }
+        })
+    }
+
     async fn put(&self, objects: Vec<Object>) -> Result<Vec<remaster_domain::OutputObject>, AttemptError> {
         let mut named = vec![];
         for (key, bytes) in objects {
@@ -196,11 +242,42 @@ impl LightRunner {
         }
         match poison {
             Poison::Crash => std::process::abort(),
-            // The system refuses, and that ends the process.
-            Poison::Memory => drop(std::hint::black_box(Vec::<u8>::with_capacity(MEMORY_BYTES))),
+            Poison::Memory => take_all_memory(),
             Poison::Hang | Poison::Corrupt => std::thread::sleep(Duration::MAX),
         }
         Ok(())
+    }
+}
+
+/// Whether a lease is not ours any more, by what a heartbeat for it is told.
+async fn is_lost(client: &LeaseClient, task: &TaskId, token: LeaseToken) -> bool {
+    loop {
+        let beat = LeaseProgress {
+            task: task.clone(),
+            token,
+            progress: Progress::default(),
+        };
+        match client.heartbeat(vec![beat]).await {
+            Ok((verdicts, _)) => return verdicts.contains(&(task.clone(), token, Verdict::Lost)),
+            Err(ClientError::Unavailable(_) | ClientError::SessionUnknown(_)) => {
+                tokio::time::sleep(ASK_PAUSE).await;
+            }
+            Err(_) => return false,
+        }
+    }
+}
+
+/// Takes memory and writes to it until the process has reached its limit, which is the end of it. The limit is a little
+/// above what it has, so that nobody else is short of any.
+fn take_all_memory() -> ! {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux describes every process");
+    let size = status.lines().find_map(|line| line.strip_prefix("VmSize:"));
+    let kib = size.and_then(|size| size.split_whitespace().next()?.parse::<u64>().ok());
+    let limit = kib.expect("the size is a number") * 1024 + MEMORY_ROOM_BYTES;
+    setrlimit(Resource::RLIMIT_AS, limit, limit).expect("a limit may be lowered");
+    let mut taken = vec![];
+    loop {
+        taken.push(std::hint::black_box(vec![1_u8; MEMORY_PIECE_BYTES]));
     }
 }
 
