@@ -264,7 +264,8 @@ fn the_database_says_what_the_pure_function_says() {
             for step in steps {
                 history.happens(step).await;
             }
-            reached.borrow_mut().extend(history.end().await);
+            let ended = history.end().await;
+            reached.borrow_mut().extend(ended);
         });
     });
     let reached = reached.into_inner();
