@@ -117,22 +117,28 @@ pub(super) async fn kill_coordinators(fleet: &mut Fleet, count: usize) -> anyhow
 /// A worker that a coordinator refused has ended with an error, and that is found here.
 pub(super) async fn roll_upgrades(fleet: &mut Fleet, count: usize) -> anyhow::Result<Fired> {
     let mut fired = Fired::default();
-    for _ in 0..count {
+    for round in 0..count {
+        if round > 0 {
+            replace_workers(fleet, VERSION_BEFORE).await?;
+        }
         for number in 0..fleet.coordinators.len() {
             let at_ms = now_ms();
             replace(&mut fleet.coordinators[number])?;
             fleet.first_lease_ms(at_ms).await?;
         }
-        for version in [PROTOCOL_VERSION, VERSION_BEFORE] {
-            for worker in &mut fleet.workers {
-                worker.change_argument(VERSION_FLAG, &version.to_string())?;
-                replace(worker)?;
-                tokio::time::sleep(REPLACE_PAUSE).await;
-            }
-        }
+        replace_workers(fleet, PROTOCOL_VERSION).await?;
         fired.count += 1;
     }
     Ok(fired)
+}
+
+async fn replace_workers(fleet: &mut Fleet, version: u32) -> anyhow::Result<()> {
+    for worker in &mut fleet.workers {
+        worker.change_argument(VERSION_FLAG, &version.to_string())?;
+        replace(worker)?;
+        tokio::time::sleep(REPLACE_PAUSE).await;
+    }
+    Ok(())
 }
 
 fn replace(process: &mut Process) -> anyhow::Result<()> {

@@ -68,10 +68,11 @@ impl Outcome {
         self.is_passed() && self.wanted >= wanted
     }
 
-    /// What is wrong, in lines.
+    /// What is wrong, each in a line: what follows in an error, as the ends of logs, is in the file of the group.
     #[must_use]
     pub fn complaints(&self) -> Vec<String> {
-        let mut lines = self.failures.clone();
+        let first_lines = self.failures.iter().filter_map(|failure| failure.lines().next());
+        let mut lines: Vec<_> = first_lines.map(str::to_owned).collect();
         lines.extend(self.findings.complaints());
         lines
     }
@@ -193,14 +194,14 @@ mod tests {
         let report = Report::open(folder.path()).unwrap();
         report.keep(&passed(10)).unwrap();
         assert!(report.table().contains("| passed |"));
-        let broken = Outcome::unfinished(Group::Zombie, 10, "light-3 was not frozen");
+        let broken = Outcome::unfinished(Group::Zombie, 10, "light-3 was not frozen\nits log");
         report.keep(&broken).unwrap();
         let table = report.table();
         assert!(
             table.contains("| FAILED |") && !table.contains("| passed |"),
             "{table}"
         );
-        assert!(table.contains("zombie: light-3 was not frozen"), "{table}");
+        assert!(table.ends_with("zombie: light-3 was not frozen\n"), "{table}");
         let kept = report.outcome(Group::Zombie).unwrap();
         assert!(!kept.is_passed_with(1));
     }

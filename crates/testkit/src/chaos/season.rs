@@ -1,6 +1,6 @@
 //! Seasons by number: the same number is the same season, so that a run with faults can be held against one without.
 //!
-//! Small, but with every kind of task in it: two episodes on both discs, one on DVD alone, trained and upscaled.
+//! Small, but with every kind of task in it except `press`: two episodes on both discs, one on DVD alone, trained and upscaled.
 
 use remaster_domain::{
     ContentHash, Encoder, Episode, JobSpec, Lattice, ModelRef, Season, SourceRef, Stage, UpscaleSettings,
