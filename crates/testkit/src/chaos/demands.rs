@@ -78,19 +78,10 @@ fn demands(group: Group, fired: &Fired, evidence: &Evidence, findings: &Findings
         part(HELD_PERCENT),
     );
     let attempts = |is_meant: fn(&AttemptRow) -> bool| {
-        evidence
-            .attempts
-            .iter()
-            .filter(|attempt| is_meant(attempt))
-            .count()
+        let attempts = evidence.attempts.iter();
+        attempts.filter(|attempt| is_meant(attempt)).count()
     };
     let Resent { found, missing } = evidence.resent;
-    let committed_by = |version| {
-        let facts = evidence.facts.iter();
-        facts
-            .filter(|fact| fact.saw == Saw::Acknowledged && fact.version == version)
-            .count()
-    };
     match group {
         Group::Zombie => vec![
             at_work,
@@ -105,7 +96,7 @@ fn demands(group: Group, fired: &Fired, evidence: &Evidence, findings: &Findings
             .map(|version| {
                 demand(
                     "a worker of one of the two versions committed",
-                    committed_by(version),
+                    committed_by(evidence, version),
                     fired.count,
                 )
             })
@@ -138,6 +129,13 @@ fn demands(group: Group, fired: &Fired, evidence: &Evidence, findings: &Findings
         )],
         _ => vec![],
     }
+}
+
+fn committed_by(evidence: &Evidence, version: u32) -> usize {
+    let facts = evidence.facts.iter();
+    facts
+        .filter(|fact| fact.saw == Saw::Acknowledged && fact.version == version)
+        .count()
 }
 
 /// What the store answered is in what the user is told.
