@@ -20,6 +20,7 @@ use crate::coordinator::{Coordinator, LeaseName, Registration};
 use crate::db::{self, StoredTask, Tx};
 use crate::grants::{Grant, LeaseAsked};
 use crate::groups::{CommitAsked, HeartbeatAsked, Renewal, refused};
+use crate::needs::PROTOCOL;
 use crate::signals::offered;
 use crate::state::{Action, Decision, TaskEvent, decide};
 
@@ -36,8 +37,10 @@ const MESSAGE_CHARS_MAX: usize = 4_000;
 
 impl Coordinator {
     /// Takes a worker in.
-    pub(crate) async fn register(&self, who: Registration) -> Result<(), CoordinatorError> {
+    pub(crate) async fn register(&self, mut who: Registration) -> Result<(), CoordinatorError> {
         check_version(who.protocol_version)?;
+        let version = who.protocol_version.to_string();
+        who.capabilities.labels.insert(PROTOCOL.to_owned(), version);
         info!(worker = %who.worker, session = %who.session, name = %who.name, "registered");
         self.db
             .writer

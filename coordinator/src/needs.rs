@@ -3,7 +3,11 @@
 //! A need is a condition, see [`remaster_domain::needs_are_met`]; a preference only puts one task before another. Left to
 //! others: what a worker says of itself, and finding tasks that it can take.
 
-use remaster_domain::{Encoder, Season, TaskSpec};
+use remaster_domain::{Encoder, Lattice, Season, TaskSpec};
+use remaster_proto::PROTOCOL_VERSION;
+
+/// The label under which a worker's protocol version is known.
+pub const PROTOCOL: &str = "protocol";
 
 /// Words that a session is remembered to hold: the sources of a few episodes and a model.
 pub const HELD_MAX: usize = 12;
@@ -18,9 +22,32 @@ pub fn needs_of(task: &TaskSpec, season: &Season) -> String {
         TaskSpec::Upscale(segment) => Some(codec(segment.settings.encoder)),
         _ => None,
     };
+    let version = is_of_this_version(task).then(|| format!("{PROTOCOL}>={PROTOCOL_VERSION}"));
     let asked = season.needs.get(&task.kind()).cloned();
-    let all: Vec<String> = own.into_iter().chain(asked).collect();
+    let all: Vec<String> = own.into_iter().chain(version).chain(asked).collect();
     all.join(",").replace(' ', "")
+}
+
+/// Whether workers of the protocol version before would not understand a task, or pass over something in it.
+fn is_of_this_version(task: &TaskSpec) -> bool {
+    match task {
+        TaskSpec::Press(_) => true,
+        TaskSpec::Align(spec) => {
+            let has_choice = !spec.fields.is_auto() || spec.nnedi_weights.is_some();
+            spec.span.synthetic || spec.lattice == Lattice::HdNative || has_choice
+        }
+        TaskSpec::Extract(spec) => {
+            spec.span.synthetic || spec.alignment.lattice == Lattice::HdNative || spec.nnedi_weights.is_some()
+        }
+        TaskSpec::Curate(spec) => {
+            let has_synthetic = spec.episodes.iter().any(|episode| episode.span.synthetic);
+            has_synthetic || spec.lattice == Lattice::HdNative
+        }
+        TaskSpec::Plan(spec) => spec.settings.nnedi_weights.is_some(),
+        TaskSpec::Upscale(spec) => spec.settings.nnedi_weights.is_some(),
+        TaskSpec::Assemble(spec) => spec.settings.nnedi_weights.is_some(),
+        TaskSpec::Index(_) | TaskSpec::Train(_) | TaskSpec::Publish(_) => false,
+    }
 }
 
 /// What would be fetched for a task unless it is there: `source.<sha256>`, `model.<id>`.

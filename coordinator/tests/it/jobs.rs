@@ -273,6 +273,28 @@ async fn workers_of_the_version_before_are_served_and_others_are_told_what_to_in
 }
 
 #[tokio::test]
+async fn a_worker_of_the_version_before_is_not_given_what_it_would_pass_over() {
+    let cluster = Cluster::start(DATABASE).await;
+    let older = cluster.worker_of(PROTOCOL_VERSION - 1).await.unwrap();
+    // One episode is on Blu-ray alone: its DVD is made, which came with this version.
+    let spec = season(Stage::Extract, &[("e1", true, true), ("e2", false, true)]);
+    let job = cluster.submit(&spec).await.unwrap();
+    older.run(100).await;
+    let waiting = cluster.job(&job).await.tasks;
+    let waiting = waiting.iter().find(|task| task.state == "ready").unwrap();
+    assert_eq!(waiting.kind, "press");
+    let needs = format!("needs protocol>={PROTOCOL_VERSION}: none of the 1 live workers");
+    assert!(
+        waiting.waiting_reason.starts_with(&needs),
+        "{}",
+        waiting.waiting_reason
+    );
+    let newer = cluster.worker(&ALL).await;
+    newer.run(100).await;
+    assert_eq!(cluster.settle(&job).await, "succeeded");
+}
+
+#[tokio::test]
 async fn a_drained_worker_is_told_so_and_a_silent_one_is_shown_as_gone() {
     let cluster = Cluster::start(DATABASE).await;
     let (worker, silent) = (cluster.worker(&ALL).await, cluster.worker(&ALL).await);

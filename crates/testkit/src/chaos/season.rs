@@ -1,6 +1,7 @@
 //! Seasons by number: the same number is the same season, so that a run with faults can be held against one without.
 //!
-//! Small, but with every kind of task in it except `press`: two episodes on both discs, one on DVD alone, trained and upscaled.
+//! Small, but with every kind of task in it: two episodes on both discs, one on DVD and one on Blu-ray alone, trained and
+//! upscaled.
 
 use remaster_domain::{
     ContentHash, Encoder, Episode, JobSpec, Lattice, ModelRef, Season, SourceRef, Stage, UpscaleSettings,
@@ -69,10 +70,15 @@ pub(super) fn season(number: u32, poison: Option<Poison>) -> JobSpec {
         path_hint: None,
     };
     let mut episodes = vec![];
-    for (id, has_hd) in [("e1", true), ("e2", true), ("e3", false)] {
+    for (id, has_sd, has_hd) in [
+        ("e1", true, true),
+        ("e2", true, true),
+        ("e3", true, false),
+        ("e4", false, true),
+    ] {
         episodes.push(Episode {
             id: id.parse().expect("a letter and a digit make an id"),
-            sd: Some(disc(id, "sd")),
+            sd: has_sd.then(|| disc(id, "sd")),
             hd: has_hd.then(|| disc(id, "hd")),
         });
     }

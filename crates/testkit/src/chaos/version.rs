@@ -3,8 +3,8 @@
 //! From version 1 to 2 no message has changed, which `workers_before.proto`, the frozen text of 1, holds; what came stands in
 //! the JSON that messages carry. A worker of version 1 does not offer `press`, cannot read a spec with a word or a setting
 //! that it does not know, and passes over unknown fields elsewhere, so that it works on what is left of the spec: if that comes
-//! to anything else than the whole, the checker sees it. The seasons of the groups ask for nothing that only 2 can say: an
-//! episode on Blu-ray alone is worked on otherwise by a worker of 1, which does not know that its DVD was made.
+//! to anything else than the whole, the checker sees it. An episode on Blu-ray alone is worked on otherwise by a worker of 1,
+//! which does not know that its DVD was made: the coordinator must keep such tasks from it.
 //!
 //! Left to others: coordinators of version 1, which write other rows and make none of the later tables, so that only their
 //! own release could stand for them.
