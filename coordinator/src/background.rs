@@ -44,14 +44,15 @@ impl Coordinator {
             .writer
             .run(|tx| {
                 Box::pin(async move {
-                    let lost = db::expired(tx, REAPED_AT_ONCE).await?;
-                    for task in &lost {
+                    let mut lost = 0;
+                    for task in &db::expired(tx, REAPED_AT_ONCE).await? {
                         let Ok(decision) = decide(&task.row, TaskEvent::Expire, tx.now_ms) else { continue };
                         warn!(task = %task.id, name = %task.name, losses = decision.row.losses, "lease ran out");
                         db::note(tx, Some(&task.job), Some(&task.id), "lost", "").await?;
                         apply_and_bury(tx, task, &decision).await?;
+                        lost += 1;
                     }
-                    Ok(lost.len())
+                    Ok(lost)
                 })
             })
             .await
@@ -182,8 +183,16 @@ pub(crate) async fn reap_for_ever(coordinator: Arc<Coordinator>, shutdown: Cance
     let lease = Duration::from_millis(coordinator.config.lease_ms.into());
     let mut pause = lease;
     while sleep_unless(&shutdown, pause).await {
-        if let Err(failure) = coordinator.reap().await {
-            error!(error = %failure, "could not look for lost leases");
+        // A whole fleet may be lost at once: as long as there is a full number, there may be more.
+        loop {
+            match coordinator.reap().await {
+                Ok(lost) if lost >= REAPED_AT_ONCE as usize => {}
+                Ok(_) => break,
+                Err(failure) => {
+                    error!(error = %failure, "could not look for lost leases");
+                    break;
+                }
+            }
         }
         if let Err(failure) = coordinator.reap_stalled().await {
             error!(error = %failure, "could not look for attempts without progress");

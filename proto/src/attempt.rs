@@ -54,7 +54,9 @@ pub enum Settled {
     Committed,
     /// Its failure or release was taken note of.
     Noted,
-    /// The coordinator would not have it: somebody else's, or over.
+    /// The coordinator would not have it: the task is somebody else's by now, or over.
+    Lost,
+    /// The coordinator would not have it for what it is.
     Refused,
     /// No answer came while there was somebody to wait for it.
     Unanswered,

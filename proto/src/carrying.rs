@@ -128,40 +128,35 @@ impl Session {
         stop: &CancellationToken,
         outcome: Result<Completion, AttemptError>,
     ) -> Settled {
-        let (answer, committed) = match outcome {
-            Ok(done) => match self.commit(task, token, stop, &done).await {
-                // Without a word the lease would run out, and the task would die as one that kills its workers.
-                Some(Err(error @ ClientError::Refused(_))) => {
-                    let message = format!("the result was not taken: {error}");
-                    let class = FailureClass::Retryable;
-                    (self.report(task, token, stop, class, &message).await, false)
-                }
-                answer => (answer, true),
-            },
+        let (answer, accepted) = match outcome {
+            Ok(done) => (self.commit(task, token, stop, &done).await, Settled::Committed),
             Err(AttemptError::Failed { class, message }) => {
-                (self.report(task, token, stop, class, &message).await, false)
+                let answer = self.report(task, token, stop, class, &message).await;
+                (answer, Settled::Noted)
             }
             // One try: when it does not arrive, the lease runs out by itself.
-            Err(AttemptError::Stopped) => (Some(self.client.release(task, token).await), false),
+            Err(AttemptError::Stopped) => (Some(self.client.release(task, token).await), Settled::Noted),
+        };
+        let settled = match &answer {
+            Some(Ok(())) => accepted,
+            Some(Err(ClientError::LeaseLost(_))) => Settled::Lost,
+            Some(Err(_)) => Settled::Refused,
+            None => Settled::Unanswered,
         };
         match answer {
-            Some(Ok(())) => {
-                info!(committed, "handed in");
-                if committed {
-                    Settled::Committed
-                } else {
-                    Settled::Noted
-                }
-            }
+            Some(Ok(())) => info!(?settled, "handed in"),
             Some(Err(error)) => {
                 warn!(%error, "not accepted");
-                Settled::Refused
+                if settled == Settled::Refused && accepted == Settled::Committed {
+                    // Without a word the lease would run out, and the task would die as one that kills its workers.
+                    let message = format!("the result was not taken: {error}");
+                    let class = FailureClass::Retryable;
+                    self.report(task, token, stop, class, &message).await;
+                }
             }
-            None => {
-                warn!("lease lost before it was handed in");
-                Settled::Unanswered
-            }
+            None => warn!("lease lost before it was handed in"),
         }
+        settled
     }
 
     async fn commit(

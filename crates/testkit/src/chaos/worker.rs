@@ -8,16 +8,14 @@ use clap::Args;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{Signal, raise};
 use remaster_domain::{
-    Capabilities, FailureClass, LeaseProgress, LeaseToken, Progress, SessionId, TaskId, TaskKind, TaskSpec,
-    Verdict, WorkerId,
+    Capabilities, FailureClass, LeaseToken, SessionId, TaskId, TaskKind, TaskSpec, WorkerId,
 };
 use remaster_proto::{
-    Attempt, AttemptError, ClientError, Completion, LeaseClient, PROTOCOL_VERSION, SessionConfig, Settled,
-    TaskRunner, connect, run_session,
+    Attempt, AttemptError, Completion, LeaseClient, PROTOCOL_VERSION, SessionConfig, Settled, TaskRunner,
+    connect, run_session,
 };
 use remaster_store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::history::{HistoryFile, Saw};
@@ -31,10 +29,6 @@ const STRAGGLE: Duration = Duration::from_secs(25);
 const MEMORY_ROOM_BYTES: u64 = 64 * 1024 * 1024;
 /// Piece in which it takes that.
 const MEMORY_PIECE_BYTES: usize = 1024 * 1024;
-/// How long it is asked why something was refused: a coordinator that restarts is back by then.
-const ASK_WAIT: Duration = Duration::from_secs(10);
-/// Between two tries.
-const ASK_PAUSE: Duration = Duration::from_millis(200);
 
 /// Who the worker is and how it behaves.
 #[derive(Debug, Clone, Args)]
@@ -110,27 +104,16 @@ async fn serve(args: WorkerArgs) -> anyhow::Result<()> {
         drain_grace: Duration::from_millis(args.grace_ms),
     };
     let runner = Arc::new(LightRunner {
-        client: client.clone(),
         store: Store::open(&args.store)?,
-        history: Arc::new(HistoryFile::open(
-            &args.history,
-            &args.name,
-            args.protocol_version,
-        )?),
-        asking: TaskTracker::new(),
+        history: HistoryFile::open(&args.history, &args.name, args.protocol_version)?,
         args,
     });
-    let outcome = run_session(client, config, shutdown, Arc::clone(&runner)).await;
-    runner.asking.close();
-    runner.asking.wait().await;
-    Ok(outcome?)
+    Ok(run_session(client, config, shutdown, runner).await?)
 }
 
 struct LightRunner {
-    client: LeaseClient,
     store: Store,
-    history: Arc<HistoryFile>,
-    asking: TaskTracker,
+    history: HistoryFile,
     args: WorkerArgs,
 }
 
@@ -150,18 +133,8 @@ impl TaskRunner for LightRunner {
     fn settled(&self, task: &TaskId, token: LeaseToken, settled: Settled) {
         match settled {
             Settled::Committed => self.history.note(Saw::Acknowledged, task.as_str(), token.0),
-            Settled::Refused => {
-                let (client, history, task) = (self.client.clone(), Arc::clone(&self.history), task.clone());
-                self.asking.spawn(async move {
-                    let asked = tokio::time::timeout(ASK_WAIT, is_lost(&client, &task, token)).await;
-                    let saw = if asked == Ok(true) {
-                        Saw::Fenced
-                    } else {
-                        Saw::Refused
-                    };
-                    history.note(saw, task.as_str(), token.0);
-                });
-            }
+            Settled::Lost => self.history.note(Saw::Fenced, task.as_str(), token.0),
+            Settled::Refused => self.history.note(Saw::Refused, task.as_str(), token.0),
             Settled::Noted | Settled::Unanswered => {}
         }
     }
@@ -246,24 +219,6 @@ impl LightRunner {
             Poison::Hang | Poison::Corrupt => std::thread::sleep(Duration::MAX),
         }
         Ok(())
-    }
-}
-
-/// Whether a lease is not ours any more, by what a heartbeat for it is told.
-async fn is_lost(client: &LeaseClient, task: &TaskId, token: LeaseToken) -> bool {
-    loop {
-        let beat = LeaseProgress {
-            task: task.clone(),
-            token,
-            progress: Progress::default(),
-        };
-        match client.heartbeat(vec![beat]).await {
-            Ok((verdicts, _)) => return verdicts.contains(&(task.clone(), token, Verdict::Lost)),
-            Err(ClientError::Unavailable(_) | ClientError::SessionUnknown(_)) => {
-                tokio::time::sleep(ASK_PAUSE).await;
-            }
-            Err(_) => return false,
-        }
     }
 }
 
