@@ -197,6 +197,8 @@ async fn serve(args: RunArgs, shutdown: CancellationToken) -> anyhow::Result<()>
         .probe()
         .await
         .with_context(|| format!("could not use the store {}", args.store))?;
+    // An outage of the store is waited for: as a failure it would use up the run's tries.
+    let store = Store::open_patient(&args.store, &[])?;
     let channel = connect(&args.coordinator)?;
     let client = LeaseClient::new(channel, SessionId::from_uuid(Uuid::now_v7()));
     let config = SessionConfig {

@@ -131,7 +131,8 @@ async fn open_store(url: &str) -> Result<Store, CliError> {
              AWS_SECRET_ACCESS_KEY",
         )
     })?;
-    Ok(store)
+    // An outage of the store is waited for with the work in hand: as a failure it would use up the task's tries.
+    Store::open_patient(url, &[]).map_err(|error| CliError::usage(error.to_string()))
 }
 
 fn capabilities(args: &RunArgs, threads: Threads, cache_folder: &Path) -> Capabilities {

@@ -17,16 +17,39 @@ use crate::bucket::Bucket;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(300);
 /// An endpoint that does not take a connection within this is down.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long one operation is tried again: longer than a store's restart, shorter than a lease's patience.
-const RETRY_TIMEOUT: Duration = Duration::from_secs(20);
-/// Tries of one operation.
-const RETRIES_MAX: usize = 5;
+/// How hard an operation is tried while a bucket is away.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Patience {
+    /// For a few seconds, about: somebody waits for the answer.
+    Short,
+    /// For minutes: whoever asks has worked for longer than that and is heard of meanwhile.
+    Long,
+}
+
+impl Patience {
+    fn retries(self) -> RetryConfig {
+        let (max_retries, seconds) = match self {
+            Self::Short => (5, 20),
+            // Less than work may take to stop once it is told to.
+            Self::Long => (100, 240),
+        };
+        RetryConfig {
+            max_retries,
+            retry_timeout: Duration::from_secs(seconds),
+            ..RetryConfig::default()
+        }
+    }
+}
 
 /// Where objects are, and what a bucket can do besides.
 type Backend = (Arc<dyn ObjectStore>, Option<Bucket>);
 
 /// The backend behind a URL. `settings` are `AWS_*` names and values; they win over the environment.
-pub(crate) fn backend(url: &str, settings: &[(String, String)]) -> Result<Backend, StoreError> {
+pub(crate) fn backend(
+    url: &str,
+    settings: &[(String, String)],
+    patience: Patience,
+) -> Result<Backend, StoreError> {
     let bad = |reason: String| StoreError::Url {
         url: url.to_owned(),
         reason,
@@ -40,7 +63,7 @@ pub(crate) fn backend(url: &str, settings: &[(String, String)]) -> Result<Backen
                 .map_err(|()| bad("expected file:///absolute/path".to_owned()))?;
             Ok((local(path)?, None))
         }
-        "s3" => s3(&parsed, settings, bad),
+        "s3" => s3(&parsed, settings, patience, bad),
         other => Err(bad(format!(
             "scheme `{other}` is not supported; use file:// or s3://"
         ))),
@@ -63,6 +86,7 @@ fn local(path: PathBuf) -> Result<Arc<dyn ObjectStore>, StoreError> {
 fn s3(
     url: &Url,
     settings: &[(String, String)],
+    patience: Patience,
     bad: impl Fn(String) -> StoreError,
 ) -> Result<Backend, StoreError> {
     let bucket = url
@@ -81,15 +105,10 @@ fn s3(
         .with_timeout(REQUEST_TIMEOUT)
         .with_connect_timeout(CONNECT_TIMEOUT)
         .with_allow_http(endpoint.is_some_and(|endpoint| endpoint.starts_with("http://")));
-    let retry = RetryConfig {
-        max_retries: RETRIES_MAX,
-        retry_timeout: RETRY_TIMEOUT,
-        ..RetryConfig::default()
-    };
     let store = builder
         .with_bucket_name(bucket)
         .with_client_options(options.clone())
-        .with_retry(retry)
+        .with_retry(patience.retries())
         .build()
         .map_err(|error| bad(error.to_string()))?;
     let prefix = url.path().trim_matches('/');

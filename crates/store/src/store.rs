@@ -13,7 +13,7 @@ use remaster_domain::{ContentHash, ContentHasher, OutputObject};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::bucket::Bucket;
-use crate::open::backend;
+use crate::open::{Patience, backend};
 use crate::{Key, StoreError};
 
 /// Files up to this size go up in one put, larger ones in parts of it.
@@ -56,7 +56,19 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     pub fn open_with(url: &str, settings: &[(String, String)]) -> Result<Self, StoreError> {
-        let (backend, bucket) = backend(url, settings)?;
+        Self::open_for(url, settings, Patience::Short)
+    }
+
+    /// As [`Store::open_with`], for work that took long: while a bucket is away, an operation is tried for four minutes.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_patient(url: &str, settings: &[(String, String)]) -> Result<Self, StoreError> {
+        Self::open_for(url, settings, Patience::Long)
+    }
+
+    fn open_for(url: &str, settings: &[(String, String)], patience: Patience) -> Result<Self, StoreError> {
+        let (backend, bucket) = backend(url, settings, patience)?;
         Ok(Self {
             backend,
             bucket,

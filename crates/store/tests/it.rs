@@ -6,7 +6,7 @@ use object_store::aws::AmazonS3Builder;
 use object_store::multipart::MultipartStore;
 use remaster_domain::ContentHash;
 use remaster_store::{Key, ListedObject, PairFiles, ShardWriter, Store, StoreError};
-use remaster_testkit::S3Server;
+use remaster_testkit::{S3Server, StoreFault};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_conforms() {
@@ -286,4 +286,22 @@ fn three_pairs() -> remaster_store::FinishedShard {
         tar: kept,
         index: shard.index,
     }
+}
+
+#[tokio::test]
+async fn who_is_patient_outlasts_an_outage_and_others_are_told_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = S3Server::start(dir.path()).unwrap();
+    let (url, settings) = (server.url("mine"), server.settings());
+    let key = Key::shard(&ContentHash::of(b"pairs"));
+    let impatient = Store::open_with(&url, &settings).unwrap();
+    // The fifth of these is an outage of some seconds.
+    server.faults.arm(StoreFault::Unavailable, 1, 5);
+    let told = impatient.put_bytes(&key, "pairs".into()).await;
+    assert!(matches!(told, Err(StoreError::Unavailable { .. })), "{told:?}");
+    server.faults.arm(StoreFault::Unavailable, 1, 5);
+    let patient = Store::open_patient(&url, &settings).unwrap();
+    patient.put_bytes(&key, "pairs".into()).await.unwrap();
+    assert_eq!(server.faults.fired(), 5);
+    assert_eq!(patient.get_bytes(&key).await.unwrap(), "pairs");
 }
