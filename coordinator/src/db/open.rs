@@ -196,7 +196,7 @@ async fn open_server(url: &str) -> Result<(Pool, Pool), sqlx::Error> {
         ("idle_in_transaction_session_timeout", SILENCE_MAX),
         ("synchronous_commit", "on"),
         // Within its turn a transaction must see what the turns before it did, whatever the server's default.
-        ("default_transaction_isolation", "read\\ committed"),
+        ("default_transaction_isolation", "read committed"),
     ]);
     let pool = |most| PgPoolOptions::new().max_connections(most);
     // A second one only for the moment in which it takes the place of a broken one.
