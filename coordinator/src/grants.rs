@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use futures::future::BoxFuture;
 use remaster_domain::{JobId, Lease, SessionId, TaskKind, needs_are_met};
-use tracing::info;
+use tracing::debug;
 
 use crate::CoordinatorError;
 use crate::db::{self, Change, Outcomes, SessionRow, StoredTask, Taken, Together, Tx};
@@ -75,7 +75,7 @@ async fn lease(tx: &mut Tx, asked: &[LeaseAsked]) -> Outcomes<Grant> {
             let id = &asked[place].session;
             if let Some(session) = sessions.get(id) {
                 let (worker, attempt) = (&session.worker, lease.attempt);
-                info!(job = %lease.job, task = %lease.task, attempt, token = lease.token.0, %worker, session = %id, "leased");
+                debug!(job = %lease.job, task = %lease.task, attempt, token = lease.token.0, %worker, session = %id, "leased");
                 tx.holds.insert(id.clone(), session.holds.clone());
             }
             if let Ok(grant) = &mut outcomes[place] {

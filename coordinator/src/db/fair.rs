@@ -119,20 +119,28 @@ impl Queue {
     /// The jobs that the next `slots` slots would go to, in their order, the `without` ones left out.
     pub(crate) fn preview(&self, slots: usize, without: &BTreeSet<JobId>) -> Vec<JobId> {
         let candidates = self.jobs.values().filter(|job| !without.contains(&job.id));
-        let mut waiting: Vec<QueuedJob> = candidates.cloned().collect();
+        let mut waiting: Vec<Waiting> = candidates.cloned().map(Waiting::new).collect();
+        let mut whole = Whole::of(&waiting);
         let in_a_row = waiting
             .len()
             .div_ceil(JOBS_BY_SINGLE_SLOTS)
             .min(SLOTS_IN_A_ROW_MAX);
         let mut turns = vec![];
         while turns.len() < slots {
-            let whole = Whole::of(&waiting);
-            let Some(first) = waiting.iter_mut().min_by(|one, other| one.before(other, whole)) else {
+            let above = waiting.iter_mut().map(|job| (job.above_share(whole), job));
+            let before = |one: &(f64, &mut Waiting), other: &(f64, &mut Waiting)| {
+                let in_order = || one.1.job.before(&other.1.job);
+                one.0.total_cmp(&other.0).then_with(in_order)
+            };
+            let Some((_, first)) = above.min_by(before) else {
                 break;
             };
             for _ in 0..in_a_row.min(slots - turns.len()) {
+                whole.shares -= first.share;
                 first.serve();
-                turns.push(first.id.clone());
+                whole.shares += first.share;
+                whole.slots += 1;
+                turns.push(first.job.id.clone());
             }
         }
         turns
@@ -181,10 +189,38 @@ struct Whole {
 }
 
 impl Whole {
-    fn of(jobs: &[QueuedJob]) -> Self {
+    fn of(jobs: &[Waiting]) -> Self {
         Self {
-            slots: jobs.iter().map(|job| job.running).sum::<i64>() + 1,
-            shares: jobs.iter().map(QueuedJob::share).sum(),
+            slots: jobs.iter().map(|waiting| waiting.job.running).sum::<i64>() + 1,
+            shares: jobs.iter().map(|waiting| waiting.share).sum(),
+        }
+    }
+}
+
+/// A job with its share, which is asked for at every slot.
+struct Waiting {
+    job: QueuedJob,
+    share: f64,
+}
+
+impl Waiting {
+    fn new(job: QueuedJob) -> Self {
+        let share = job.share();
+        Self { job, share }
+    }
+
+    fn serve(&mut self) {
+        self.job.serve();
+        self.share = self.job.share();
+    }
+
+    /// How far one more slot would bring it above its share of all; 0 where it would not.
+    fn above_share(&self, whole: Whole) -> f64 {
+        let due = (whole.slots as f64 * self.share / whole.shares).ceil();
+        if self.job.running < due as i64 {
+            0.0
+        } else {
+            self.job.running as f64 / self.share
         }
     }
 }
@@ -216,20 +252,10 @@ impl QueuedJob {
         (self.share_log2() as f64).exp2() * of_first_leases
     }
 
-    /// How far one more slot would bring it above its share of all; 0 where it would not.
-    fn above_share(&self, whole: Whole) -> f64 {
-        let due = (whole.slots as f64 * self.share() / whole.shares).ceil();
-        if self.running < due as i64 {
-            0.0
-        } else {
-            self.running as f64 / self.share()
-        }
-    }
-
-    fn before(&self, other: &Self, whole: Whole) -> Ordering {
-        self.above_share(whole)
-            .total_cmp(&other.above_share(whole))
-            .then(self.pass.cmp(&other.pass))
+    /// Between jobs that are alike above their share, or below.
+    fn before(&self, other: &Self) -> Ordering {
+        self.pass
+            .cmp(&other.pass)
             .then(self.stands_since_ms().cmp(&other.stands_since_ms()))
             .then(self.id.cmp(&other.id))
     }
