@@ -3,7 +3,7 @@
 //! The next slot goes to a job that runs no more than its share with it, rounded up; among those to the one that was served
 //! least for its share so far, so that jobs take turns in the right measure even on one worker or two; then to the older, as
 //! whose age each step of priority counts an hour. Where none is below its share, to the one that is least above it. A share
-//! is two to the power of the priority, and half more for a job's first tasks: it finds others' tasks on every worker when
+//! is two to the power of the priority, and three quarters more for a job's first tasks: it finds others' tasks on every worker when
 //! it comes. No job starves, however low it stands: what waits falls behind, and what is behind goes first. Read once a
 //! transaction and kept up to date within it, so that a lease costs no count of what runs.
 //!
@@ -31,7 +31,7 @@ const LAG_LEASES_MAX: i64 = 16;
 const FIRST_LEASES: i64 = 100;
 /// How much more of a share they are worth. With equal shares a small job that finds all workers at work for a large one takes
 /// twice its time alone and the wait for the first worker; so it stays below. Less than a step of priority.
-const FIRST_LEASES_SHARE: f64 = 1.5;
+const FIRST_LEASES_SHARE: f64 = 1.75;
 
 /// How much older a job stands for each step of its priority, among those that were served alike: what has waited for longer
 /// than that comes before what is more urgent and new.
@@ -408,11 +408,11 @@ mod tests {
     }
 
     #[test]
-    fn the_first_tasks_of_a_job_get_half_more_than_its_share_and_all_after_them_its_share() {
+    fn the_first_tasks_of_a_job_get_more_than_its_share_and_all_after_them_its_share() {
         let mut queue = queue(&[0, 0]);
         queue.jobs.get_mut(&id(1)).expect("the younger").leases = 0;
-        assert_eq!(serve(&mut queue, 150, true), [60, 90]);
-        assert_eq!(serve(&mut queue, 100, true), [65, 35]);
+        assert_eq!(serve(&mut queue, 150, true), [55, 95]);
+        assert_eq!(serve(&mut queue, 100, true), [70, 30]);
     }
 
     /// How long a job of 100 tasks takes on 20 workers, a tenth of a task as the unit, from some time on after which it finds
