@@ -3,9 +3,9 @@
 //! The next slot goes to a job that runs no more than its share with it, rounded up; among those to the one that was served
 //! least for its share so far, so that jobs take turns in the right measure even on one worker or two; then to the older, as
 //! whose age each step of priority counts an hour. Where none is below its share, to the one that is least above it. A share
-//! is two to the power of the priority, and three quarters more for a job's first tasks: it finds others' tasks on every worker when
-//! it comes. No job starves, however low it stands: what waits falls behind, and what is behind goes first. Read once a
-//! transaction and kept up to date within it, so that a lease costs no count of what runs.
+//! is two to the power of the priority, and three quarters more for a job's first tasks: it finds others' tasks on every
+//! worker when it comes. No job starves, however low it stands: what waits falls behind, and what is behind goes first. Read
+//! once a transaction and kept up to date within it, so that a lease costs no count of what runs.
 //!
 //! Where very many jobs wait, each gets a few slots in a row: a turn that gave each of hundreds one would read and write pages
 //! of every one. Left to others: whether a job has anything ready, which is found when its turn comes.
