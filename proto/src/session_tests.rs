@@ -1,5 +1,4 @@
-//! Sessions with a coordinator that grants what a test wrote down and answers as badly as it is told, over a pipe. Time is
-//! tokio's and stands still while anybody works.
+//! Sessions with a coordinator that grants and answers over a pipe what a test wrote down, in tokio's time, which stands still.
 
 use std::collections::VecDeque;
 use std::future::pending;
