@@ -140,8 +140,11 @@ impl Session {
         let settled = match &answer {
             Some(Ok(())) => accepted,
             Some(Err(ClientError::LeaseLost(_))) => Settled::Lost,
-            Some(Err(_)) => Settled::Refused,
-            None => Settled::Unanswered,
+            Some(Err(ClientError::Refused(_) | ClientError::Malformed(_))) => Settled::Refused,
+            // What is given back is told once, and may not arrive.
+            Some(Err(ClientError::Unavailable(_) | ClientError::SessionUnknown(_))) | None => {
+                Settled::Unanswered
+            }
         };
         match answer {
             Some(Ok(())) => info!(?settled, "handed in"),
