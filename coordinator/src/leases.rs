@@ -180,8 +180,11 @@ impl Coordinator {
                 Box::pin(async move {
                     let (task, decision) = settle(tx, &lease, event).await?;
                     apply_and_bury(tx, &task, &decision).await?;
-                    // Whatever it says of the input: one that finds fault with each at once may be what is wrong.
-                    db::note_failed(tx, &lease.session, &lease.task, lease.token).await
+                    // Wrong input is no fault of the worker's.
+                    if class == FailureClass::Retryable {
+                        db::note_failed(tx, &lease.session, &lease.task, lease.token).await?;
+                    }
+                    Ok(())
                 })
             })
             .await
