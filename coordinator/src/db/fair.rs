@@ -29,8 +29,8 @@ const PASS_UNIT: i64 = 1 << PRIORITY_MAX;
 const LAG_LEASES_MAX: i64 = 16;
 /// A job's first leases, about what a season of 24 episodes begins with.
 const FIRST_LEASES: i64 = 100;
-/// How much more of a share they are worth. With equal shares a small job that finds all workers at work for a large one takes
-/// twice its time alone and the wait for the first worker; so it stays below. Less than a step of priority.
+/// How many shares a job has for them. With one, a small job that finds all workers at work for a large one would take twice
+/// its time alone and the wait for the first worker. Less than a step of priority.
 const FIRST_LEASES_SHARE: f64 = 1.75;
 
 /// How much older a job stands for each step of its priority, among those that were served alike: what has waited for longer
