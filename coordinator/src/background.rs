@@ -18,7 +18,7 @@ use crate::coordinator::Coordinator;
 use crate::db::{self, CopySource, PendingCopy};
 use crate::leases::apply_and_bury;
 use crate::signals::Effects;
-use crate::state::{TaskEvent, decide, stall_ms};
+use crate::state::{TaskEvent, decide, lost_by, stall_ms};
 use crate::stragglers::{may_run_twice, patience_ms, straggles};
 
 /// Lost leases of one transaction: the whole fleet may be lost at once, and heartbeats must get in between.
@@ -50,6 +50,9 @@ impl Coordinator {
                         warn!(task = %task.id, name = %task.name, losses = decision.row.losses, "lease ran out");
                         db::note(tx, Some(&task.job), Some(&task.id), "lost", "").await?;
                         apply_and_bury(tx, task, &decision).await?;
+                        if let Some(session) = lost_by(&task.row, &decision) {
+                            db::note_lost(tx, session, &task.id).await?;
+                        }
                         lost += 1;
                     }
                     Ok(lost)

@@ -55,7 +55,7 @@ impl Coordinator {
 
     /// Sessions heard of since then count as live.
     pub(crate) fn live_since_ms(&self, now_ms: i64) -> i64 {
-        now_ms - GONE_AFTER_LEASES * self.lease_ms()
+        live_since_ms(now_ms, self.lease_ms())
     }
 
     pub(crate) async fn reader(&self) -> Result<Connection, CoordinatorError> {
@@ -71,6 +71,11 @@ impl Coordinator {
         let size = self.store.size(key).await?;
         size.ok_or_else(|| CoordinatorError::Invalid(format!("object `{key}` is not in the store")))
     }
+}
+
+/// Sessions heard of since then count as live where leases last so long.
+pub(crate) fn live_since_ms(now_ms: i64, lease_ms: i64) -> i64 {
+    now_ms - GONE_AFTER_LEASES * lease_ms
 }
 
 pub(crate) async fn require_job(connection: &mut Connection, id: &JobId) -> Result<JobRow, CoordinatorError> {

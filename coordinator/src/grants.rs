@@ -7,11 +7,13 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use futures::future::BoxFuture;
-use remaster_domain::{JobId, Lease, SessionId, TaskKind, needs_are_met};
+use remaster_domain::{JobId, Lease, SessionId, TaskKind, WorkerId, needs_are_met};
 use tracing::debug;
 
 use crate::CoordinatorError;
-use crate::db::{self, Change, Outcomes, SessionRow, StoredTask, Taken, Together, Tx};
+use crate::blame::is_suspect;
+use crate::coordinator::live_since_ms;
+use crate::db::{self, Barred, Change, Outcomes, SessionRow, StoredTask, Taken, Together, Tx};
 use crate::groups::refused;
 use crate::needs::{favourite, held_after, prefers_of};
 use crate::state::{TaskEvent, decide};
@@ -111,7 +113,9 @@ async fn lease_alike(
         for job in &turns {
             *wanted.entry(job.clone()).or_default() += 1;
         }
-        let mut ready = Ready::of(db::next_ready(tx, &wanted, takes).await?)?;
+        let tasks = db::next_ready(tx, &wanted, takes).await?;
+        let barred = look_into(tx, tasks.values().flatten().collect(), sessions, &slots).await?;
+        let mut ready = Ready::of(tasks, &barred)?;
         let mut taken = vec![];
         for job in turns {
             match ready.take_for_any(&job, &slots, sessions) {
@@ -147,72 +151,121 @@ async fn lease_returned(
         return Ok(vec![]);
     }
     let wanted = slots.len().min(LEASES_AT_ONCE);
-    let mut returned = Offered::of(db::returned(tx, wanted, takes).await?)?;
+    let tasks = db::returned(tx, wanted, takes).await?;
+    let barred = look_into(tx, tasks.iter().collect(), sessions, slots).await?;
+    let mut returned = Offered::of(tasks, &barred)?;
     let mut taken = vec![];
-    while let Some((_, ask)) = slots.front()
-        && let Some(session) = sessions.get_mut(&ask.session)
-        && let Some(task) = returned.take(session)
-    {
+    while let Some((place, task)) = returned.take_for_any(slots, sessions) {
         tx.queue().await?.served(&task.job);
-        taken.extend(slots.pop_front().map(|slot| (slot, task)));
+        taken.extend(slots.remove(place).map(|slot| (slot, task)));
     }
     take(tx, &taken).await
+}
+
+/// Who does not get which of these tasks; notes which sessions work on what may have killed others. Costs nothing where all
+/// went well so far.
+async fn look_into(
+    tx: &mut Tx,
+    tasks: Vec<&StoredTask>,
+    sessions: &mut BTreeMap<SessionId, SessionRow>,
+    slots: &VecDeque<(usize, &LeaseAsked)>,
+) -> Result<Barred, CoordinatorError> {
+    if tasks.iter().any(|task| is_suspect(&task.row)) {
+        for id in db::at_suspects(tx).await? {
+            if let Some(session) = sessions.get_mut(&id) {
+                session.has_suspect = true;
+            }
+        }
+    }
+    let lease_ms = slots.front().map_or(0, |(_, ask)| ask.lease_ms);
+    let live_since_ms = live_since_ms(tx.now_ms, lease_ms);
+    db::barred(tx, &tasks, live_since_ms).await
 }
 
 /// What may be taken now of each job.
 struct Ready(BTreeMap<JobId, Offered>);
 
 impl Ready {
-    fn of(tasks: BTreeMap<JobId, VecDeque<StoredTask>>) -> Result<Self, CoordinatorError> {
+    fn of(tasks: BTreeMap<JobId, VecDeque<StoredTask>>, barred: &Barred) -> Result<Self, CoordinatorError> {
         let ready = tasks
             .into_iter()
-            .map(|(job, tasks)| Ok((job, Offered::of(tasks)?)));
+            .map(|(job, tasks)| Ok((job, Offered::of(tasks, barred)?)));
         Ok(Self(ready.collect::<Result<_, CoordinatorError>>()?))
     }
 
-    /// What the first slot takes of a job that may take something of it; the others of a straggler's worker stay free for
-    /// other jobs.
+    /// What the first slot takes of a job that may take something of it; those that may not stay free for other jobs.
     fn take_for_any(
         &mut self,
         job: &JobId,
         slots: &VecDeque<(usize, &LeaseAsked)>,
         sessions: &mut BTreeMap<SessionId, SessionRow>,
     ) -> Option<(usize, StoredTask)> {
-        let offered = self.0.get_mut(job).filter(|tasks| !tasks.0.is_empty())?;
-        slots.iter().enumerate().find_map(|(place, (_, ask))| {
-            let task = offered.take(sessions.get_mut(&ask.session)?)?;
-            Some((place, task))
-        })
+        self.0.get_mut(job)?.take_for_any(slots, sessions)
     }
 }
 
-/// Tasks that may be taken, oldest first, each with what it prefers.
-struct Offered(VecDeque<(StoredTask, Vec<String>)>);
+/// Tasks that may be taken, oldest first.
+struct Offered(VecDeque<OfferedTask>);
+
+struct OfferedTask {
+    task: StoredTask,
+    /// What it prefers.
+    words: Vec<String>,
+    barred: BTreeSet<WorkerId>,
+}
+
+impl OfferedTask {
+    /// Not to who works on it already, nor to who has failed at it too often; nor beside another that may kill its worker.
+    fn may_go_to(&self, session: &SessionRow) -> bool {
+        let elder = self.task.row.elder.as_ref();
+        let is_own = elder.is_some_and(|elder| elder.session == session.id);
+        let is_beside = session.has_suspect && is_suspect(&self.task.row);
+        !is_own && !is_beside && !self.barred.contains(&session.worker)
+    }
+}
 
 impl Offered {
-    fn of(tasks: VecDeque<StoredTask>) -> Result<Self, CoordinatorError> {
+    fn of(tasks: VecDeque<StoredTask>, barred: &Barred) -> Result<Self, CoordinatorError> {
         let tasks = tasks.into_iter().map(|task| {
-            let words = prefers_of(&task.spec()?);
-            Ok((task, words))
+            Ok(OfferedTask {
+                words: prefers_of(&task.spec()?),
+                barred: barred.get(&task.id).cloned().unwrap_or_default(),
+                task,
+            })
         });
         Ok(Self(tasks.collect::<Result<_, CoordinatorError>>()?))
     }
 
-    /// The one of the oldest few that a session would rather take and does not work on already; what comes with it is held
-    /// from then on.
+    fn take_for_any(
+        &mut self,
+        slots: &VecDeque<(usize, &LeaseAsked)>,
+        sessions: &mut BTreeMap<SessionId, SessionRow>,
+    ) -> Option<(usize, StoredTask)> {
+        if self.0.is_empty() {
+            return None;
+        }
+        slots.iter().enumerate().find_map(|(place, (_, ask))| {
+            let task = self.take(sessions.get_mut(&ask.session)?)?;
+            Some((place, task))
+        })
+    }
+
+    /// The one of the oldest few that a session may take and would rather take; what comes with it is held from then on.
     fn take(&mut self, session: &mut SessionRow) -> Option<StoredTask> {
         let labels = &session.capabilities.labels;
         let holds = |word: &str| session.holds.iter().any(|held| held == word) || labels.contains_key(word);
-        let others = self.0.iter().enumerate().filter(|(_, (task, _))| {
-            let elder = task.row.elder.as_ref();
-            elder.is_none_or(|elder| elder.session != session.id)
-        });
-        let (places, oldest): (Vec<_>, Vec<_>) = others
+        let fit = self
+            .0
+            .iter()
+            .enumerate()
+            .filter(|(_, offered)| offered.may_go_to(session));
+        let (places, oldest): (Vec<_>, Vec<_>) = fit
             .take(db::LOOK_AHEAD)
-            .map(|(place, (_, words))| (place, words.as_slice()))
+            .map(|(place, offered)| (place, offered.words.as_slice()))
             .unzip();
-        let (task, words) = self.0.remove(places[favourite(oldest, holds)?])?;
+        let OfferedTask { task, words, .. } = self.0.remove(places[favourite(oldest, holds)?])?;
         session.holds = held_after(&session.holds, &words);
+        session.has_suspect |= is_suspect(&task.row);
         Some(task)
     }
 }

@@ -6,6 +6,7 @@
 //! Read downwards: [`state`] decides over one task, [`flow`] over what follows, `db` makes both true, `leases` and `jobs`
 //! are the two halves of the service, `service` puts them on the wire. Left to others: all work on frames and tensors.
 
+pub mod blame;
 pub mod check;
 pub mod flow;
 pub mod needs;

@@ -197,6 +197,19 @@ pub fn decide(row: &TaskRow, event: TaskEvent, now_ms: i64) -> Result<Decision, 
     }
 }
 
+/// Whose lease ran out by a decision over a row, if one did.
+#[must_use]
+pub fn lost_by<'a>(row: &'a TaskRow, decision: &Decision) -> Option<&'a SessionId> {
+    decision
+        .actions
+        .iter()
+        .find_map(|action| match (action, &row.phase) {
+            (Action::CloseElder(AttemptEnd::Lost), _) => row.elder.as_ref().map(|elder| &elder.session),
+            (Action::CloseAttempt(AttemptEnd::Lost), Phase::Leased { session, .. }) => Some(session),
+            _ => None,
+        })
+}
+
 /// The session that holds the task under this token.
 fn holder(row: &TaskRow, token: LeaseToken) -> Result<SessionId, Refusal> {
     match &row.phase {

@@ -1,5 +1,8 @@
-//! A folder for half-made things, one per process. What a killed process left behind is removed by the next one to start:
-//! a lock file says whether its owner lives, because the system drops the lock however a process ends.
+//! A folder for half-made things, one per process, and the id that goes with it. A lock file says whether its owner lives,
+//! because the system drops the lock however a process ends.
+//!
+//! Promises: what a killed process left behind is removed by the next one to start, and that one takes its id over: one that
+//! dies again and again is known as the same worker. A process that ends in order leaves nothing, and the next is a new one.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -11,27 +14,45 @@ use crate::error::WorkError;
 /// This process's folder; gone when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Scratch {
+    worker: WorkerId,
     folder: PathBuf,
     lock_file: PathBuf,
     _lock: File,
 }
 
 impl Scratch {
-    /// Makes the folder under `root` and removes those of processes that are gone.
-    pub(crate) fn create(root: &Path, worker: &WorkerId) -> Result<Self, WorkError> {
+    /// Makes the folder under `root`, as that of one that was killed if there is any, else as `new`; empties those of others
+    /// that were killed.
+    pub(crate) fn create(root: &Path, new: WorkerId) -> Result<Self, WorkError> {
         let at_root = |error: std::io::Error| WorkError::of_file(root, &error);
         std::fs::create_dir_all(root).map_err(at_root)?;
-        let lock_file = root.join(format!("{worker}.lock"));
-        let lock = File::create(&lock_file).map_err(at_root)?;
-        lock.lock().map_err(at_root)?;
-        remove_abandoned(root);
+        let mut abandoned = abandoned(root).into_iter();
+        let (worker, lock) = match abandoned.next() {
+            Some(former) => former,
+            None => {
+                let lock = File::create(lock_file(root, &new)).map_err(at_root)?;
+                lock.lock().map_err(at_root)?;
+                (new, lock)
+            }
+        };
+        // The ids of the others stay free for those that start next.
+        for (other, _) in abandoned {
+            remove(root, &other);
+        }
+        remove(root, &worker);
         let folder = root.join(worker.as_str());
         std::fs::create_dir_all(&folder).map_err(at_root)?;
         Ok(Self {
+            lock_file: lock_file(root, &worker),
+            worker,
             folder,
-            lock_file,
             _lock: lock,
         })
+    }
+
+    /// Whose it is.
+    pub(crate) fn worker(&self) -> &WorkerId {
+        &self.worker
     }
 
     /// Where to write.
@@ -48,23 +69,37 @@ impl Drop for Scratch {
     }
 }
 
-fn remove_abandoned(root: &Path) {
-    for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
-        let lock_file = entry.path();
-        let owner = lock_file
-            .file_stem()
-            .and_then(|stem| stem.to_str())
-            .map(str::parse::<WorkerId>);
-        let is_lock = lock_file.extension().is_some_and(|extension| extension == "lock");
-        let (true, Some(Ok(owner))) = (is_lock, owner) else {
-            continue;
-        };
-        let is_free = File::open(&lock_file).is_ok_and(|file| file.try_lock().is_ok());
-        if is_free {
-            tracing::info!(%owner, "removing what a former worker left behind");
-            let _ = std::fs::remove_dir_all(root.join(owner.as_str()));
-            let _ = std::fs::remove_file(&lock_file);
-        }
+fn lock_file(root: &Path, worker: &WorkerId) -> PathBuf {
+    root.join(format!("{worker}.lock"))
+}
+
+/// The workers under `root` that were killed, locked now.
+fn abandoned(root: &Path) -> Vec<(WorkerId, File)> {
+    let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
+    let mut abandoned: Vec<_> = entries
+        .filter_map(|entry| lock_if_abandoned(&entry.path()))
+        .collect();
+    abandoned.sort_by(|(one, _), (other, _)| one.cmp(other));
+    abandoned
+}
+
+fn lock_if_abandoned(path: &Path) -> Option<(WorkerId, File)> {
+    let stem = path
+        .extension()
+        .filter(|extension| *extension == "lock")
+        .and(path.file_stem())?;
+    let worker = stem.to_str()?.parse().ok()?;
+    let lock = File::options().write(true).open(path).ok()?;
+    lock.try_lock().ok()?;
+    // Its owner may have removed it in the meantime, in order.
+    path.exists().then_some((worker, lock))
+}
+
+fn remove(root: &Path, worker: &WorkerId) {
+    let folder = root.join(worker.as_str());
+    if folder.exists() {
+        tracing::info!(%worker, "removing what a former worker left behind");
+        let _ = std::fs::remove_dir_all(folder);
     }
 }
 
@@ -76,17 +111,41 @@ mod tests {
 
     use super::*;
 
+    fn worker(number: u128) -> WorkerId {
+        WorkerId::from_uuid(Uuid::from_u128(number))
+    }
+
+    /// As one that was killed leaves it.
+    fn leave(root: &Path, worker: &WorkerId) {
+        std::fs::create_dir(root.join(worker.as_str())).unwrap();
+        std::fs::write(root.join(worker.as_str()).join("half"), "made").unwrap();
+        File::create(lock_file(root, worker)).unwrap();
+    }
+
+    fn is_empty(folder: &Path) -> bool {
+        std::fs::read_dir(folder).unwrap().next().is_none()
+    }
+
     #[test]
-    fn what_a_dead_worker_left_is_removed_and_a_live_ones_is_not() {
+    fn what_a_killed_worker_left_is_removed_and_its_id_taken_over_and_a_live_ones_is_not() {
         let root = tempfile::tempdir().unwrap();
-        let worker = |n| WorkerId::from_uuid(Uuid::from_u128(n));
-        let alive = Scratch::create(root.path(), &worker(1)).unwrap();
-        let dead = root.path().join(worker(2).as_str());
-        std::fs::create_dir(&dead).unwrap();
-        File::create(root.path().join(format!("{}.lock", worker(2)))).unwrap();
-        let own = Scratch::create(root.path(), &worker(3)).unwrap();
-        assert!(alive.folder().is_dir() && own.folder().is_dir() && !dead.exists());
-        drop((alive, own));
-        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
+        let root = root.path();
+        let alive = Scratch::create(root, worker(1)).unwrap();
+        std::fs::write(alive.folder().join("half"), "made").unwrap();
+        leave(root, &worker(2));
+        leave(root, &worker(3));
+        let first = Scratch::create(root, worker(4)).unwrap();
+        assert_eq!(first.worker(), &worker(2));
+        assert!(is_empty(first.folder()) && !is_empty(alive.folder()));
+        assert!(
+            !root.join(worker(3).as_str()).exists(),
+            "nor does the other's stay"
+        );
+        let second = Scratch::create(root, worker(5)).unwrap();
+        assert_eq!(second.worker(), &worker(3));
+        let third = Scratch::create(root, worker(6)).unwrap();
+        assert_eq!(third.worker(), &worker(6));
+        drop((alive, first, second, third));
+        assert!(is_empty(root));
     }
 }

@@ -77,7 +77,6 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), CliError> {
     if args.exit_with_stdin {
         exit_with_stdin(shutdown.clone());
     }
-    let worker = WorkerId::from_uuid(Uuid::now_v7());
     let channel = connect(&args.coordinator).map_err(|_| {
         CliError::usage(format!("`{}` is not a coordinator URL", args.coordinator))
             .with_hint("for example http://127.0.0.1:7700")
@@ -91,14 +90,15 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), CliError> {
     };
     let threads = Threads::of_slots(args.threads, args.slots);
     threads.apply();
-    let scratch = Scratch::create(args.scratch.as_deref().unwrap_or(&cache.join("scratch")), &worker)?;
+    let scratch_root = args.scratch.clone().unwrap_or_else(|| cache.join("scratch"));
+    let scratch = Scratch::create(&scratch_root, WorkerId::from_uuid(Uuid::now_v7()))?;
     let cache_bytes_max = args.cache_gib.saturating_mul(1 << 30);
     let sources = Sources::new(args.sources.clone(), &cache, cache_bytes_max, store.clone());
     let context = Context::new(store, sources, scratch.folder().to_owned());
     #[cfg(feature = "upscale")]
     let context = context.with_device(args.device, args.memory, args.batch);
     let config = SessionConfig {
-        worker,
+        worker: scratch.worker().clone(),
         name: format!("{}-{}", host_name(), std::process::id()),
         capabilities: capabilities(&args, threads, &cache),
         slots: args.slots,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use remaster_domain::{Capabilities, LeaseToken, SessionId, TaskId, WorkerId};
+use remaster_domain::{Capabilities, SessionId, WorkerId};
 use remaster_proto::{from_json, to_json};
 use serde_json::json;
 
@@ -10,19 +10,9 @@ use super::Tx;
 use super::sql::{Connection, Row, Statement, query, query_over};
 use super::tasks::{as_u32, known};
 use crate::CoordinatorError;
-use crate::state::ERRORS_MAX;
 
 /// Sessions unseen for longer are left out of listings; the rows stay as history.
 const LISTED_MS: i64 = 24 * 60 * 60 * 1_000;
-
-/// A failure within this says more of the worker than of the work.
-const FAST_FAILURE_MS: i64 = 60_000;
-/// One more than a single task can cause before it is dead.
-const FAILURES_IN_A_ROW: u32 = ERRORS_MAX + 1;
-/// The first rest; each further failure doubles it.
-const REST_MIN_MS: i64 = 60_000;
-/// The longest rest.
-const REST_MAX_MS: i64 = 30 * 60_000;
 
 /// A session as the database has it.
 #[derive(Debug, Clone)]
@@ -35,10 +25,10 @@ pub(crate) struct SessionRow {
     pub(crate) capabilities: Capabilities,
     /// Whether it shall lease nothing more.
     pub(crate) draining: bool,
-    /// Fast failures in a row.
-    pub(crate) failures: u32,
-    /// Until when it gets nothing because of them.
+    /// Until when it gets nothing because its worker failed again and again.
     pub(crate) rests_until_ms: i64,
+    /// Whether it works on what may have killed other workers, as far as that was looked at.
+    pub(crate) has_suspect: bool,
     /// What it is known to hold, newest last.
     pub(crate) holds: Vec<String>,
 }
@@ -65,11 +55,11 @@ pub(crate) struct WorkerRow {
 /// Columns of [`SessionRow`], in every query that makes one.
 macro_rules! session_columns {
     () => {
-        "id, worker_id, capabilities, draining, failures, rests_until_ms, holds"
+        "id, worker_id, capabilities, draining, rests_until_ms, holds"
     };
 }
 
-/// Notes a session; doing so again is harmless.
+/// Notes a session, with what its worker failed at in the life before; doing so again is harmless.
 pub(crate) async fn register(
     tx: &mut Tx,
     session: &SessionId,
@@ -86,8 +76,9 @@ pub(crate) async fn register(
     .execute(&mut tx.connection)
     .await?;
     query(
-        "INSERT INTO session (id, worker_id, registered_ms, seen_ms, draining, capabilities)
-         VALUES ($1, $2, $3, $3, 0, $4)
+        "INSERT INTO session (id, worker_id, registered_ms, seen_ms, draining, capabilities, failures, rests_until_ms)
+         SELECT $1, $2, $3, $3, 0, $4, COALESCE(MAX(failures), 0), COALESCE(MAX(rests_until_ms), 0)
+         FROM session WHERE worker_id = $2
          ON CONFLICT (id) DO UPDATE SET seen_ms = excluded.seen_ms, capabilities = excluded.capabilities",
     )
     .bind(session.as_str())
@@ -136,7 +127,7 @@ pub(crate) async fn load_takers(
         ids.iter().map(|id| json!({"id": id.as_str()})).collect(),
         (id TEXT),
         ["SELECT ", session_columns!(), " FROM session WHERE id IN (SELECT r.id FROM "],
-        [") UNION ALL SELECT '', '', needs, 0, 0, 0, '' FROM need"]
+        [") UNION ALL SELECT '', '', needs, 0, 0, '' FROM need"]
     )
     .rows(&mut tx.connection)
     .await?;
@@ -158,8 +149,8 @@ fn session(row: &Row) -> Result<SessionRow, CoordinatorError> {
         worker: known("worker_id", &row.get::<String>("worker_id")?)?,
         capabilities: from_json("session.capabilities", &row.get::<String>("capabilities")?)?,
         draining: row.get::<i64>("draining")? != 0,
-        failures: as_u32(row.get("failures")?),
         rests_until_ms: row.get("rests_until_ms")?,
+        has_suspect: false,
         holds: row
             .get::<String>("holds")?
             .split_whitespace()
@@ -187,48 +178,6 @@ pub(super) fn noted_holds(holds: &BTreeMap<SessionId, Vec<String>>) -> Option<St
 /// What a caller is told whose session is not here.
 pub(crate) fn unknown(id: &SessionId) -> CoordinatorError {
     CoordinatorError::SessionUnknown(id.to_string())
-}
-
-/// Counts a failure of a session; one that fails again and again at once gets nothing for a while, so that a worker with a
-/// full disk or a broken driver does not use up the tries of a whole queue.
-pub(crate) async fn note_failed(
-    tx: &mut Tx,
-    id: &SessionId,
-    task: &TaskId,
-    token: LeaseToken,
-) -> Result<(), CoordinatorError> {
-    let leased_ms: i64 = query("SELECT leased_ms FROM attempt WHERE task_id = $1 AND token = $2")
-        .bind(task.as_str())
-        .bind(token.0)
-        .one(&mut tx.connection)
-        .await?;
-    if tx.now_ms - leased_ms > FAST_FAILURE_MS {
-        return Ok(());
-    }
-    let failures = load_session(&mut tx.connection, id).await?.failures + 1;
-    let rests_until_ms = rest_ms(failures).map_or(0, |rest_ms| tx.now_ms + rest_ms);
-    query("UPDATE session SET failures = $1, rests_until_ms = $2 WHERE id = $3")
-        .bind(i64::from(failures))
-        .bind(rests_until_ms)
-        .bind(id.as_str())
-        .execute(&mut tx.connection)
-        .await?;
-    Ok(())
-}
-
-/// Forgets the failures of a session that did something well.
-pub(crate) async fn forgive(tx: &mut Tx, id: &SessionId) -> Result<(), CoordinatorError> {
-    query("UPDATE session SET failures = 0, rests_until_ms = 0 WHERE id = $1")
-        .bind(id.as_str())
-        .execute(&mut tx.connection)
-        .await?;
-    Ok(())
-}
-
-/// How long a session rests after so many fast failures in a row.
-fn rest_ms(failures: u32) -> Option<i64> {
-    let beyond = failures.checked_sub(FAILURES_IN_A_ROW)?;
-    Some((REST_MIN_MS << beyond.min(20)).min(REST_MAX_MS))
 }
 
 /// Notes that sessions were heard.
@@ -286,17 +235,4 @@ pub(crate) async fn workers(
         })
     });
     workers.collect::<Result<_, sqlx::Error>>().map_err(Into::into)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_failures_in_a_row_bring_rest_and_more_bring_more() {
-        assert_eq!(rest_ms(FAILURES_IN_A_ROW - 1), None);
-        assert_eq!(rest_ms(FAILURES_IN_A_ROW), Some(REST_MIN_MS));
-        assert_eq!(rest_ms(FAILURES_IN_A_ROW + 1), Some(2 * REST_MIN_MS));
-        assert_eq!(rest_ms(u32::MAX), Some(REST_MAX_MS));
-    }
 }

@@ -5,6 +5,7 @@
 
 mod advance;
 mod backfill;
+mod blame;
 mod catalog;
 mod changes;
 mod copies;
@@ -26,14 +27,14 @@ mod tasks;
 mod writer;
 
 pub(crate) use advance::{Commit, bury, commit, record_objects};
+pub(crate) use blame::{Barred, at_suspects, barred, forgive, note_failed, note_lost};
 pub(crate) use catalog::{
     DatasetRow, ModelRow, datasets, models, move_channel, newest_dataset, register_model, resolve_model,
 };
 pub(crate) use changes::{Change, apply, apply_all};
 pub(crate) use copies::{CopySource, PendingCopy, note_failure, pending, record_copied};
 pub(crate) use fleet::{
-    SessionRow, WorkerRow, drain, forgive, load_session, load_sessions, load_takers, note_failed, register,
-    seen, unknown, workers,
+    SessionRow, WorkerRow, drain, load_session, load_sessions, load_takers, register, seen, unknown, workers,
 };
 pub(crate) use history::{HistoryRow, history};
 pub(crate) use jobs::{

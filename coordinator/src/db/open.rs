@@ -231,6 +231,7 @@ fn migrations() -> Migrator {
         ("returned", include_str!("../../migrations/0006_returned.sql")),
         ("begun", include_str!("../../migrations/0007_begun.sql")),
         ("floor", include_str!("../../migrations/0008_floor.sql")),
+        ("lost", include_str!("../../migrations/0009_lost.sql")),
     ];
     let migrations = (1..).zip(all).map(|(version, (name, sql))| {
         Migration::new(

@@ -117,10 +117,17 @@ impl Cluster {
 
     /// The same with something to say of itself: labels, some with `=` and a value.
     pub async fn worker_with(&self, running: &Running, kinds: &[TaskKind], labels: &[&str]) -> Worker {
-        let (id, session) = (
-            WorkerId::from_uuid(Uuid::now_v7()),
-            SessionId::from_uuid(Uuid::now_v7()),
-        );
+        let id = WorkerId::from_uuid(Uuid::now_v7());
+        self.life_of(id, running, kinds, labels).await
+    }
+
+    /// The next life of a worker.
+    pub async fn reborn(&self, worker: &Worker, kinds: &[TaskKind]) -> Worker {
+        self.life_of(worker.id.clone(), &self.running, kinds, &[]).await
+    }
+
+    async fn life_of(&self, id: WorkerId, running: &Running, kinds: &[TaskKind], labels: &[&str]) -> Worker {
+        let session = SessionId::from_uuid(Uuid::now_v7());
         let client = LeaseClient::new(running.channel.clone(), session.clone());
         let capabilities = Capabilities {
             kinds: kinds.to_vec(),

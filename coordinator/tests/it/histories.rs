@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
 use proptest::prelude::*;
+use remaster_coordinator::blame::TRIES_OF_A_WORKER;
 use remaster_coordinator::state::{Decision, Refusal, TaskEvent, TaskRow, decide};
 use remaster_domain::{
     FailureClass, JobId, Lease, LeaseProgress, Progress, Stage, TaskId, TaskKind, Verdict,
@@ -54,6 +55,8 @@ struct History<'c> {
     rows: BTreeMap<TaskId, TaskRow>,
     workers: Vec<Worker>,
     leases: Vec<(LeaseClient, Lease)>,
+    /// In which states the tasks were at any time.
+    reached: BTreeSet<&'static str>,
 }
 
 impl<'c> History<'c> {
@@ -78,6 +81,7 @@ impl<'c> History<'c> {
             rows: rows.collect(),
             workers,
             leases: vec![],
+            reached: BTreeSet::new(),
         }
     }
 
@@ -132,7 +136,9 @@ impl<'c> History<'c> {
         let (session, lease_ms) = (self.workers[who].session.clone(), i64::from(LEASE_MS));
         let Some(lease) = self.workers[who].lease(1).await.pop() else {
             let now_ms = self.now_ms();
-            let could = self.rows.values().any(|row| {
+            // What has been tried before, this worker may have failed at too often.
+            let fresh = |row: &&TaskRow| row.errors + row.losses < TRIES_OF_A_WORKER;
+            let could = self.rows.values().filter(fresh).any(|row| {
                 let session = session.clone();
                 decide(row, TaskEvent::Lease { session, lease_ms }, now_ms).is_ok()
             });
@@ -213,7 +219,9 @@ impl<'c> History<'c> {
         assert_eq!(said.map_or(0, |said| said.tasks_changed), again);
     }
 
-    async fn compare(&self) {
+    async fn compare(&mut self) {
+        let states = self.rows.values().map(|row| row.phase.state().as_str());
+        self.reached.extend(states);
         let tasks = self.cluster.job(&self.job).await.tasks;
         let seen = tasks.into_iter().filter(|task| task.kind == "index").map(|task| {
             let id: TaskId = task.task_id.parse().unwrap();
@@ -229,15 +237,14 @@ impl<'c> History<'c> {
         );
     }
 
-    /// Answers in which states the tasks were before the job was cancelled.
+    /// Cancels what is left; answers in which states the tasks were.
     async fn end(mut self) -> BTreeSet<&'static str> {
-        let reached = self.rows.values().map(|row| row.phase.state().as_str()).collect();
         for task in self.rows.keys().cloned().collect::<Vec<_>>() {
             let _ = self.decide(&task, TaskEvent::Cancel);
         }
         let _ = self.cluster.control(&self.job, "cancel").await;
         self.compare().await;
-        reached
+        self.reached
     }
 }
 
@@ -269,5 +276,8 @@ fn the_database_says_what_the_pure_function_says() {
         });
     });
     let reached = reached.into_inner();
-    assert_eq!(reached, BTreeSet::from(["committed", "dead", "leased", "ready"]));
+    assert_eq!(
+        reached,
+        BTreeSet::from(["cancelled", "committed", "dead", "leased", "ready"])
+    );
 }

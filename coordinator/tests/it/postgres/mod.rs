@@ -4,6 +4,8 @@ use crate::cluster::Kind;
 
 const DATABASE: Kind = Kind::Postgres;
 
+#[path = "../blame.rs"]
+mod blame;
 #[path = "../flow.rs"]
 mod flow;
 #[path = "../garbage.rs"]

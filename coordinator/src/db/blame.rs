@@ -1,0 +1,175 @@
+//! What workers failed at, and who gets nothing for a while or nothing of a task because of it.
+//!
+//! Failures in a row are a worker's, over all its lives: a session keeps them and the next one takes them over. Left to
+//! others: judging, which [`crate::blame`] does.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use remaster_domain::{Capabilities, LeaseToken, SessionId, TaskId, TaskKind, WorkerId, needs_are_met};
+use remaster_proto::from_json;
+use serde_json::json;
+
+use super::Tx;
+use super::fleet::load_session;
+use super::sql::{query, query_over};
+use super::tasks::{StoredTask, as_u32, damaged, known};
+use crate::CoordinatorError;
+use crate::blame::{Blame, FAST_FAILURE_MS, SUSPECT_LOSSES, TRIES_OF_A_WORKER, blame, rest_ms};
+
+/// Which workers do not get a task.
+pub(crate) type Barred = BTreeMap<TaskId, BTreeSet<WorkerId>>;
+
+/// Counts a failure of a session; one that fails again and again at once gets nothing for a while, so that a worker with a
+/// full disk or a broken driver does not use up the tries of a whole queue.
+pub(crate) async fn note_failed(
+    tx: &mut Tx,
+    id: &SessionId,
+    task: &TaskId,
+    token: LeaseToken,
+) -> Result<(), CoordinatorError> {
+    let leased_ms: i64 = query("SELECT leased_ms FROM attempt WHERE task_id = $1 AND token = $2")
+        .bind(task.as_str())
+        .bind(token.0)
+        .one(&mut tx.connection)
+        .await?;
+    if tx.now_ms - leased_ms > FAST_FAILURE_MS {
+        return Ok(());
+    }
+    let worker = load_session(&mut tx.connection, id).await?.worker;
+    count(tx, &worker, 1).await
+}
+
+/// Counts the loss of a lease against its worker unless the task has killed others, too. A life counts once, however many
+/// leases it held and however often it comes back.
+pub(crate) async fn note_lost(tx: &mut Tx, id: &SessionId, task: &TaskId) -> Result<(), CoordinatorError> {
+    let worker = load_session(&mut tx.connection, id).await?.worker;
+    let rows = query(
+        "SELECT s.worker_id, COUNT(DISTINCT a.session_id) AS lives FROM attempt a JOIN session s ON s.id = a.session_id
+         WHERE a.task_id = $1 AND a.outcome = 'lost' GROUP BY s.worker_id",
+    )
+    .bind(task.as_str())
+    .rows(&mut tx.connection)
+    .await?;
+    let losers = rows.iter().map(|row| {
+        let worker = known("worker_id", &row.get::<String>("worker_id")?)?;
+        Ok((worker, as_u32(row.get("lives")?)))
+    });
+    match blame(&losers.collect::<Result<Vec<_>, CoordinatorError>>()?, &worker) {
+        Blame::Worker => {
+            let first = query("UPDATE session SET lost = 1 WHERE id = $1 AND lost = 0")
+                .bind(id.as_str())
+                .execute(&mut tx.connection)
+                .await?;
+            if first > 0 {
+                count(tx, &worker, 1).await?;
+            }
+            Ok(())
+        }
+        Blame::Work {
+            acquitted: Some((blamed, lives)),
+        } => count(tx, &blamed, -i64::from(lives)).await,
+        Blame::Work { acquitted: None } => Ok(()),
+    }
+}
+
+/// Changes how often a worker failed in a row, and how long it rests because of it.
+async fn count(tx: &mut Tx, worker: &WorkerId, change: i64) -> Result<(), CoordinatorError> {
+    let failures: Option<i64> = query("SELECT MAX(failures) FROM session WHERE worker_id = $1")
+        .bind(worker.as_str())
+        .one(&mut tx.connection)
+        .await?;
+    let failures = as_u32(failures.unwrap_or(0) + change);
+    let rests_until_ms = rest_ms(failures).map_or(0, |rest_ms| tx.now_ms + rest_ms);
+    query("UPDATE session SET failures = $1, rests_until_ms = $2 WHERE worker_id = $3")
+        .bind(i64::from(failures))
+        .bind(rests_until_ms)
+        .bind(worker.as_str())
+        .execute(&mut tx.connection)
+        .await?;
+    Ok(())
+}
+
+/// Forgets the failures of a worker whose session did something well.
+pub(crate) async fn forgive(tx: &mut Tx, id: &SessionId) -> Result<(), CoordinatorError> {
+    query(
+        "UPDATE session SET failures = 0, rests_until_ms = 0
+         WHERE worker_id = (SELECT s.worker_id FROM session s WHERE s.id = $1)",
+    )
+    .bind(id.as_str())
+    .execute(&mut tx.connection)
+    .await?;
+    Ok(())
+}
+
+/// Of these tasks, those that some workers do not get: they failed at it or died of it too often, and another that was seen
+/// since a time could take it.
+pub(crate) async fn barred(
+    tx: &mut Tx,
+    tasks: &[&StoredTask],
+    live_since_ms: i64,
+) -> Result<Barred, CoordinatorError> {
+    let tried = tasks
+        .iter()
+        .filter(|task| task.row.errors + task.row.losses >= TRIES_OF_A_WORKER);
+    let tried: Vec<_> = tried.map(|task| json!({"task": task.id.as_str()})).collect();
+    if tried.is_empty() {
+        return Ok(Barred::new());
+    }
+    let rows = query_over!(
+        tried,
+        (task TEXT),
+        ["SELECT a.task_id, s.worker_id, t.kind, t.needs
+         FROM attempt a JOIN session s ON s.id = a.session_id JOIN task t ON t.id = a.task_id
+         WHERE a.outcome IN ('failed', 'lost') AND a.task_id IN (SELECT r.task FROM "],
+        [") GROUP BY a.task_id, s.worker_id, t.kind, t.needs HAVING COUNT(*) >= $2"]
+    )
+    .bind(i64::from(TRIES_OF_A_WORKER))
+    .rows(&mut tx.connection)
+    .await?;
+    let (mut barred, mut wants) = (Barred::new(), BTreeMap::new());
+    for row in &rows {
+        let task: TaskId = known("task_id", &row.get::<String>("task_id")?)?;
+        let worker = known("worker_id", &row.get::<String>("worker_id")?)?;
+        let kind: String = row.get("kind")?;
+        let kind = TaskKind::parse(&kind).ok_or_else(|| damaged("kind", &kind))?;
+        wants.insert(task.clone(), (kind, row.get::<String>("needs")?));
+        barred.entry(task).or_default().insert(worker);
+    }
+    if !barred.is_empty() {
+        let takers = takers(tx, live_since_ms).await?;
+        barred.retain(|task, workers| {
+            let (kind, needs) = &wants[task];
+            takers.iter().any(|(worker, able)| {
+                !workers.contains(worker) && able.kinds.contains(kind) && needs_are_met(needs, &able.labels)
+            })
+        });
+    }
+    Ok(barred)
+}
+
+/// Workers that were seen since a time and are given something now.
+async fn takers(tx: &mut Tx, live_since_ms: i64) -> Result<Vec<(WorkerId, Capabilities)>, CoordinatorError> {
+    let rows = query(
+        "SELECT worker_id, capabilities FROM session
+         WHERE seen_ms >= $1 AND draining = 0 AND rests_until_ms <= $2",
+    )
+    .bind(live_since_ms)
+    .bind(tx.now_ms)
+    .rows(&mut tx.connection)
+    .await?;
+    let takers = rows.iter().map(|row| {
+        let worker = known("worker_id", &row.get::<String>("worker_id")?)?;
+        let able = from_json("session.capabilities", &row.get::<String>("capabilities")?)?;
+        Ok((worker, able))
+    });
+    takers.collect()
+}
+
+/// Sessions at work on something that was lost so often that it may have killed its workers.
+pub(crate) async fn at_suspects(tx: &mut Tx) -> Result<BTreeSet<SessionId>, CoordinatorError> {
+    let ids = query("SELECT DISTINCT session_id FROM task WHERE state = 'leased' AND losses >= $1")
+        .bind(i64::from(SUSPECT_LOSSES))
+        .column::<String>(&mut tx.connection)
+        .await?;
+    ids.iter().map(|id| known("session_id", id)).collect()
+}

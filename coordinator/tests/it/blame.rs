@@ -1,0 +1,157 @@
+//! Workers that break whatever they get, and inputs that kill whoever reads them.
+
+use std::collections::BTreeSet;
+
+use remaster_domain::{FailureClass, Lease, Stage, TaskKind};
+
+use super::DATABASE;
+use crate::cluster::{Cluster, LEASE_MS, Worker};
+use crate::fake::season;
+
+const INDEX: [TaskKind; 1] = [TaskKind::Index];
+/// Two tasks an episode.
+const FOUR: [(&str, bool, bool); 4] = [
+    ("e1", true, true),
+    ("e2", true, true),
+    ("e3", true, true),
+    ("e4", true, true),
+];
+
+/// Lets every lease run out.
+async fn lose_all(cluster: &Cluster) -> usize {
+    cluster.advance_ms(i64::from(LEASE_MS));
+    cluster.core().reap().await.unwrap()
+}
+
+async fn beat(worker: &Worker) {
+    worker.client.heartbeat(vec![]).await.unwrap();
+}
+
+async fn fail(worker: &Worker, lease: &Lease) {
+    let (task, token) = (&lease.task, lease.token);
+    let failed = worker
+        .client
+        .fail(task, token, FailureClass::Retryable, "disk full");
+    failed.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_worker_that_dies_of_whatever_it_gets_rests_in_its_next_life_and_what_it_lost_is_done_by_others() {
+    let cluster = Cluster::start(DATABASE).await;
+    let job = cluster.submit(&season(Stage::Extract, &FOUR)).await.unwrap();
+    let mut broken = cluster.worker(&INDEX).await;
+    for _ in 0..5 {
+        assert_eq!(broken.lease(1).await.len(), 1);
+        broken = cluster.reborn(&broken, &INDEX).await;
+        assert_eq!(lose_all(&cluster).await, 1);
+    }
+    assert!(broken.lease(1).await.is_empty(), "it rests");
+    broken = cluster.reborn(&broken, &INDEX).await;
+    assert!(broken.lease(1).await.is_empty(), "in this life, too");
+    assert_eq!(cluster.worker(&INDEX).await.run(100).await, 8);
+    assert_eq!(cluster.summary(&job).await.dead, []);
+
+    cluster.advance_ms(60_000);
+    assert!(broken.lease(1).await.is_empty(), "nothing is left");
+    cluster
+        .submit(&season(Stage::Extract, &[("e5", true, true)]))
+        .await
+        .unwrap();
+    assert_eq!(broken.run(1).await, 1, "it may try again");
+    assert_eq!(broken.lease(1).await.len(), 1);
+    broken = cluster.reborn(&broken, &INDEX).await;
+    assert_eq!(lose_all(&cluster).await, 1);
+    assert_eq!(broken.lease(1).await.len(), 1, "what it did well is remembered");
+}
+
+#[tokio::test]
+async fn inputs_that_kill_every_worker_put_none_to_rest_and_die_within_their_budget() {
+    let cluster = Cluster::start(DATABASE).await;
+    let job = cluster.submit(&season(Stage::Extract, &FOUR)).await.unwrap();
+    let mut workers = vec![];
+    for _ in 0..4 {
+        workers.push(cluster.worker(&INDEX).await);
+    }
+    let mut deaths = 0;
+    while cluster.summary(&job).await.dead.len() < 8 {
+        for worker in &mut workers {
+            let taken = worker.lease(1).await.len();
+            deaths += taken;
+            if taken > 0 {
+                *worker = cluster.reborn(worker, &INDEX).await;
+            }
+        }
+        assert_ne!(
+            lose_all(&cluster).await,
+            0,
+            "somebody was at work, after {deaths} deaths"
+        );
+    }
+    assert_eq!(deaths, 8 * 8);
+}
+
+#[tokio::test]
+async fn a_task_that_failed_twice_at_a_worker_waits_for_another_that_lives() {
+    let cluster = Cluster::start(DATABASE).await;
+    let (broken, sound) = (cluster.worker(&INDEX).await, cluster.worker(&INDEX).await);
+    let trainer = cluster.worker(&[TaskKind::Train]).await;
+    cluster
+        .submit(&season(Stage::Extract, &[("e1", true, true)]))
+        .await
+        .unwrap();
+    let mut failed = BTreeSet::new();
+    for _ in 0..4 {
+        let lease = broken.lease_one().await;
+        fail(&broken, &lease).await;
+        failed.insert(lease.task);
+        cluster.advance_ms(10_000);
+        beat(&sound).await;
+        beat(&trainer).await;
+    }
+    assert_eq!(failed.len(), 2, "twice at each of the two");
+    assert!(broken.lease(1).await.is_empty(), "not a third time");
+    let lease = sound.lease_one().await;
+    assert!(failed.contains(&lease.task));
+    sound.commit(&lease).await.unwrap();
+
+    cluster.advance_ms(2 * i64::from(LEASE_MS) + 1);
+    beat(&broken).await;
+    beat(&trainer).await;
+    let lease = broken.lease_one().await;
+    assert!(failed.contains(&lease.task), "nobody else lives who takes it");
+    assert_eq!(lease.attempt, 3);
+}
+
+#[tokio::test]
+async fn an_input_that_kills_its_worker_takes_no_other_task_with_it() {
+    let cluster = Cluster::start(DATABASE).await;
+    let job = cluster.submit(&season(Stage::Extract, &FOUR)).await.unwrap();
+    let worker = cluster.worker(&INDEX).await;
+    let mut poison = None;
+    let mut last = vec![];
+    for round in 0.. {
+        let leases = worker.lease(4).await;
+        let poison = poison.get_or_insert_with(|| leases[0].task.clone());
+        if leases.iter().any(|lease| lease.task == *poison) {
+            lose_all(&cluster).await;
+        } else {
+            for lease in &leases {
+                worker.commit(lease).await.unwrap();
+            }
+        }
+        let summary = cluster.summary(&job).await;
+        if !summary.dead.is_empty() {
+            last = summary.dead;
+            break;
+        }
+        // The only worker there is may rest: nobody can tell it from the input.
+        cluster.advance_ms(30 * 60_000);
+        beat(&worker).await;
+        assert!(round < 100, "the poison dies at last");
+    }
+    assert_eq!(last.len(), 1, "the others live");
+    assert_eq!(last[0].task_id, poison.unwrap().to_string());
+    worker.run(100).await;
+    let index = &cluster.summary(&job).await.kinds[0];
+    assert_eq!((index.committed, index.dead), (7, 1));
+}
