@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use remaster_proto::PROTOCOL_VERSION;
 use remaster_service::CliError;
 
 /// Two missed heartbeats must not lose a lease.
@@ -65,6 +66,8 @@ pub struct Config {
     pub lease_ms: u32,
     /// How often workers are told to send one.
     pub heartbeat_ms: u32,
+    /// The protocol version that is spoken.
+    pub protocol_version: u32,
 }
 
 impl Config {
@@ -83,7 +86,15 @@ impl Config {
             database: Database::parse(database)?,
             lease_ms,
             heartbeat_ms,
+            protocol_version: PROTOCOL_VERSION,
         })
+    }
+
+    /// The same in the middle of an upgrade: what a coordinator of another protocol version refuses is refused.
+    #[must_use]
+    pub const fn speaking(mut self, protocol_version: u32) -> Self {
+        self.protocol_version = protocol_version;
+        self
     }
 }
 

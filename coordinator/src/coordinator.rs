@@ -39,7 +39,7 @@ impl Coordinator {
     /// [`CoordinatorError::NewerDatabase`], [`CoordinatorError::DatabaseInUse`], or a file that cannot be used.
     pub async fn open(config: Config, store: Store, clock: Clock) -> Result<Arc<Self>, CoordinatorError> {
         let signals = Signals::new();
-        let db = Db::open(&config.database, clock, signals.clone()).await?;
+        let db = Db::open(&config.database, config.protocol_version, clock, signals.clone()).await?;
         Ok(Arc::new(Self {
             db,
             store,

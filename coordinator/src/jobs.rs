@@ -13,6 +13,7 @@ use crate::coordinator::{Coordinator, require_job};
 use crate::db::{self, Connection, JobRow, JobView, Tx};
 use crate::flow::{self, NewTask};
 use crate::leases::check_version;
+use crate::needs::version_of;
 
 /// Jobs of one listing.
 const LISTED_MAX: u32 = 200;
@@ -36,8 +37,10 @@ impl Coordinator {
         spec_json: &str,
         priority: i64,
     ) -> Result<(), CoordinatorError> {
-        check_version(protocol_version)?;
+        let own = self.config.protocol_version;
+        check_version(own, protocol_version)?;
         let spec: JobSpec = from_json("spec_json", spec_json)?;
+        check_version(own, version_of(&spec))?;
         check_job(&spec).map_err(CoordinatorError::Invalid)?;
         info!(job = %id, season = %spec.season.name, stage = spec.stage.as_str(), "submitted");
         self.db

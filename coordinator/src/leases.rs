@@ -9,7 +9,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use remaster_domain::{
     Checkpoint, FailureClass, LeaseProgress, OutputObject, SessionId, TASK_RESULT_BYTES_MAX, TaskResult,
 };
-use remaster_proto::{PROTOCOL_VERSION, from_json};
+use remaster_proto::from_json;
 use remaster_store::Key;
 use tracing::{info, warn};
 
@@ -38,7 +38,7 @@ const MESSAGE_CHARS_MAX: usize = 4_000;
 impl Coordinator {
     /// Takes a worker in.
     pub(crate) async fn register(&self, mut who: Registration) -> Result<(), CoordinatorError> {
-        check_version(who.protocol_version)?;
+        check_version(self.config.protocol_version, who.protocol_version)?;
         let version = who.protocol_version.to_string();
         who.capabilities.labels.insert(PROTOCOL.to_owned(), version);
         info!(worker = %who.worker, session = %who.session, name = %who.name, "registered");
@@ -251,18 +251,18 @@ impl Coordinator {
 
 /// Refuses a peer that would misread us. One of the version before does not: messages only gain fields from one version to
 /// the next, so that a fleet is upgraded a process at a time, the coordinators first.
-pub(crate) fn check_version(version: u32) -> Result<(), CoordinatorError> {
-    if (PROTOCOL_VERSION - 1..=PROTOCOL_VERSION).contains(&version) {
+pub(crate) fn check_version(own: u32, version: u32) -> Result<(), CoordinatorError> {
+    if (own - 1..=own).contains(&version) {
         return Ok(());
     }
-    let advice = if version > PROTOCOL_VERSION {
+    let advice = if version > own {
         "upgrade the coordinator first"
     } else {
         "install the release of the coordinator"
     };
     Err(CoordinatorError::NotNow(format!(
-        "protocol version {version} does not fit this coordinator, which speaks {PROTOCOL_VERSION} and {}: {advice}",
-        PROTOCOL_VERSION - 1
+        "protocol version {version} does not fit this coordinator, which speaks {own} and {}: {advice}",
+        own - 1
     )))
 }
 

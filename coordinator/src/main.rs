@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 use remaster_coordinator::{Clock, Config, Coordinator, CoordinatorError, serve, serve_http};
+use remaster_proto::PROTOCOL_VERSION;
 use remaster_service::{CliError, TelemetryArgs};
 use remaster_store::{Store, StoreError};
 use tonic::transport::server::TcpIncoming;
@@ -69,6 +70,9 @@ struct ServeArgs {
         default_value_t = 10_000
     )]
     heartbeat_ms: u32,
+    /// Refuse what a coordinator of this protocol version does: for trying an upgrade out
+    #[arg(long, hide = true, value_name = "N", default_value_t = PROTOCOL_VERSION)]
+    protocol_version: u32,
     /// End when stdin closes; for a parent that must not leave children behind
     #[arg(long, env = "REMASTER_EXIT_WITH_STDIN", hide = true)]
     exit_with_stdin: bool,
@@ -90,7 +94,7 @@ async fn run(args: ServeArgs) -> anyhow::Result<()> {
         Some(database) => database.clone(),
         None => args.data_dir.join("coordinator.db").display().to_string(),
     };
-    let config = Config::new(&database, args.lease_ms, args.heartbeat_ms)?;
+    let config = Config::new(&database, args.lease_ms, args.heartbeat_ms)?.speaking(args.protocol_version);
     let database = config.database.clone();
     let shutdown = remaster_service::on_signals()?;
     if args.exit_with_stdin {

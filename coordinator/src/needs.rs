@@ -1,9 +1,9 @@
-//! What a task needs of a worker, and what it would rather find there. Pure.
+//! What a task needs of a worker, what it would rather find there, and what a job needs of its coordinators. Pure.
 //!
 //! A need is a condition, see [`remaster_domain::needs_are_met`]; a preference only puts one task before another. Left to
 //! others: what a worker says of itself, and finding tasks that it can take.
 
-use remaster_domain::{Encoder, Lattice, Season, TaskSpec};
+use remaster_domain::{Encoder, JobSpec, Lattice, Season, TaskSpec};
 use remaster_proto::PROTOCOL_VERSION;
 
 /// The label under which a worker's protocol version is known.
@@ -26,6 +26,20 @@ pub fn needs_of(task: &TaskSpec, season: &Season) -> String {
     let asked = season.needs.get(&task.kind()).cloned();
     let all: Vec<String> = own.into_iter().chain(version).chain(asked).collect();
     all.join(",").replace(' ', "")
+}
+
+/// The protocol version that a coordinator must speak to lead a job on: ours where the season asks for anything that the one
+/// before would pass over.
+#[must_use]
+pub fn version_of(job: &JobSpec) -> u32 {
+    let (season, settings) = (&job.season, &job.season.settings);
+    let has_hd_alone = season.episodes.iter().any(|episode| episode.sd.is_none());
+    let has_choice = !settings.fields.is_auto() || settings.nnedi_weights.is_some();
+    if has_hd_alone || has_choice || season.lattice == Lattice::HdNative {
+        PROTOCOL_VERSION
+    } else {
+        PROTOCOL_VERSION - 1
+    }
 }
 
 /// Whether workers of the protocol version before would not understand a task, or pass over something in it.

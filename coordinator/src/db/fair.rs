@@ -42,7 +42,7 @@ const JOBS_BY_SINGLE_SLOTS: usize = 64;
 /// The most slots in a row: what another job waits for, at worst.
 const SLOTS_IN_A_ROW_MAX: usize = 8;
 
-/// Jobs that run.
+/// Jobs that run and may be led on here.
 #[derive(Debug, Clone)]
 pub(crate) struct Queue {
     jobs: BTreeMap<JobId, QueuedJob>,
@@ -63,7 +63,7 @@ struct QueuedJob {
 }
 
 impl Queue {
-    async fn load(connection: &mut Connection) -> Result<Self, CoordinatorError> {
+    async fn load(connection: &mut Connection, version: i64) -> Result<Self, CoordinatorError> {
         // What runs matters between jobs only: of a single one it is not counted. Counted by deadline, so that SQLite takes
         // the index that holds leases alone, and not one that leads to all tasks.
         let rows = query(
@@ -76,8 +76,9 @@ impl Queue {
                      WHERE task.state = 'leased' AND task.expires_ms > 0
                          AND (SELECT COUNT(*) FROM (SELECT 1 FROM job WHERE state = 'running' LIMIT 2) AS few) > 1
                      GROUP BY task.job_id) AS leased ON leased.job_id = job.id
-             WHERE job.state = 'running'",
+             WHERE job.state = 'running' AND job.version <= $1",
         )
+        .bind(version)
         .rows(connection)
         .await?;
         let (mut jobs, mut returned_ms) = (BTreeMap::new(), None);
@@ -265,7 +266,7 @@ impl Tx {
     /// Who is served next.
     pub(crate) async fn queue(&mut self) -> Result<&mut Queue, CoordinatorError> {
         if self.queue.is_none() {
-            self.queue = Some(Queue::load(&mut self.connection).await?);
+            self.queue = Some(Queue::load(&mut self.connection, self.specs.version()).await?);
         }
         Ok(self.queue.as_mut().expect("it was read above"))
     }

@@ -8,10 +8,11 @@ use serde_json::json;
 
 use super::changes::apply;
 use super::sql::{Connection, Row, query, query_over};
-use super::tasks::{damaged, known, stored, task_columns};
+use super::tasks::{as_u32, damaged, known, stored, task_columns};
 use super::{Tx, advance};
 use crate::CoordinatorError;
 use crate::flow::{self, NewTask};
+use crate::needs::version_of;
 use crate::state::{TaskEvent, decide};
 
 /// A job as the database has it.
@@ -29,6 +30,8 @@ pub(crate) struct JobRow {
     pub(crate) created_ms: i64,
     /// When it ended.
     pub(crate) ended_ms: Option<i64>,
+    /// The protocol version that its coordinator must speak.
+    pub(crate) version: u32,
 }
 
 impl JobRow {
@@ -40,7 +43,7 @@ impl JobRow {
 
 macro_rules! job_columns {
     () => {
-        "id, state, priority, created_ms, ended_ms, spec"
+        "id, state, priority, created_ms, ended_ms, version, spec"
     };
 }
 
@@ -98,8 +101,8 @@ pub(crate) async fn insert_job(
     first: Vec<NewTask>,
 ) -> Result<(), CoordinatorError> {
     query(
-        "INSERT INTO job (id, season, stage, state, priority, created_ms, model, spec)
-         VALUES ($1, $2, $3, 'running', $4, $5, $6, $7)",
+        "INSERT INTO job (id, season, stage, state, priority, created_ms, model, version, spec)
+         VALUES ($1, $2, $3, 'running', $4, $5, $6, $7, $8)",
     )
     .bind(id.as_str())
     .bind(spec.season.name.as_str())
@@ -107,6 +110,7 @@ pub(crate) async fn insert_job(
     .bind(priority)
     .bind(tx.now_ms)
     .bind(model.map(ContentHash::as_str))
+    .bind(i64::from(version_of(spec)))
     .bind(to_json(spec))
     .execute(&mut tx.connection)
     .await?;
@@ -306,5 +310,6 @@ fn job_row(row: &Row) -> Result<JobRow, CoordinatorError> {
         priority: row.get("priority")?,
         created_ms: row.get("created_ms")?,
         ended_ms: row.get("ended_ms")?,
+        version: as_u32(row.get("version")?),
     })
 }

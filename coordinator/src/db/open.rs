@@ -76,6 +76,7 @@ impl Db {
     /// Opens the database, makes what is absent and brings its tables up to date.
     pub(crate) async fn open(
         database: &Database,
+        protocol_version: u32,
         clock: Clock,
         signals: Signals,
     ) -> Result<Self, CoordinatorError> {
@@ -113,7 +114,7 @@ impl Db {
             given => given,
         };
         let backfill = (!connection.is_shared()).then(|| Backfill::start(readers.clone()));
-        let specs = Arc::new(Specs::default());
+        let specs = Arc::new(Specs::of_version(protocol_version));
         let own = Arc::clone(&specs);
         Ok(Self {
             writer: Writer::start(connection, writers, clock.clone(), signals, own, backfill),
@@ -232,6 +233,7 @@ fn migrations() -> Migrator {
         ("begun", include_str!("../../migrations/0007_begun.sql")),
         ("floor", include_str!("../../migrations/0008_floor.sql")),
         ("lost", include_str!("../../migrations/0009_lost.sql")),
+        ("version", include_str!("../../migrations/0010_version.sql")),
     ];
     let migrations = (1..).zip(all).map(|(version, (name, sql))| {
         Migration::new(
@@ -273,7 +275,14 @@ mod tests {
     async fn a_file_whose_machine_was_set_back_goes_on_from_its_newest_time() {
         let folder = tempfile::tempdir().unwrap();
         let file = Database::Sqlite(folder.path().join("coordinator.db"));
-        let open = || Db::open(&file, Clock::Database, Signals::new());
+        let open = || {
+            Db::open(
+                &file,
+                remaster_proto::PROTOCOL_VERSION,
+                Clock::Database,
+                Signals::new(),
+            )
+        };
         let db = open().await.unwrap();
         let ahead_ms = db.now_ms().await.unwrap() + 3_600_000;
         let event = query("INSERT INTO event (id, at_ms, what, detail) VALUES ('e', $1, 'offered', '')");

@@ -60,7 +60,7 @@ pub(crate) async fn returned(
                  ORDER BY not_before_ms DESC LIMIT $4) AS t
              WHERE t.elder_token IS NULL AND REPLACE($2, '[' || t.kind || ']', '') <> $2
                  AND (t.needs = '' OR REPLACE($3, '[' || t.needs || ']', '') <> $3)
-                 AND (SELECT j.state FROM job j WHERE j.id = t.job_id) = 'running'
+                 AND (SELECT CASE WHEN j.version <= $5 THEN j.state END FROM job j WHERE j.id = t.job_id) = 'running'
                  AND (SELECT a.outcome FROM attempt a WHERE a.task_id = t.id AND a.token = t.token)
                      IN ('released', 'lost')
              ORDER BY t.id"
@@ -69,6 +69,7 @@ pub(crate) async fn returned(
     .bind(kinds)
     .bind(needs)
     .bind(as_i64((wanted + LOOK_AHEAD) as u64))
+    .bind(tx.specs.version())
     .rows(&mut tx.connection)
     .await?;
     rows.iter().map(stored).collect()

@@ -2,7 +2,7 @@
 //! its commits asks for it.
 //!
 //! Promises: what is kept is never wrong, since a job's spec never changes and nothing is kept of what was undone; no more
-//! than [`EPISODES_KEPT`] are. What a commit will ask for is read before its turn, in which nobody else gets anywhere. Left to
+//! than [`EPISODES_KEPT`] are; none is given out of a job that needs a newer coordinator, which might not do what is in it. What a commit will ask for is read before its turn, in which nobody else gets anywhere. Left to
 //! others: what is made of a spec.
 
 use std::collections::HashMap;
@@ -22,25 +22,32 @@ const EPISODES_KEPT: usize = 512_000;
 /// The specs that were asked for last.
 #[derive(Debug)]
 pub(crate) struct Specs {
+    /// The protocol version up to which jobs are led on.
+    version: u32,
     episodes_max: usize,
     kept: Mutex<HashMap<JobId, Arc<Job>>>,
     /// Held by whoever reads one: the others wait for the same one, mostly.
     reads: tokio::sync::Mutex<()>,
 }
 
-impl Default for Specs {
-    fn default() -> Self {
-        Self::with_room_for(EPISODES_KEPT)
-    }
-}
-
 impl Specs {
-    fn with_room_for(episodes_max: usize) -> Self {
+    /// Of jobs of no later protocol version.
+    pub(crate) fn of_version(version: u32) -> Self {
+        Self::with_room_for(EPISODES_KEPT, version)
+    }
+
+    fn with_room_for(episodes_max: usize, version: u32) -> Self {
         Self {
+            version,
             episodes_max,
             kept: Mutex::default(),
             reads: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// The protocol version up to which jobs are led on.
+    pub(crate) fn version(&self) -> i64 {
+        i64::from(self.version)
     }
 
     /// The spec of a job, read unless it is at hand; `None` where there is no such job.
@@ -55,6 +62,12 @@ impl Specs {
         let Some(row) = load_job(connection, id).await? else {
             return Ok(None);
         };
+        if row.version > self.version {
+            return Err(CoordinatorError::Unavailable(format!(
+                "job {id} needs a coordinator of protocol version {}, this one speaks {}: upgrade it, or ask another",
+                row.version, self.version
+            )));
+        }
         let spec = Arc::new(Job::new(row.spec()?));
         self.keep(id, Arc::clone(&spec));
         Ok(Some(spec))
@@ -98,6 +111,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use remaster_domain::{JobSpec, Stage};
+    use remaster_proto::PROTOCOL_VERSION;
 
     use super::super::jobs::insert_job;
     use super::super::open::Db;
@@ -109,7 +123,7 @@ mod tests {
 
     #[test]
     fn what_finds_no_room_takes_the_place_of_all_before() {
-        let specs = Specs::with_room_for(3);
+        let specs = Specs::with_room_for(3, PROTOCOL_VERSION);
         let ids = ["1", "2", "3"].map(|n| {
             format!("0198c0de-0000-7000-8000-00000000000{n}")
                 .parse()
@@ -148,7 +162,9 @@ mod tests {
     async fn nothing_is_kept_of_a_job_that_was_undone() {
         let folder = tempfile::tempdir().unwrap();
         let file = Database::Sqlite(folder.path().join("coordinator.db"));
-        let db = Db::open(&file, Clock::Database, Signals::new()).await.unwrap();
+        let db = Db::open(&file, PROTOCOL_VERSION, Clock::Database, Signals::new())
+            .await
+            .unwrap();
         hand_in(&db, 1, true).await.unwrap_err();
         assert_eq!(hand_in(&db, 2, false).await.unwrap(), 2);
     }

@@ -48,6 +48,19 @@ macro_rules! task_columns {
 }
 pub(crate) use task_columns;
 
+/// Whether the job of a row may be led on by a coordinator of a version. The end of a task may ask for what follows, which
+/// only such a one knows.
+macro_rules! led_here {
+    ($row:literal, $version:literal) => {
+        concat!(
+            "(SELECT job.version FROM job WHERE job.id = ",
+            $row,
+            ".job_id) <= ",
+            $version
+        )
+    };
+}
+
 /// Reads one task.
 pub(crate) async fn load_task(
     connection: &mut Connection,
@@ -114,20 +127,26 @@ pub(crate) async fn expired(tx: &mut Tx, limit: u32) -> Result<Vec<StoredTask>, 
     let rows = query(concat!(
         "SELECT ",
         task_columns!(),
-        " FROM task WHERE state = 'leased' AND expires_ms <= $1 ORDER BY expires_ms LIMIT $2"
+        " FROM task WHERE state = 'leased' AND expires_ms <= $1 AND ",
+        led_here!("task", "$3"),
+        " ORDER BY expires_ms LIMIT $2"
     ))
     .bind(tx.now_ms)
     .bind(i64::from(limit))
+    .bind(tx.specs.version())
     .rows(&mut tx.connection)
     .await?;
     let elders = query(concat!(
         "SELECT ",
         task_columns!(),
         " FROM task WHERE elder_token IS NOT NULL AND state IN ('ready', 'leased') AND elder_expires_ms <= $1
-         ORDER BY elder_expires_ms LIMIT $2"
+             AND ",
+        led_here!("task", "$3"),
+        " ORDER BY elder_expires_ms LIMIT $2"
     ))
     .bind(tx.now_ms)
     .bind(i64::from(limit))
+    .bind(tx.specs.version())
     .rows(&mut tx.connection)
     .await?;
     // Both attempts of a task may be: then one of them is decided on now and the other at the next look.
@@ -148,9 +167,12 @@ pub(crate) async fn leased_since(
         task_columns!(),
         ", moved_ms FROM (SELECT * FROM task WHERE state = 'leased'
              UNION ALL SELECT * FROM task WHERE elder_token IS NOT NULL AND state = 'ready') AS held
-         ORDER BY moved_ms LIMIT $1"
+         WHERE ",
+        led_here!("held", "$2"),
+        " ORDER BY moved_ms LIMIT $1"
     ))
     .bind(i64::from(limit))
+    .bind(tx.specs.version())
     .rows(&mut tx.connection)
     .await?;
     rows.iter()

@@ -63,7 +63,7 @@ impl Cluster {
         };
         let now_ms = Arc::new(AtomicI64::new(1_700_000_000_000));
         let store = Store::open(&format!("file://{}/store", dir.path().display())).unwrap();
-        let running = Running::start(&url, &now_ms, &store).await;
+        let running = Running::start(&url, &now_ms, &store, PROTOCOL_VERSION).await;
         Self {
             dir,
             url,
@@ -76,17 +76,22 @@ impl Cluster {
     /// As kill -9 and a new start: nothing is told to end, nothing is flushed.
     pub async fn restart(&mut self) {
         self.running.kill();
-        self.running = Running::start(&self.url, &self.now_ms, &self.store).await;
+        self.running = Running::start(&self.url, &self.now_ms, &self.store, PROTOCOL_VERSION).await;
     }
 
     /// One more coordinator on the same database.
     pub async fn another(&self) -> Running {
-        Running::start(&self.url, &self.now_ms, &self.store).await
+        self.another_of(PROTOCOL_VERSION).await
+    }
+
+    /// One more that speaks another version.
+    pub async fn another_of(&self, version: u32) -> Running {
+        Running::start(&self.url, &self.now_ms, &self.store, version).await
     }
 
     /// Opens a coordinator on a database without serving it.
     pub async fn open(&self, url: &str) -> Result<Arc<Coordinator>, CoordinatorError> {
-        open(url, &self.now_ms, &self.store).await
+        open(url, &self.now_ms, &self.store, PROTOCOL_VERSION).await
     }
 
     pub fn core(&self) -> Arc<Coordinator> {
@@ -148,11 +153,16 @@ impl Cluster {
 
     /// A worker that takes everything and speaks another version.
     pub async fn worker_of(&self, version: u32) -> Result<Worker, ClientError> {
+        self.worker_of_at(&self.running, version).await
+    }
+
+    /// The same at another coordinator.
+    pub async fn worker_of_at(&self, running: &Running, version: u32) -> Result<Worker, ClientError> {
         let (id, session) = (
             WorkerId::from_uuid(Uuid::now_v7()),
             SessionId::from_uuid(Uuid::now_v7()),
         );
-        let client = LeaseClient::of_version(self.running.channel.clone(), session.clone(), version);
+        let client = LeaseClient::of_version(running.channel.clone(), session.clone(), version);
         let capabilities = Capabilities {
             kinds: fake::ALL.to_vec(),
             ..Capabilities::default()
@@ -172,17 +182,24 @@ impl Cluster {
         worker.client = LeaseClient::new(self.running.channel.clone(), worker.session.clone());
     }
 
+    /// Hands a job in at another coordinator, as a client of the version before does.
+    pub async fn submit_at(&self, running: &Running, spec: &JobSpec) -> Result<JobId, Status> {
+        let request = pb::SubmitJobRequest {
+            protocol_version: PROTOCOL_VERSION - 1,
+            ..submit_request(&JobId::from_uuid(Uuid::now_v7()), spec, 0)
+        };
+        let reply = JobsClient::new(running.channel.clone())
+            .submit_job(request)
+            .await?;
+        Ok(reply.into_inner().job_id.parse().unwrap())
+    }
+
     pub async fn submit(&self, spec: &JobSpec) -> Result<JobId, Status> {
         self.submit_as(&JobId::from_uuid(Uuid::now_v7()), spec, 0).await
     }
 
     pub async fn submit_as(&self, id: &JobId, spec: &JobSpec, priority: i64) -> Result<JobId, Status> {
-        let request = pb::SubmitJobRequest {
-            protocol_version: PROTOCOL_VERSION,
-            spec_json: to_json(spec),
-            priority,
-            job_id: id.to_string(),
-        };
+        let request = submit_request(id, spec, priority);
         let reply = self.jobs().submit_job(request).await?.into_inner();
         Ok(reply.job_id.parse().unwrap())
     }
@@ -224,13 +241,13 @@ impl Cluster {
 }
 
 impl Running {
-    async fn start(url: &str, now_ms: &Arc<AtomicI64>, store: &Store) -> Self {
+    async fn start(url: &str, now_ms: &Arc<AtomicI64>, store: &Store, version: u32) -> Self {
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .unwrap();
-        let opened = open_when_free(url.to_owned(), Arc::clone(now_ms), store.clone());
+        let opened = open_when_free(url.to_owned(), Arc::clone(now_ms), store.clone(), version);
         let core = runtime.spawn(opened).await.unwrap();
         let (connections, incoming) = mpsc::unbounded_channel::<Result<DuplexStream, std::io::Error>>();
         let shutdown = CancellationToken::new();
@@ -273,18 +290,28 @@ impl Drop for Running {
     }
 }
 
+fn submit_request(id: &JobId, spec: &JobSpec, priority: i64) -> pb::SubmitJobRequest {
+    pb::SubmitJobRequest {
+        protocol_version: PROTOCOL_VERSION,
+        spec_json: to_json(spec),
+        priority,
+        job_id: id.to_string(),
+    }
+}
+
 async fn open(
     url: &str,
     now_ms: &Arc<AtomicI64>,
     store: &Store,
+    version: u32,
 ) -> Result<Arc<Coordinator>, CoordinatorError> {
-    let config = Config::new(url, LEASE_MS, 10_000).unwrap();
+    let config = Config::new(url, LEASE_MS, 10_000).unwrap().speaking(version);
     Coordinator::open(config, store.clone(), Clock::Hand(Arc::clone(now_ms))).await
 }
 
-async fn open_when_free(url: String, now_ms: Arc<AtomicI64>, store: Store) -> Arc<Coordinator> {
+async fn open_when_free(url: String, now_ms: Arc<AtomicI64>, store: Store, version: u32) -> Arc<Coordinator> {
     for _ in 0..200 {
-        match open(&url, &now_ms, &store).await {
+        match open(&url, &now_ms, &store, version).await {
             Err(CoordinatorError::DatabaseInUse(_)) => tokio::time::sleep(Duration::from_millis(10)).await,
             other => return other.unwrap(),
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use remaster_domain::{Stage, TaskKind};
-use remaster_proto::{ClientError, LeaseClient};
+use remaster_proto::{ClientError, LeaseClient, PROTOCOL_VERSION};
 use remaster_store::Key;
 
 use crate::cluster::{Cluster, Kind, LEASE_MS};
@@ -122,4 +122,53 @@ async fn a_coordinator_outlives_the_loss_of_its_connections() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert_eq!(cluster.summary(&job).await.kinds[0].committed, 1);
+}
+
+#[tokio::test]
+async fn a_coordinator_of_the_version_before_leads_on_what_it_understands_and_leaves_the_rest_to_the_new() {
+    let cluster = Cluster::start(Kind::Postgres).await;
+    let before = cluster.another_of(PROTOCOL_VERSION - 1).await;
+    let plain = cluster
+        .submit(&season(Stage::Extract, &[("e1", true, true)]))
+        .await
+        .unwrap();
+    let whole = season(Stage::Extract, &[("e2", true, true), ("e3", false, true)]);
+    let refused = cluster.submit_at(&before, &whole).await.unwrap_err();
+    assert_eq!(
+        refused.message(),
+        "protocol version 2 does not fit this coordinator, which speaks 1 and 0: upgrade the coordinator first"
+    );
+    assert!(
+        cluster.worker_of_at(&before, PROTOCOL_VERSION).await.is_err(),
+        "nor is a new worker taken"
+    );
+    let whole = cluster.submit(&whole).await.unwrap();
+
+    let old = cluster.worker_of_at(&before, PROTOCOL_VERSION - 1).await.unwrap();
+    assert_eq!(old.run(100).await, 6, "all of the job that it understands");
+    assert_eq!(cluster.settle(&plain).await, "succeeded");
+    let (mut straying, new) = (cluster.worker(&ALL).await, cluster.worker(&ALL).await);
+    let lease = straying.lease_one().await;
+    assert_eq!(lease.job, whole);
+    let client = LeaseClient::new(before.channel.clone(), straying.session.clone());
+    let there = std::mem::replace(&mut straying.client, client);
+    let refused = straying.commit(&lease).await.unwrap_err();
+    assert!(refused.is_retryable(), "{refused}");
+    assert!(
+        refused
+            .to_string()
+            .contains("needs a coordinator of protocol version 2, this one speaks 1"),
+        "{refused}"
+    );
+    cluster.advance_ms(i64::from(LEASE_MS));
+    assert_eq!(
+        before.core().reap().await.unwrap(),
+        0,
+        "nor is it taken back there"
+    );
+    assert_eq!(cluster.core().reap().await.unwrap(), 1);
+    straying.client = there;
+    straying.commit(&lease).await.unwrap();
+    new.run(100).await;
+    assert_eq!(cluster.settle(&whole).await, "succeeded");
 }

@@ -242,7 +242,7 @@ pub fn wait_until<T>(
 }
 
 pub(crate) fn words(text: &str) -> Vec<String> {
-    text.split(' ').map(str::to_owned).collect()
+    text.split_whitespace().map(str::to_owned).collect()
 }
 
 /// Free a moment ago; whoever takes it meanwhile makes the start fail in words.

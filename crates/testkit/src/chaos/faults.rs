@@ -7,7 +7,7 @@ use anyhow::ensure;
 use nix::sys::signal::Signal;
 use remaster_proto::PROTOCOL_VERSION;
 
-use super::fleet::{Fleet, LEASE, now_ms, worker_name};
+use super::fleet::{Fleet, LEASE, VERSION_FLAG, now_ms, worker_name};
 use super::history::{self, Fact, Saw};
 use super::link::Cable;
 use super::version::VERSION_BEFORE;
@@ -39,8 +39,6 @@ const CLOCK_SLACK_MS: i64 = 60_000;
 /// After the clocks were moved, until what is written bears the new time.
 const CLOCK_PAUSE: Duration = Duration::from_millis(200);
 
-/// By which a worker is told what to speak.
-pub(super) const VERSION_FLAG: &str = "--protocol-version";
 /// What a process gets to end by itself when it is replaced.
 const REPLACE_WAIT: Duration = Duration::from_secs(15);
 /// Between two processes of an upgrade, so that both versions work side by side for a while.
@@ -113,23 +111,36 @@ pub(super) async fn kill_coordinators(fleet: &mut Fleet, count: usize) -> anyhow
     Ok(fired)
 }
 
-/// Upgrades the whole fleet so many times, a process at a time and the coordinators first; in between the workers go back.
-/// A worker that a coordinator refused has ended with an error, and that is found here.
+/// Upgrades the whole fleet so many times, a process at a time and the coordinators first; in between it goes back, the workers
+/// first. A worker that a coordinator refused has ended with an error, and that is found here.
 pub(super) async fn roll_upgrades(fleet: &mut Fleet, count: usize) -> anyhow::Result<Fired> {
     let mut fired = Fired::default();
     for round in 0..count {
         if round > 0 {
             replace_workers(fleet, VERSION_BEFORE).await?;
+            fleet.feed_plain(true);
+            replace_coordinators(fleet, VERSION_BEFORE).await?;
         }
         for number in 0..fleet.coordinators.len() {
-            let at_ms = now_ms();
-            replace(&mut fleet.coordinators[number])?;
-            fleet.first_lease_ms(at_ms).await?;
+            fleet.ensure_before(number).await?;
         }
+        replace_coordinators(fleet, PROTOCOL_VERSION).await?;
         replace_workers(fleet, PROTOCOL_VERSION).await?;
         fired.count += 1;
     }
     Ok(fired)
+}
+
+/// From the first that is new on, there is one that takes whatever is handed in.
+async fn replace_coordinators(fleet: &mut Fleet, version: u32) -> anyhow::Result<()> {
+    for number in 0..fleet.coordinators.len() {
+        let at_ms = now_ms();
+        fleet.coordinators[number].change_argument(VERSION_FLAG, &version.to_string())?;
+        replace(&mut fleet.coordinators[number])?;
+        fleet.first_lease_ms(at_ms).await?;
+        fleet.feed_plain(version == VERSION_BEFORE);
+    }
+    Ok(())
 }
 
 async fn replace_workers(fleet: &mut Fleet, version: u32) -> anyhow::Result<()> {

@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use nix::sys::signal::Signal;
 use remaster_domain::JobId;
 use remaster_proto::{PROTOCOL_VERSION, connect, pb, to_json};
@@ -18,8 +18,9 @@ use uuid::Uuid;
 
 use super::link::Link;
 use super::rows::Rows;
-use super::season::{Poison, season};
+use super::season::{Poison, is_whole, season};
 use super::unfenced;
+use super::version::VERSION_BEFORE;
 use crate::cluster::serve;
 use crate::process::{Process, free_port, words};
 use crate::{PostgresServer, S3Server};
@@ -56,6 +57,8 @@ pub(super) struct Layout {
     pub(super) shifting_clocks: bool,
     /// Workers speak through a middleman who forges tokens: nothing is fenced.
     pub(super) unfenced: bool,
+    /// All are of the protocol version before, to begin with.
+    pub(super) before: bool,
 }
 
 /// A running fleet.
@@ -79,7 +82,15 @@ pub(super) struct Fleet {
     pub(super) store: Store,
     dir: TempDir,
     feeder: Option<(CancellationToken, JoinHandle<()>)>,
-    fed: Arc<AtomicU32>,
+    fed: Arc<Fed>,
+}
+
+/// What was handed in.
+#[derive(Debug, Default)]
+struct Fed {
+    numbers: Mutex<Vec<u32>>,
+    /// Only what the protocol version before knows.
+    is_plain: AtomicBool,
 }
 
 impl Fleet {
@@ -118,8 +129,9 @@ impl Fleet {
             feeder: None,
             fed: Arc::default(),
         };
+        fleet.feed_plain(layout.before);
         for number in 0..layout.coordinators {
-            fleet.add_coordinator(number, &store_url, &database, &settings)?;
+            fleet.add_coordinator(number, &store_url, &database, layout.before, &settings)?;
         }
         let targets = if layout.unfenced {
             vec![unfenced::start(fleet.addresses[0]).await?]
@@ -138,11 +150,13 @@ impl Fleet {
         number: usize,
         store_url: &str,
         database: &str,
+        before: bool,
         settings: &[(String, String)],
     ) -> anyhow::Result<()> {
         let address = format!("127.0.0.1:{}", free_port()?);
         let (lease_ms, beat_ms) = (LEASE.as_millis() as u32, HEARTBEAT.as_millis() as u32);
-        let arguments = serve(store_url, database, &address, lease_ms, beat_ms);
+        let mut arguments = serve(store_url, database, &address, lease_ms, beat_ms);
+        arguments.extend(words(&version_arguments(before)));
         let name = format!("coordinator-{number}");
         let program = "remaster-coordinator";
         let process = Process::launch(self.dir.path(), &name, program, arguments, settings.to_vec())?;
@@ -161,13 +175,14 @@ impl Fleet {
     ) -> anyhow::Result<()> {
         let (name, history) = (worker_name(number), self.history());
         let arguments = format!(
-            "worker --coordinator http://{} --store {store_url} --name {name} --history {} --work-ms {} {}",
+            "worker --coordinator http://{} --store {store_url} --name {name} --history {} --work-ms {} {} {}",
             link.address,
             history.display(),
             layout.work_ms,
             layout.flags,
+            version_arguments(layout.before),
         );
-        let arguments = words(arguments.trim());
+        let arguments = words(&arguments);
         let process = Process::launch(
             self.dir.path(),
             &name,
@@ -192,14 +207,33 @@ impl Fleet {
         self.feeder = Some((stop, tokio::spawn(feeding)));
     }
 
+    /// Has nothing handed in from now on that the protocol version before does not know, or everything again.
+    pub(super) fn feed_plain(&self, is_plain: bool) {
+        self.fed.is_plain.store(is_plain, Ordering::Relaxed);
+    }
+
     /// Hands in one season, for as long as it takes.
     pub(super) async fn submit(&self, number: u32, poison: Option<Poison>) {
         submit(&self.addresses, number, poison).await;
     }
 
+    /// Proves that a coordinator is of the protocol version before: it refuses what that does not know, and says so.
+    pub(super) async fn ensure_before(&self, number: usize) -> anyhow::Result<()> {
+        let start = Instant::now();
+        while let Err(error) = submit_at(self.addresses[number], submission(0, None)).await {
+            if error.to_string().contains("upgrade the coordinator first") {
+                return Ok(());
+            }
+            // It may be starting.
+            ensure!(start.elapsed() < STOP_WAIT, "coordinator {number}: {error:#}");
+            tokio::time::sleep(SUBMIT_AGAIN).await;
+        }
+        bail!("coordinator {number} takes what version {VERSION_BEFORE} does not know")
+    }
+
     /// Waits until all that was handed in has ended, restarting what has died; then ends the workers, so that all they saw
-    /// is written down. Answers how many seasons were fed.
-    pub(super) async fn finish(&mut self) -> anyhow::Result<u32> {
+    /// is written down. Answers which seasons were fed.
+    pub(super) async fn finish(&mut self) -> anyhow::Result<Vec<u32>> {
         if let Some((stop, feeding)) = self.feeder.take() {
             stop.cancel();
             feeding.await?;
@@ -217,7 +251,7 @@ impl Fleet {
         for worker in &mut self.workers {
             worker.wait(STOP_WAIT)?;
         }
-        Ok(self.fed.load(Ordering::Relaxed))
+        Ok(self.fed.numbers().clone())
     }
 
     /// Starts again what has ended by itself; answers how many had.
@@ -331,44 +365,84 @@ fn preload_clock(dir: &Path) -> anyhow::Result<Vec<(String, String)>> {
     ])
 }
 
-async fn feed(rows: Rows, addresses: Vec<SocketAddr>, fed: Arc<AtomicU32>, stop: CancellationToken) {
+/// By which a coordinator or a worker is told what to speak.
+pub(super) const VERSION_FLAG: &str = "--protocol-version";
+
+fn version_arguments(before: bool) -> String {
+    if before {
+        format!("{VERSION_FLAG} {VERSION_BEFORE}")
+    } else {
+        String::new()
+    }
+}
+
+impl Fed {
+    fn numbers(&self) -> MutexGuard<'_, Vec<u32>> {
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next(&self) -> u32 {
+        let next = self.numbers().last().map_or(0, |last| last + 1);
+        next + u32::from(self.is_plain.load(Ordering::Relaxed) && is_whole(next))
+    }
+
+    /// Besides what may have to wait for an upgrade.
+    fn open_jobs(&self) -> i64 {
+        if self.is_plain.load(Ordering::Relaxed) {
+            2 * OPEN_JOBS
+        } else {
+            OPEN_JOBS
+        }
+    }
+}
+
+async fn feed(rows: Rows, addresses: Vec<SocketAddr>, fed: Arc<Fed>, stop: CancellationToken) {
     while !stop.is_cancelled() {
+        let most = fed.open_jobs();
         // A database that is away has its reasons; the next look will do.
         let open = rows
             .open_jobs()
             .await
-            .unwrap_or(if fed.load(Ordering::Relaxed) == 0 {
-                0
-            } else {
-                OPEN_JOBS
-            });
-        for _ in open..OPEN_JOBS {
-            submit(&addresses, fed.load(Ordering::Relaxed), None).await;
-            fed.fetch_add(1, Ordering::Relaxed);
+            .unwrap_or(if fed.numbers().is_empty() { 0 } else { most });
+        for _ in open..most {
+            let number = fed.next();
+            submit(&addresses, number, None).await;
+            fed.numbers().push(number);
         }
         tokio::time::sleep(FEED_PAUSE).await;
     }
 }
 
 async fn submit(addresses: &[SocketAddr], number: u32, poison: Option<Poison>) {
-    let request = pb::SubmitJobRequest {
-        protocol_version: PROTOCOL_VERSION,
-        spec_json: to_json(&season(number, poison)),
-        priority: 0,
-        // The same at every try, so that the repeat of a submit whose answer was lost is the same job.
-        job_id: JobId::from_uuid(Uuid::now_v7()).into(),
-    };
+    // The same at every try, so that the repeat of a submit whose answer was lost is the same job.
+    let request = submission(number, poison);
     for address in addresses.iter().cycle() {
-        if let Ok(channel) = connect(&format!("http://{address}"))
-            && pb::jobs_client::JobsClient::new(channel)
-                .submit_job(request.clone())
-                .await
-                .is_ok()
-        {
+        if submit_at(*address, request.clone()).await.is_ok() {
             return;
         }
         tokio::time::sleep(SUBMIT_AGAIN).await;
     }
+}
+
+/// A season as a client hands it in that is of the protocol version before wherever that does.
+fn submission(number: u32, poison: Option<Poison>) -> pb::SubmitJobRequest {
+    pb::SubmitJobRequest {
+        protocol_version: if is_whole(number) {
+            PROTOCOL_VERSION
+        } else {
+            VERSION_BEFORE
+        },
+        spec_json: to_json(&season(number, poison)),
+        priority: 0,
+        job_id: JobId::from_uuid(Uuid::now_v7()).into(),
+    }
+}
+
+async fn submit_at(address: SocketAddr, request: pb::SubmitJobRequest) -> anyhow::Result<()> {
+    let channel = connect(&format!("http://{address}"))?;
+    let mut jobs = pb::jobs_client::JobsClient::new(channel);
+    jobs.submit_job(request).await?;
+    Ok(())
 }
 
 #[cfg(test)]

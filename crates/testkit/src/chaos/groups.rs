@@ -14,7 +14,6 @@ use super::fleet::{Fleet, LEASE, Layout};
 use super::recovery::{Recovery, leased_again};
 use super::report::Outcome;
 use super::season::{POISON_EPISODES, Poison};
-use super::version::VERSION_BEFORE;
 use crate::StoreFault;
 
 /// Of a hundred workers that are ended, so many must have held a task that was leased again.
@@ -39,7 +38,7 @@ pub enum Group {
     CoordinatorKill,
     /// SIGKILL to one of three coordinators on PostgreSQL.
     CoordinatorKillPostgres,
-    /// Three coordinators on PostgreSQL, then the workers, replaced one by one by those of the next protocol version.
+    /// Three coordinators on PostgreSQL, then the workers, all replaced one by one by those of the next protocol version.
     RollingUpgrade,
     /// Workers frozen past their lease, then woken.
     Zombie,
@@ -135,7 +134,6 @@ impl Group {
             Self::Zombie | Self::Unfenced => "--deaf".to_owned(),
             Self::CrashPoint => "--dying-permille 200".to_owned(),
             Self::Straggler => "--deaf --straggling-permille 100".to_owned(),
-            Self::RollingUpgrade => format!("{} {}", faults::VERSION_FLAG, VERSION_BEFORE),
             _ => String::new(),
         };
         Layout {
@@ -151,6 +149,7 @@ impl Group {
             on_s3: matches!(self, Self::Store(_)),
             shifting_clocks: matches!(self, Self::ClockJump | Self::ClockJumpPostgres),
             unfenced: self == Self::Unfenced,
+            before: self == Self::RollingUpgrade,
         }
     }
 }
@@ -220,7 +219,7 @@ async fn run_on(
     }
     let fired = fire(group, fleet, wanted).await?;
     let fed = fleet.finish().await?;
-    seasons.extend((0..fed).map(|number| (number, None)));
+    seasons.extend(fed.into_iter().map(|number| (number, None)));
     let folder = calm.to_owned();
     let calm = CalmSeasons { folder }.of(&seasons).await?;
     Ok((fired, seasons.len(), gather(fleet, calm).await?))

@@ -1,7 +1,7 @@
 //! Seasons by number: the same number is the same season, so that a run with faults can be held against one without.
 //!
-//! Small, but with every kind of task in it: two episodes on both discs, one on DVD and one on Blu-ray alone, trained and
-//! upscaled.
+//! Small, but with every kind of task in it: two episodes on both discs, one on DVD and, in every other season, one on Blu-ray
+//! alone, trained and upscaled.
 
 use remaster_domain::{
     ContentHash, Encoder, Episode, JobSpec, Lattice, ModelRef, Season, SourceRef, Stage, UpscaleSettings,
@@ -60,6 +60,11 @@ pub(super) fn season_word(poison: Poison) -> String {
     format!("poison-{}-", poison.word())
 }
 
+/// Whether a season has an episode on Blu-ray alone, which the protocol version before did not know.
+pub(super) const fn is_whole(number: u32) -> bool {
+    number.is_multiple_of(2)
+}
+
 /// A season by its number.
 pub(super) fn season(number: u32, poison: Option<Poison>) -> JobSpec {
     let name = season_name(number, poison);
@@ -69,13 +74,12 @@ pub(super) fn season(number: u32, poison: Option<Poison>) -> JobSpec {
         name: format!("{episode}.{copy}.mkv"),
         path_hint: None,
     };
+    let mut discs = vec![("e1", true, true), ("e2", true, true), ("e3", true, false)];
+    if is_whole(number) {
+        discs.push(("e4", false, true));
+    }
     let mut episodes = vec![];
-    for (id, has_sd, has_hd) in [
-        ("e1", true, true),
-        ("e2", true, true),
-        ("e3", true, false),
-        ("e4", false, true),
-    ] {
+    for (id, has_sd, has_hd) in discs {
         episodes.push(Episode {
             id: id.parse().expect("a letter and a digit make an id"),
             sd: has_sd.then(|| disc(id, "sd")),

@@ -43,7 +43,7 @@ pub struct Soaked {
     /// Faults that fired.
     pub faults: usize,
     /// Seasons that went through.
-    pub seasons: u32,
+    pub seasons: usize,
     /// What the checker found.
     pub findings: Findings,
     /// What each process that lived took.
@@ -157,8 +157,8 @@ pub async fn soak(time: Duration, calm: &Path) -> anyhow::Result<Soaked> {
     let looks = courses[0].memory_kib.len();
     ensure!(looks >= LOOKS_MIN, "{looks} looks say nothing: soak for longer");
     bring_back(&mut fleet, &mut away, Duration::ZERO)?;
-    let seasons = fleet.finish().await?;
-    let numbers: Vec<_> = (0..seasons).map(|number| (number, None)).collect();
+    let fed = fleet.finish().await?;
+    let numbers: Vec<_> = fed.into_iter().map(|number| (number, None)).collect();
     let calm = CalmSeasons {
         folder: calm.to_owned(),
     }
@@ -167,7 +167,7 @@ pub async fn soak(time: Duration, calm: &Path) -> anyhow::Result<Soaked> {
     Ok(Soaked {
         seconds: start.elapsed().as_secs(),
         faults,
-        seasons,
+        seasons: numbers.len(),
         findings: check(&gather(&fleet, calm).await?),
         courses,
     })

@@ -1,4 +1,4 @@
-//! What the protocol version before ours says and understands, for workers that are of the release before.
+//! What the protocol version before ours says and understands, for workers and coordinators of the release before.
 //!
 //! From version 1 to 2 no message has changed, which `workers_before.proto`, the frozen text of 1, holds; what came stands in
 //! the JSON that messages carry. A worker of version 1 does not offer `press`, cannot read a spec with a word or a setting
@@ -6,8 +6,8 @@
 //! to anything else than the whole, the checker sees it. An episode on Blu-ray alone is worked on otherwise by a worker of 1,
 //! which does not know that its DVD was made: the coordinator must keep such tasks from it.
 //!
-//! Left to others: coordinators of version 1, which write other rows and make none of the later tables, so that only their
-//! own release could stand for them.
+//! A coordinator of version 1 is ours told to refuse what it did not know: workers and clients of version 2, seasons with
+//! something new in them, and jobs of such seasons that a newer coordinator took in.
 
 use remaster_domain::{TaskKind, TaskSpec};
 use remaster_proto::PROTOCOL_VERSION;
