@@ -25,6 +25,7 @@ mod worker;
 
 pub use checker::Findings;
 pub use groups::{Group, run_group};
+pub(crate) use payload::alignment;
 pub use recovery::Recovery;
 pub use report::{Outcome, Report};
 pub use soak::{Course, Soaked, soak};

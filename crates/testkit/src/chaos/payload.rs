@@ -5,10 +5,11 @@
 use std::collections::BTreeMap;
 
 use remaster_domain::{
-    AlignResult, AssembleResult, AssembleSpec, Checkpoint, ColourTransform, ContentHash, CurateResult,
-    CurateSpec, ExtractResult, ExtractSpec, FrameRange, IndexResult, IndexSpec, IndexedSource, PairChoice,
-    PlanResult, PressResult, PressSpec, PublishResult, PublishSpec, PublishedModel, SegmentRef, ShardFrames,
-    ShardRef, SourceRef, StageMetrics, TaskResult, TaskSpec, TrainResult, UpscaleResult, UpscaleSpec,
+    AlignResult, Alignment, AssembleResult, AssembleSpec, Checkpoint, ColourTransform, ContentHash,
+    CurateResult, CurateSpec, ExtractResult, ExtractSpec, FrameRange, IndexResult, IndexSpec, IndexedSource,
+    PairChoice, PlanResult, PressResult, PressSpec, PublishResult, PublishSpec, PublishedModel, SegmentRef,
+    ShardFrames, ShardRef, SourceRef, StageMetrics, TaskResult, TaskSpec, TrainResult, UpscaleResult,
+    UpscaleSpec,
 };
 use remaster_store::Key;
 
@@ -204,7 +205,8 @@ impl Desk {
     }
 }
 
-fn align() -> TaskResult {
+/// An alignment of two sources.
+pub(crate) fn alignment() -> Alignment {
     // As it stands in a file, so that what later versions add is taken as its reader takes it where it is not said.
     let alignment = serde_json::json!({
         "version": 1,
@@ -215,6 +217,10 @@ fn align() -> TaskResult {
         "colour": ColourTransform::IDENTITY,
         "active": {"x": 0, "y": 0, "width": 8, "height": 8},
     });
+    serde_json::from_value(alignment).expect("version 1 stays readable")
+}
+
+fn align() -> TaskResult {
     let shards = (0..SHARDS).map(|number| ShardFrames {
         number,
         frames: vec![PairChoice {
@@ -225,7 +231,7 @@ fn align() -> TaskResult {
         }],
     });
     TaskResult::Align(AlignResult {
-        alignment: serde_json::from_value(alignment).expect("version 1 stays readable"),
+        alignment: alignment(),
         shards: shards.collect(),
     })
 }

@@ -10,6 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use remaster_domain::TaskKind;
 use serde::Deserialize;
 use tokio::runtime::Runtime;
 
@@ -136,7 +137,7 @@ impl Theirs {
 async fn full_load(database: Database, tasks: usize, lasts: Duration) -> anyhow::Result<f64> {
     let running = Running::start(database, fleet::TASKS_PER_JOB)?;
     let tasks = fleet::submit_all(&running.urls, tasks).await?;
-    let clients = fleet::register_all(&running.urls, fleet::WORKERS).await?;
+    let clients = fleet::register_all(&running.urls, fleet::WORKERS, &[TaskKind::Index]).await?;
     let seen = fleet::work_all(&clients, lasts, None).await?;
     ensure!(
         tasks > seen.waits_ms.len(),

@@ -8,8 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use remaster_domain::JobId;
-use remaster_proto::LeaseClient;
+use anyhow::{Context, ensure};
+use remaster_domain::{JobId, TaskKind};
+use remaster_proto::pb::jobs_client::JobsClient;
+use remaster_proto::{LeaseClient, MESSAGE_BYTES_MAX, connect, pb};
+use tonic::transport::Channel;
 
 use super::fleet;
 
@@ -20,16 +23,18 @@ const WORK: Duration = Duration::from_millis(100);
 /// How long the large job is alone before the small one comes.
 const HEAD_START: Duration = Duration::from_secs(1);
 const SMALL: usize = 100;
-/// The most that one season begins with.
-const LARGE: usize = fleet::TASKS_PER_JOB;
+/// Of the large job, each extracted in a thousand shards.
+const LARGE_EPISODES: usize = 10;
+const LARGE: u32 = LARGE_EPISODES as u32 * fleet::SHARDS_PER_EPISODE;
 /// Discs of all jobs: each has its own, since work that was done before is not done again.
-pub(crate) const DISCS: usize = 2 * SMALL + LARGE;
+pub(crate) const DISCS: usize = 2 * SMALL + 2 * LARGE_EPISODES;
 
 /// Runs the small job alone and then another beside the large one; answers both times and their ratio in words.
 pub(crate) async fn measure(urls: &[String]) -> anyhow::Result<String> {
-    let clients = fleet::register_all(urls, WORKERS).await?;
+    let clients = fleet::register_all(urls, WORKERS, &[TaskKind::Index, TaskKind::Extract]).await?;
+    let large = large_job(urls).await?;
     let alone = small_job(urls, &clients, 0..SMALL).await?;
-    fleet::submit(urls, &fleet::new_job(), "large", 2 * SMALL..DISCS).await?;
+    control(urls, &large, "resume").await?;
     let beside = small_job(urls, &clients, SMALL..2 * SMALL).await?;
     Ok(format!(
         "job of {SMALL} tasks beside one of {LARGE}, {WORKERS} workers, {} ms a task: alone {:.2} s, beside it {:.2} s, {:.2} \
@@ -39,6 +44,41 @@ pub(crate) async fn measure(urls: &[String]) -> anyhow::Result<String> {
         beside.as_secs_f64(),
         beside.as_secs_f64() / alone.as_secs_f64(),
     ))
+}
+
+/// Hands in a large job, does all of it but the extraction, and pauses it.
+async fn large_job(urls: &[String]) -> anyhow::Result<JobId> {
+    let job = fleet::new_job();
+    fleet::submit(urls, &job, "large", 2 * SMALL..DISCS).await?;
+    let makers = fleet::register_all(urls, 1, &[TaskKind::Index, TaskKind::Align]).await?;
+    while let Some(lease) = makers[0].lease(1, Duration::ZERO).await?.leases.pop() {
+        fleet::commit(&makers[0], &lease).await?;
+    }
+    control(urls, &job, "pause").await?;
+    let request = pb::GetJobRequest {
+        job_id: job.to_string(),
+        ..pb::GetJobRequest::default()
+    };
+    let report = jobs(urls)?.get_job(request).await?.into_inner();
+    let kinds = report.summary.context("a job without a summary")?.kinds;
+    let ready = kinds.iter().find(|kind| kind.kind == TaskKind::Extract.as_str());
+    let ready = ready.map_or(0, |kind| kind.ready);
+    ensure!(ready == LARGE, "{ready} tasks of the large job are ready");
+    Ok(job)
+}
+
+async fn control(urls: &[String], job: &JobId, action: &str) -> anyhow::Result<()> {
+    let request = pb::ControlJobRequest {
+        job_id: job.to_string(),
+        action: action.to_owned(),
+    };
+    jobs(urls)?.control_job(request).await?;
+    Ok(())
+}
+
+fn jobs(urls: &[String]) -> anyhow::Result<JobsClient<Channel>> {
+    let channel = connect(urls.first().context("no coordinator")?)?;
+    Ok(JobsClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX))
 }
 
 /// Has everybody work, hands a small job in and answers how long it took.

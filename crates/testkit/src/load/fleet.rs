@@ -1,7 +1,7 @@
 //! The simulated workers of the load figure and the jobs that they work on.
 //!
-//! They lease `index` tasks, one at a time each, and commit an answer whose objects were put into the store before, so what
-//! is measured is the protocol, the database and the coordinator's look at the store. Left to others: the processes measured.
+//! They lease tasks, one at a time each, and commit an answer whose objects were put into the store before, so what is measured
+//! is the protocol, the database and the coordinator's look at the store. Left to others: the processes measured.
 
 use std::ops::Range;
 use std::path::Path;
@@ -9,12 +9,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use remaster_domain::{
-    Capabilities, ContentHash, Encoder, Episode, IndexResult, JobId, JobSpec, Lattice, Lease, ModelRef,
-    Season, SessionId, SourceRef, Stage, TaskKind, TaskResult, UpscaleSettings, WorkerId,
+    AlignResult, Capabilities, ContentHash, Encoder, Episode, ExtractResult, IndexResult, JobId, JobSpec,
+    Lattice, Lease, ModelRef, Season, SessionId, ShardFrames, SourceRef, Stage, TaskKind, TaskResult,
+    TaskSpec, UpscaleSettings, WorkerId,
 };
 use remaster_proto::{LeaseClient, MESSAGE_BYTES_MAX, PROTOCOL_VERSION, connect, pb, to_json};
 use tonic::transport::Channel;
 use uuid::Uuid;
+
+use crate::chaos::alignment;
 
 /// Simulated workers.
 pub(crate) const WORKERS: usize = 1_000;
@@ -22,6 +25,8 @@ pub(crate) const WORKERS: usize = 1_000;
 const WORKERS_PER_CONNECTION: usize = 20;
 /// An episode has two discs to index.
 const TASKS_PER_EPISODE: usize = 2;
+/// Shards that an aligned episode is extracted in.
+pub(crate) const SHARDS_PER_EPISODE: u32 = 1_000;
 /// What a season of the most episodes that fit one job begins with.
 pub(crate) const TASKS_PER_JOB: usize = 1_000 * TASKS_PER_EPISODE;
 
@@ -74,15 +79,20 @@ pub(crate) fn new_job() -> JobId {
     JobId::from_uuid(Uuid::now_v7())
 }
 
-/// Makes workers known.
-pub(crate) async fn register_all(urls: &[String], workers: usize) -> anyhow::Result<Vec<LeaseClient>> {
+/// Makes workers of some kinds known.
+pub(crate) async fn register_all(
+    urls: &[String],
+    workers: usize,
+    kinds: &[TaskKind],
+) -> anyhow::Result<Vec<LeaseClient>> {
     let mut channels = vec![];
     for number in 0..workers.div_ceil(WORKERS_PER_CONNECTION) {
         channels.push(connect(&urls[number % urls.len()])?);
     }
     let mut clients = vec![];
     for number in 0..workers {
-        clients.push(register(channels[number % channels.len()].clone(), number).await?);
+        let channel = channels[number % channels.len()].clone();
+        clients.push(register(channel, number, kinds).await?);
     }
     Ok(clients)
 }
@@ -170,10 +180,10 @@ fn source(disc: usize) -> SourceRef {
     }
 }
 
-async fn register(channel: Channel, number: usize) -> anyhow::Result<LeaseClient> {
+async fn register(channel: Channel, number: usize, kinds: &[TaskKind]) -> anyhow::Result<LeaseClient> {
     let client = LeaseClient::new(channel, SessionId::from_uuid(Uuid::now_v7()));
     let capabilities = Capabilities {
-        kinds: vec![TaskKind::Index],
+        kinds: kinds.to_vec(),
         ..Capabilities::default()
     };
     let worker = WorkerId::from_uuid(Uuid::now_v7());
@@ -207,12 +217,29 @@ async fn work(
     Ok(waits_ms)
 }
 
-/// Hands in what an index task asks for.
+/// Hands in what a task asks for.
 pub(crate) async fn commit(client: &LeaseClient, lease: &Lease) -> anyhow::Result<()> {
-    let result = TaskResult::Index(IndexResult {
-        index: index(),
-        frame_count: 1,
-    });
+    let result = match &lease.spec {
+        TaskSpec::Align(_) => TaskResult::Align(AlignResult {
+            alignment: alignment(),
+            shards: (0..SHARDS_PER_EPISODE).map(shard).collect(),
+        }),
+        TaskSpec::Extract(_) => TaskResult::Extract(ExtractResult {
+            shard: None,
+            rejected: std::collections::BTreeMap::new(),
+        }),
+        _ => TaskResult::Index(IndexResult {
+            index: index(),
+            frame_count: 1,
+        }),
+    };
     let committed = client.commit(&lease.task, lease.token, &result, &[]);
     committed.await.context("commit refused")
+}
+
+const fn shard(number: u32) -> ShardFrames {
+    ShardFrames {
+        number,
+        frames: vec![],
+    }
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use clap::ValueEnum;
+use remaster_domain::TaskKind;
 use remaster_proto::LeaseClient;
 
 use crate::cluster::CoordinatorOnly;
@@ -139,7 +140,7 @@ async fn measure(database: Database, tasks: usize, lasts: Duration) -> anyhow::R
     let running = Running::start(database, fleet::TASKS_PER_JOB)?;
     let sides = &running.sides;
     let tasks = fleet::submit_all(&running.urls, tasks).await?;
-    let clients = fleet::register_all(&running.urls, fleet::WORKERS).await?;
+    let clients = fleet::register_all(&running.urls, fleet::WORKERS, &[TaskKind::Index]).await?;
     let queued_mb = memory_mb(sides)?;
     let (full, words) = work(sides, &clients, lasts, None).await?;
     let half_per_second = database.demanded_per_second() / 2.0;
