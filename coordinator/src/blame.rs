@@ -7,7 +7,7 @@
 
 use remaster_domain::WorkerId;
 
-use crate::state::{ERRORS_MAX, TaskRow};
+use crate::state::ERRORS_MAX;
 
 /// A failure within this says more of the worker than of the work.
 pub const FAST_FAILURE_MS: i64 = 60_000;
@@ -51,8 +51,14 @@ pub fn blame(losers: &[(WorkerId, u32)], lost_by: &WorkerId) -> Blame {
 
 /// Whether a task may have killed its workers. Of such, a session gets one at a time.
 #[must_use]
-pub fn is_suspect(task: &TaskRow) -> bool {
-    task.losses >= SUSPECT_LOSSES
+pub fn is_suspect(losses: u32) -> bool {
+    losses >= SUSPECT_LOSSES
+}
+
+/// Whether a task was tried so often that there may be workers who do not get it.
+#[must_use]
+pub fn is_tried(errors: u32, losses: u32) -> bool {
+    errors + losses >= TRIES_OF_A_WORKER
 }
 
 /// How long a worker rests after so many failures in a row.

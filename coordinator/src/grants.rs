@@ -11,7 +11,7 @@ use remaster_domain::{JobId, Lease, SessionId, TaskKind, WorkerId, needs_are_met
 use tracing::debug;
 
 use crate::CoordinatorError;
-use crate::blame::is_suspect;
+use crate::blame::{is_suspect, is_tried};
 use crate::coordinator::live_since_ms;
 use crate::db::{self, Barred, Change, Outcomes, SessionRow, StoredTask, Taken, Together, Tx};
 use crate::groups::refused;
@@ -170,16 +170,20 @@ async fn look_into(
     sessions: &mut BTreeMap<SessionId, SessionRow>,
     slots: &VecDeque<(usize, &LeaseAsked)>,
 ) -> Result<Barred, CoordinatorError> {
-    if tasks.iter().any(|task| is_suspect(&task.row)) {
+    if tasks.iter().any(|task| is_suspect(task.row.losses)) {
         for id in db::at_suspects(tx).await? {
             if let Some(session) = sessions.get_mut(&id) {
                 session.has_suspect = true;
             }
         }
     }
+    let tried = tasks
+        .iter()
+        .filter(|task| is_tried(task.row.errors, task.row.losses));
+    let tried: Vec<_> = tried.map(|task| &task.id).collect();
     let lease_ms = slots.front().map_or(0, |(_, ask)| ask.lease_ms);
     let live_since_ms = live_since_ms(tx.now_ms, lease_ms);
-    db::barred(tx, &tasks, live_since_ms).await
+    db::barred(&mut tx.connection, &tried, tx.now_ms, live_since_ms).await
 }
 
 /// What may be taken now of each job.
@@ -219,7 +223,7 @@ impl OfferedTask {
     fn may_go_to(&self, session: &SessionRow) -> bool {
         let elder = self.task.row.elder.as_ref();
         let is_own = elder.is_some_and(|elder| elder.session == session.id);
-        let is_beside = session.has_suspect && is_suspect(&self.task.row);
+        let is_beside = session.has_suspect && is_suspect(self.task.row.losses);
         !is_own && !is_beside && !self.barred.contains(&session.worker)
     }
 }
@@ -265,7 +269,7 @@ impl Offered {
             .unzip();
         let OfferedTask { task, words, .. } = self.0.remove(places[favourite(oldest, holds)?])?;
         session.holds = held_after(&session.holds, &words);
-        session.has_suspect |= is_suspect(&task.row);
+        session.has_suspect |= is_suspect(task.row.losses);
         Some(task)
     }
 }

@@ -11,8 +11,8 @@ use serde_json::json;
 
 use super::Tx;
 use super::fleet::load_session;
-use super::sql::{query, query_over};
-use super::tasks::{StoredTask, as_u32, damaged, known};
+use super::sql::{Connection, query, query_over};
+use super::tasks::{as_u32, damaged, known};
 use crate::CoordinatorError;
 use crate::blame::{Blame, FAST_FAILURE_MS, SUSPECT_LOSSES, TRIES_OF_A_WORKER, blame, rest_ms};
 
@@ -104,19 +104,16 @@ pub(crate) async fn forgive(tx: &mut Tx, id: &SessionId) -> Result<(), Coordinat
 /// Of these tasks, those that some workers do not get: they failed at it or died of it too often, and another that was seen
 /// since a time could take it.
 pub(crate) async fn barred(
-    tx: &mut Tx,
-    tasks: &[&StoredTask],
+    connection: &mut Connection,
+    tried: &[&TaskId],
+    now_ms: i64,
     live_since_ms: i64,
 ) -> Result<Barred, CoordinatorError> {
-    let tried = tasks
-        .iter()
-        .filter(|task| task.row.errors + task.row.losses >= TRIES_OF_A_WORKER);
-    let tried: Vec<_> = tried.map(|task| json!({"task": task.id.as_str()})).collect();
     if tried.is_empty() {
         return Ok(Barred::new());
     }
     let rows = query_over!(
-        tried,
+        tried.iter().map(|task| json!({"task": task.as_str()})).collect(),
         (task TEXT),
         ["SELECT a.task_id, s.worker_id, t.kind, t.needs
          FROM attempt a JOIN session s ON s.id = a.session_id JOIN task t ON t.id = a.task_id
@@ -124,7 +121,7 @@ pub(crate) async fn barred(
         [") GROUP BY a.task_id, s.worker_id, t.kind, t.needs HAVING COUNT(*) >= $2"]
     )
     .bind(i64::from(TRIES_OF_A_WORKER))
-    .rows(&mut tx.connection)
+    .rows(connection)
     .await?;
     let (mut barred, mut wants) = (Barred::new(), BTreeMap::new());
     for row in &rows {
@@ -136,7 +133,7 @@ pub(crate) async fn barred(
         barred.entry(task).or_default().insert(worker);
     }
     if !barred.is_empty() {
-        let takers = takers(tx, live_since_ms).await?;
+        let takers = takers(connection, now_ms, live_since_ms).await?;
         barred.retain(|task, workers| {
             let (kind, needs) = &wants[task];
             takers.iter().any(|(worker, able)| {
@@ -148,14 +145,18 @@ pub(crate) async fn barred(
 }
 
 /// Workers that were seen since a time and are given something now.
-async fn takers(tx: &mut Tx, live_since_ms: i64) -> Result<Vec<(WorkerId, Capabilities)>, CoordinatorError> {
+async fn takers(
+    connection: &mut Connection,
+    now_ms: i64,
+    live_since_ms: i64,
+) -> Result<Vec<(WorkerId, Capabilities)>, CoordinatorError> {
     let rows = query(
         "SELECT worker_id, capabilities FROM session
          WHERE seen_ms >= $1 AND draining = 0 AND rests_until_ms <= $2",
     )
     .bind(live_since_ms)
-    .bind(tx.now_ms)
-    .rows(&mut tx.connection)
+    .bind(now_ms)
+    .rows(connection)
     .await?;
     let takers = rows.iter().map(|row| {
         let worker = known("worker_id", &row.get::<String>("worker_id")?)?;

@@ -24,6 +24,7 @@ mod sql;
 mod stragglers;
 mod summary;
 mod tasks;
+mod waiting;
 mod writer;
 
 pub(crate) use advance::{Commit, bury, commit, record_objects};

@@ -95,7 +95,7 @@ async fn a_task_that_failed_twice_at_a_worker_waits_for_another_that_lives() {
     let cluster = Cluster::start(DATABASE).await;
     let (broken, sound) = (cluster.worker(&INDEX).await, cluster.worker(&INDEX).await);
     let trainer = cluster.worker(&[TaskKind::Train]).await;
-    cluster
+    let job = cluster
         .submit(&season(Stage::Extract, &[("e1", true, true)]))
         .await
         .unwrap();
@@ -110,6 +110,11 @@ async fn a_task_that_failed_twice_at_a_worker_waits_for_another_that_lives() {
     }
     assert_eq!(failed.len(), 2, "twice at each of the two");
     assert!(broken.lease(1).await.is_empty(), "not a third time");
+    let tasks = cluster.job(&job).await.tasks;
+    assert_eq!(
+        tasks[0].waiting_reason,
+        "2 workers take kind index: waiting for a free one; not again at 1 of them, where it failed"
+    );
     let lease = sound.lease_one().await;
     assert!(failed.contains(&lease.task));
     sound.commit(&lease).await.unwrap();
@@ -147,6 +152,13 @@ async fn an_input_that_kills_its_worker_takes_no_other_task_with_it() {
         // The only worker there is may rest: nobody can tell it from the input.
         cluster.advance_ms(30 * 60_000);
         beat(&worker).await;
+        if round == 1 {
+            let tasks = cluster.job(&job).await.tasks;
+            assert_eq!(
+                tasks[0].waiting_reason,
+                "1 workers take kind index: waiting for a free one; lost 2 times, so not beside another task that was"
+            );
+        }
         assert!(round < 100, "the poison dies at last");
     }
     assert_eq!(last.len(), 1, "the others live");
