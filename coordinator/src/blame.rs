@@ -1,7 +1,7 @@
 //! Who is to blame when attempts fail or are lost: the worker or the work. Pure.
 //!
-//! Promises: a worker that fails or dies at whatever it gets is put to rest, and gets nothing for a third time that it failed
-//! at twice, so that it cannot use up a task's tries alone; an input that kills whoever reads it puts nobody to rest, since it
+//! Promises: a worker that fails or dies at whatever it gets is put to rest, and what it failed at twice is offered to others
+//! first, so that it does not use up a task's tries alone; an input that kills whoever reads it puts nobody to rest, since it
 //! kills others too, and takes no other task with it, since what was lost twice is worked on beside nothing else of the kind.
 //! Left to others: the counts, which rows keep, and what a task's own tries come to (`state`).
 
@@ -14,6 +14,8 @@ pub const FAST_FAILURE_MS: i64 = 60_000;
 /// So often a worker may fail at the same task or die of it, as long as another could take it. Less than half of either budget.
 pub const TRIES_OF_A_WORKER: u32 = 2;
 
+/// For so long a task waits for a worker that has not failed at it; all others may be at work for hours.
+const OTHERS_FIRST_MS: i64 = 15 * 60_000;
 /// What was lost so often may have killed its workers. A reboot alone does not make a task suspect.
 pub const SUSPECT_LOSSES: u32 = 2;
 /// One more than a single task can cause before it is dead.
@@ -55,10 +57,10 @@ pub fn is_suspect(losses: u32) -> bool {
     losses >= SUSPECT_LOSSES
 }
 
-/// Whether a task was tried so often that there may be workers who do not get it.
+/// Whether there may be workers who do not get a task that is ready for so long.
 #[must_use]
-pub fn is_tried(errors: u32, losses: u32) -> bool {
-    errors + losses >= TRIES_OF_A_WORKER
+pub fn may_be_barred(errors: u32, losses: u32, ready_for_ms: i64) -> bool {
+    errors + losses >= TRIES_OF_A_WORKER && ready_for_ms < OTHERS_FIRST_MS
 }
 
 /// How long a worker rests after so many failures in a row.

@@ -11,12 +11,12 @@ use remaster_domain::{JobId, Lease, SessionId, TaskKind, WorkerId, needs_are_met
 use tracing::debug;
 
 use crate::CoordinatorError;
-use crate::blame::{is_suspect, is_tried};
+use crate::blame::{is_suspect, may_be_barred};
 use crate::coordinator::live_since_ms;
 use crate::db::{self, Barred, Change, Outcomes, SessionRow, StoredTask, Taken, Together, Tx};
 use crate::groups::refused;
 use crate::needs::{favourite, held_after, prefers_of};
-use crate::state::{TaskEvent, decide};
+use crate::state::{Phase, TaskEvent, decide};
 
 /// Tasks leased in one round of statements: their specs are in memory at once.
 const LEASES_AT_ONCE: usize = 512;
@@ -177,9 +177,12 @@ async fn look_into(
             }
         }
     }
-    let tried = tasks
-        .iter()
-        .filter(|task| is_tried(task.row.errors, task.row.losses));
+    let tried = tasks.iter().filter(|task| match task.row.phase {
+        Phase::Ready { not_before_ms } => {
+            may_be_barred(task.row.errors, task.row.losses, tx.now_ms - not_before_ms)
+        }
+        _ => false,
+    });
     let tried: Vec<_> = tried.map(|task| &task.id).collect();
     let lease_ms = slots.front().map_or(0, |(_, ask)| ask.lease_ms);
     let live_since_ms = live_since_ms(tx.now_ms, lease_ms);

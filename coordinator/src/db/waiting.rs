@@ -12,7 +12,7 @@ use super::blame::barred;
 use super::sql::{Connection, Row, query};
 use super::tasks::{as_u32, damaged, known};
 use crate::CoordinatorError;
-use crate::blame::{is_suspect, is_tried};
+use crate::blame::{is_suspect, may_be_barred};
 
 /// A kind, and what is needed beyond taking it.
 pub(super) type Wanted = (TaskKind, String);
@@ -174,11 +174,13 @@ pub(super) async fn troubles(
     let (mut tried, mut troubles) = (vec![], BTreeMap::new());
     for row in rows {
         let (errors, losses) = (as_u32(row.get("errors")?), as_u32(row.get("losses")?));
-        if row.get::<String>("state")? != TaskState::Ready.as_str() || !is_tried(errors, losses) {
+        if row.get::<String>("state")? != TaskState::Ready.as_str() {
             continue;
         }
         let id: String = row.get("id")?;
-        tried.push(known::<TaskId>("id", &id)?);
+        if may_be_barred(errors, losses, now_ms - row.get::<i64>("not_before_ms")?) {
+            tried.push(known::<TaskId>("id", &id)?);
+        }
         if is_suspect(losses) {
             let words = format!("lost {losses} times, so not beside another task that was");
             troubles.insert(id, words);
