@@ -23,8 +23,8 @@ const WORK: Duration = Duration::from_millis(100);
 /// How long the large job is alone before the small one comes.
 const HEAD_START: Duration = Duration::from_secs(1);
 const SMALL: usize = 100;
-/// Of the large job, each extracted in a thousand shards.
-const LARGE_EPISODES: usize = 10;
+/// Of the large job.
+const LARGE_EPISODES: usize = 20;
 const LARGE: u32 = LARGE_EPISODES as u32 * fleet::SHARDS_PER_EPISODE;
 /// Discs of all jobs: each has its own, since work that was done before is not done again.
 pub(crate) const DISCS: usize = 2 * SMALL + 2 * LARGE_EPISODES;

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use remaster_domain::{
     AlignResult, Capabilities, ContentHash, Encoder, Episode, ExtractResult, IndexResult, JobId, JobSpec,
-    Lattice, Lease, ModelRef, Season, SessionId, ShardFrames, SourceRef, Stage, TaskKind, TaskResult,
-    TaskSpec, UpscaleSettings, WorkerId,
+    Lattice, Lease, ModelRef, PairChoice, Season, SessionId, ShardFrames, SourceRef, Stage, TaskKind,
+    TaskResult, TaskSpec, UpscaleSettings, WorkerId,
 };
 use remaster_proto::{LeaseClient, MESSAGE_BYTES_MAX, PROTOCOL_VERSION, connect, pb, to_json};
 use tonic::transport::Channel;
@@ -25,8 +25,8 @@ pub(crate) const WORKERS: usize = 1_000;
 const WORKERS_PER_CONNECTION: usize = 20;
 /// An episode has two discs to index.
 const TASKS_PER_EPISODE: usize = 2;
-/// Shards that an aligned episode is extracted in.
-pub(crate) const SHARDS_PER_EPISODE: u32 = 1_000;
+/// Shards that an aligned episode is extracted in; twice as many would not fit one result.
+pub(crate) const SHARDS_PER_EPISODE: u32 = 500;
 /// What a season of the most episodes that fit one job begins with.
 pub(crate) const TASKS_PER_JOB: usize = 1_000 * TASKS_PER_EPISODE;
 
@@ -237,9 +237,16 @@ pub(crate) async fn commit(client: &LeaseClient, lease: &Lease) -> anyhow::Resul
     committed.await.context("commit refused")
 }
 
-const fn shard(number: u32) -> ShardFrames {
+/// Of a frame, since what has none is not extracted.
+fn shard(number: u32) -> ShardFrames {
+    let frame = PairChoice {
+        sd: 0,
+        hd: 0,
+        shot: 0,
+        segment: 0,
+    };
     ShardFrames {
         number,
-        frames: vec![],
+        frames: vec![frame],
     }
 }
