@@ -14,7 +14,7 @@ use remaster_domain::{Capabilities, SessionId, WorkerId};
 use remaster_model::{DeviceKind, device, keep_freed_memory, set_threads};
 use remaster_proto::{LeaseClient, SessionConfig, connect, run_session};
 use remaster_service::{
-    CliError, TelemetryArgs, cache_dir, exit_with_stdin, finish, machine_labels, on_signals,
+    CliError, Life, TelemetryArgs, cache_dir, exit_with_stdin, finish, machine_labels, on_signals,
 };
 use remaster_store::Store;
 use remaster_trainer::TrainError;
@@ -115,14 +115,17 @@ struct CacheArgs {
 }
 
 impl CacheArgs {
-    fn wish(self) -> anyhow::Result<CacheWish> {
-        let folder = match self.cache {
-            Some(folder) => folder,
-            None => cache_dir()?,
-        };
+    fn wish(&self) -> anyhow::Result<CacheWish> {
         Ok(CacheWish {
-            folder: folder.join("pairs"),
+            folder: self.folder()?.join("pairs"),
             gib: self.cache_gib,
+        })
+    }
+
+    fn folder(&self) -> anyhow::Result<PathBuf> {
+        Ok(match &self.cache {
+            Some(folder) => folder.clone(),
+            None => cache_dir()?,
         })
     }
 }
@@ -201,8 +204,11 @@ async fn serve(args: RunArgs, shutdown: CancellationToken) -> anyhow::Result<()>
     let store = Store::open_patient(&args.store, &[])?;
     let channel = connect(&args.coordinator)?;
     let client = LeaseClient::new(channel, SessionId::from_uuid(Uuid::now_v7()));
+    let lives = args.cache.folder()?.join("trainers");
+    let life = Life::begin(&lives, WorkerId::from_uuid(Uuid::now_v7()))
+        .with_context(|| format!("could not use the folder {}", lives.display()))?;
     let config = SessionConfig {
-        worker: WorkerId::from_uuid(Uuid::now_v7()),
+        worker: life.name().clone(),
         name: args.name,
         capabilities: args.compute.capabilities(),
         slots: 1,

@@ -1,58 +1,36 @@
-//! A folder for half-made things, one per process, and the id that goes with it. A lock file says whether its owner lives,
-//! because the system drops the lock however a process ends.
-//!
-//! Promises: what a killed process left behind is removed by the next one to start, and that one takes its id over: one that
-//! dies again and again is known as the same worker. A process that ends in order leaves nothing, and the next is a new one.
+//! A folder for half-made things, one per worker. What a killed worker left behind is removed by the next one to start, which
+//! goes on under its id.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use remaster_domain::WorkerId;
+use remaster_service::Life;
 
 use crate::error::WorkError;
 
-/// This process's folder; gone when it is dropped.
+/// This worker's folder; gone when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Scratch {
-    worker: WorkerId,
     folder: PathBuf,
-    lock_file: PathBuf,
-    _lock: File,
+    life: Life<WorkerId>,
 }
 
 impl Scratch {
-    /// Makes the folder under `root`, as that of one that was killed if there is any, else as `new`; empties those of others
-    /// that were killed.
+    /// Makes the folder under `root`, as that of a worker that was killed if there is any, else as `new`; removes what others
+    /// left that were killed.
     pub(crate) fn create(root: &Path, new: WorkerId) -> Result<Self, WorkError> {
         let at_root = |error: std::io::Error| WorkError::of_file(root, &error);
-        std::fs::create_dir_all(root).map_err(at_root)?;
-        let mut abandoned = abandoned(root).into_iter();
-        let (worker, lock) = match abandoned.next() {
-            Some(former) => former,
-            None => {
-                let lock = File::create(lock_file(root, &new)).map_err(at_root)?;
-                lock.lock().map_err(at_root)?;
-                (new, lock)
-            }
-        };
-        // The ids of the others stay free for those that start next.
-        for (other, _) in abandoned {
-            remove(root, &other);
-        }
-        remove(root, &worker);
-        let folder = root.join(worker.as_str());
+        let life = Life::begin(root, new).map_err(at_root)?;
+        remove(root, life.name());
+        life.for_each_abandoned(|other| remove(root, other));
+        let folder = root.join(life.name().as_str());
         std::fs::create_dir_all(&folder).map_err(at_root)?;
-        Ok(Self {
-            lock_file: lock_file(root, &worker),
-            worker,
-            folder,
-            _lock: lock,
-        })
+        Ok(Self { folder, life })
     }
 
     /// Whose it is.
-    pub(crate) fn worker(&self) -> &WorkerId {
-        &self.worker
+    pub(crate) const fn worker(&self) -> &WorkerId {
+        self.life.name()
     }
 
     /// Where to write.
@@ -65,34 +43,7 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         // What stays is removed by the next start.
         let _ = std::fs::remove_dir_all(&self.folder);
-        let _ = std::fs::remove_file(&self.lock_file);
     }
-}
-
-fn lock_file(root: &Path, worker: &WorkerId) -> PathBuf {
-    root.join(format!("{worker}.lock"))
-}
-
-/// The workers under `root` that were killed, locked now.
-fn abandoned(root: &Path) -> Vec<(WorkerId, File)> {
-    let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
-    let mut abandoned: Vec<_> = entries
-        .filter_map(|entry| lock_if_abandoned(&entry.path()))
-        .collect();
-    abandoned.sort_by(|(one, _), (other, _)| one.cmp(other));
-    abandoned
-}
-
-fn lock_if_abandoned(path: &Path) -> Option<(WorkerId, File)> {
-    let stem = path
-        .extension()
-        .filter(|extension| *extension == "lock")
-        .and(path.file_stem())?;
-    let worker = stem.to_str()?.parse().ok()?;
-    let lock = File::options().write(true).open(path).ok()?;
-    lock.try_lock().ok()?;
-    // Its owner may have removed it in the meantime, in order.
-    path.exists().then_some((worker, lock))
 }
 
 fn remove(root: &Path, worker: &WorkerId) {
@@ -119,7 +70,7 @@ mod tests {
     fn leave(root: &Path, worker: &WorkerId) {
         std::fs::create_dir(root.join(worker.as_str())).unwrap();
         std::fs::write(root.join(worker.as_str()).join("half"), "made").unwrap();
-        File::create(lock_file(root, worker)).unwrap();
+        std::fs::write(root.join(format!("{worker}.lock")), "").unwrap();
     }
 
     fn is_empty(folder: &Path) -> bool {
@@ -141,11 +92,7 @@ mod tests {
             !root.join(worker(3).as_str()).exists(),
             "nor does the other's stay"
         );
-        let second = Scratch::create(root, worker(5)).unwrap();
-        assert_eq!(second.worker(), &worker(3));
-        let third = Scratch::create(root, worker(6)).unwrap();
-        assert_eq!(third.worker(), &worker(6));
-        drop((alive, first, second, third));
-        assert!(is_empty(root));
+        drop((alive, first));
+        assert!(!root.join(worker(2).as_str()).exists() && !root.join(worker(1).as_str()).exists());
     }
 }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use remaster_domain::{FailureClass, Lease, Stage, TaskKind};
+use remaster_domain::{Stage, TaskKind};
+use remaster_proto::pb;
 
 use super::DATABASE;
 use crate::cluster::{Cluster, LEASE_MS, Worker};
@@ -27,12 +28,40 @@ async fn beat(worker: &Worker) {
     worker.client.heartbeat(vec![]).await.unwrap();
 }
 
-async fn fail(worker: &Worker, lease: &Lease) {
-    let (task, token) = (&lease.task, lease.token);
-    let failed = worker
-        .client
-        .fail(task, token, FailureClass::Retryable, "disk full");
-    failed.await.unwrap();
+#[tokio::test]
+async fn a_worker_that_fails_again_and_again_at_once_rests_and_the_others_do_the_work() {
+    let cluster = Cluster::start(DATABASE).await;
+    let broken = cluster.worker(&[TaskKind::Index]).await;
+    let four = ["e1", "e2", "e3", "e4"].map(|id| (id, true, true));
+    let job = cluster.submit(&season(Stage::Extract, &four)).await.unwrap();
+    for _ in 0..5 {
+        broken.fail(&broken.lease_one().await).await;
+    }
+    cluster.advance_ms(10_000);
+    assert!(broken.lease(1).await.is_empty(), "it rests");
+    let listed = cluster
+        .jobs()
+        .list_workers(pb::ListWorkersRequest {})
+        .await
+        .unwrap();
+    assert_eq!(listed.into_inner().workers[0].state, "resting");
+    let reason = cluster.summary(&job).await.waiting_reason;
+    assert_eq!(
+        reason,
+        "1 workers take kind index, and rest after failing again and again"
+    );
+    let task = &cluster.job(&job).await.tasks[0];
+    assert_eq!(task.waiting_reason, reason);
+
+    let sound = cluster.worker(&[TaskKind::Index]).await;
+    sound.commit(&sound.lease_one().await).await.unwrap();
+    cluster.advance_ms(60_000);
+    broken.client.heartbeat(vec![]).await.unwrap();
+    let lease = broken.lease_one().await;
+    broken.commit(&lease).await.unwrap();
+    broken.fail(&broken.lease_one().await).await;
+    cluster.advance_ms(10_000);
+    assert_eq!(broken.lease(1).await.len(), 1, "what it did well is remembered");
 }
 
 #[tokio::test]
@@ -102,7 +131,7 @@ async fn a_task_that_failed_twice_at_a_worker_waits_for_another_that_lives() {
     let mut failed = BTreeSet::new();
     for _ in 0..4 {
         let lease = broken.lease_one().await;
-        fail(&broken, &lease).await;
+        broken.fail(&lease).await;
         failed.insert(lease.task);
         cluster.advance_ms(10_000);
         beat(&sound).await;

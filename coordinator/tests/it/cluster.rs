@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use remaster_coordinator::{Clock, Config, Coordinator, CoordinatorError, serve};
-use remaster_domain::{Capabilities, JobId, JobSpec, Lease, SessionId, TaskKind, WorkerId};
+use remaster_domain::{Capabilities, FailureClass, JobId, JobSpec, Lease, SessionId, TaskKind, WorkerId};
 use remaster_proto::pb::catalog_client::CatalogClient;
 use remaster_proto::pb::jobs_client::JobsClient;
 use remaster_proto::{ClientError, LeaseClient, PROTOCOL_VERSION, pb, to_json};
@@ -343,6 +343,15 @@ impl Worker {
         self.client
             .commit(&lease.task, lease.token, &result, &objects)
             .await
+    }
+
+    /// Reports that the work failed, not for its input.
+    pub async fn fail(&self, lease: &Lease) {
+        let (task, token) = (&lease.task, lease.token);
+        let failed = self
+            .client
+            .fail(task, token, FailureClass::Retryable, "disk full");
+        failed.await.unwrap();
     }
 
     /// Runs up to `most` tasks one after another; answers how many there were.

@@ -1,15 +1,13 @@
-//! What keeps a week without anybody looking: late results, hung attempts, broken workers, turns between jobs.
+//! What keeps a week without anybody looking: late results, hung attempts, turns between jobs.
 
 use remaster_coordinator::serve_http;
-use remaster_domain::{
-    Checkpoint, ContentHash, FailureClass, LeaseProgress, Progress, RunManifest, Stage, TaskKind,
-};
+use remaster_domain::{Checkpoint, ContentHash, LeaseProgress, Progress, RunManifest, Stage, TaskKind};
 use remaster_proto::{ClientError, pb};
 use remaster_store::Key;
 use tokio_util::sync::CancellationToken;
 
 use super::DATABASE;
-use crate::cluster::{Cluster, LEASE_MS, Worker, get};
+use crate::cluster::{Cluster, LEASE_MS, get};
 use crate::fake::{ALL, season};
 
 const ONE: [(&str, bool, bool); 1] = [("e1", true, true)];
@@ -69,7 +67,7 @@ async fn a_task_tells_who_tried_it_and_how_that_ended() {
     let job = cluster.submit(&season(Stage::Extract, &ONE)).await.unwrap();
     let first = worker.lease_one().await;
     cluster.advance_ms(1);
-    fail(&worker, &first).await;
+    worker.fail(&first).await;
     cluster.advance_ms(10_000);
     let (other, again) = (worker.lease_one().await, worker.lease_one().await);
     let again = [other, again]
@@ -114,50 +112,6 @@ async fn a_task_tells_who_tried_it_and_how_that_ended() {
     assert_eq!(reply.entries[1].worker, "test");
     let unknown = cluster.jobs().get_task_history(request("index/none")).await;
     assert_eq!(unknown.unwrap_err().code(), tonic::Code::NotFound);
-}
-
-async fn fail(worker: &Worker, lease: &remaster_domain::Lease) {
-    let (task, token) = (&lease.task, lease.token);
-    let failed = worker
-        .client
-        .fail(task, token, FailureClass::Retryable, "disk full");
-    failed.await.unwrap();
-}
-
-#[tokio::test]
-async fn a_worker_that_fails_again_and_again_at_once_rests_and_the_others_do_the_work() {
-    let cluster = Cluster::start(DATABASE).await;
-    let broken = cluster.worker(&[TaskKind::Index]).await;
-    let four = ["e1", "e2", "e3", "e4"].map(|id| (id, true, true));
-    let job = cluster.submit(&season(Stage::Extract, &four)).await.unwrap();
-    for _ in 0..5 {
-        fail(&broken, &broken.lease_one().await).await;
-    }
-    cluster.advance_ms(10_000);
-    assert!(broken.lease(1).await.is_empty(), "it rests");
-    let listed = cluster
-        .jobs()
-        .list_workers(pb::ListWorkersRequest {})
-        .await
-        .unwrap();
-    assert_eq!(listed.into_inner().workers[0].state, "resting");
-    let reason = cluster.summary(&job).await.waiting_reason;
-    assert_eq!(
-        reason,
-        "1 workers take kind index, and rest after failing again and again"
-    );
-    let task = &cluster.job(&job).await.tasks[0];
-    assert_eq!(task.waiting_reason, reason);
-
-    let sound = cluster.worker(&[TaskKind::Index]).await;
-    sound.commit(&sound.lease_one().await).await.unwrap();
-    cluster.advance_ms(60_000);
-    broken.client.heartbeat(vec![]).await.unwrap();
-    let lease = broken.lease_one().await;
-    broken.commit(&lease).await.unwrap();
-    fail(&broken, &broken.lease_one().await).await;
-    cluster.advance_ms(10_000);
-    assert_eq!(broken.lease(1).await.len(), 1, "what it did well is remembered");
 }
 
 #[tokio::test]
