@@ -140,7 +140,12 @@ impl Coordinator {
     /// # Errors
     /// When the database does not answer. A store that does not is noted and tried again.
     pub async fn copy_pending(&self) -> Result<usize, CoordinatorError> {
-        let copies = db::pending(&mut self.reader().await?, COPIED_AT_ONCE).await?;
+        let copies = db::pending(
+            &mut self.reader().await?,
+            self.config.protocol_version,
+            COPIED_AT_ONCE,
+        )
+        .await?;
         // A full page: there may be more behind it.
         let mut left = usize::from(copies.len() >= COPIED_AT_ONCE as usize);
         for copy in copies {

@@ -13,7 +13,7 @@ use tracing::debug;
 use crate::CoordinatorError;
 use crate::blame::{is_suspect, may_be_barred};
 use crate::coordinator::live_since_ms;
-use crate::db::{self, Barred, Change, Outcomes, SessionRow, StoredTask, Taken, Together, Tx};
+use crate::db::{self, Barred, Change, Outcomes, SessionRow, StoredTask, Taken, Together, Tried, Tx};
 use crate::groups::refused;
 use crate::needs::{favourite, held_after, prefers_of};
 use crate::state::{Phase, TaskEvent, decide};
@@ -100,7 +100,31 @@ async fn lease_alike(
         .flat_map(|(place, ask)| std::iter::repeat_n((*place, *ask), ask.slots));
     let mut slots: VecDeque<(usize, &LeaseAsked)> = slots.collect();
     let mut leases = lease_returned(tx, takes, &mut slots, sessions).await?;
-    let (mut without, mut others_are_asked) = (BTreeSet::new(), false);
+    let (ready, withheld) =
+        lease_ready(tx, takes, Tried::Ever, BTreeSet::new(), &mut slots, sessions).await?;
+    leases.extend(ready);
+    // Behind what was tried too often there may be something for them that nobody has tried.
+    if !slots.is_empty() && !withheld.is_empty() {
+        let without = tx.queue().await?.others(&withheld).into_iter().collect();
+        leases.extend(
+            lease_ready(tx, takes, Tried::Never, without, &mut slots, sessions)
+                .await?
+                .0,
+        );
+    }
+    Ok(leases)
+}
+
+/// Leases in turn what the jobs but some have ready; answers also the jobs that have something that none of the free slots gets.
+async fn lease_ready(
+    tx: &mut Tx,
+    takes: &Taken,
+    tried: Tried,
+    mut without: BTreeSet<JobId>,
+    slots: &mut VecDeque<(usize, &LeaseAsked)>,
+    sessions: &mut BTreeMap<SessionId, SessionRow>,
+) -> Result<(Vec<(usize, Lease)>, BTreeSet<JobId>), CoordinatorError> {
+    let (mut leases, mut withheld, mut others_are_asked) = (vec![], BTreeSet::new(), false);
     while !slots.is_empty() {
         let turns = tx
             .queue()
@@ -113,18 +137,26 @@ async fn lease_alike(
         for job in &turns {
             *wanted.entry(job.clone()).or_default() += 1;
         }
-        let tasks = db::next_ready(tx, &wanted, takes).await?;
-        let barred = look_into(tx, tasks.values().flatten().collect(), sessions, &slots).await?;
+        let tasks = db::next_ready(tx, &wanted, takes, tried).await?;
+        let barred = look_into(tx, tasks.values().flatten().collect(), sessions, slots).await?;
         let mut ready = Ready::of(tasks, &barred)?;
         let mut taken = vec![];
         for job in turns {
-            match ready.take_for_any(&job, &slots, sessions) {
+            if without.contains(&job) {
+                continue;
+            }
+            match ready.take_for_any(&job, slots, sessions) {
                 Some((place, task)) => {
                     tx.queue().await?.served(&job);
                     taken.extend(slots.remove(place).map(|slot| (slot, task)));
                 }
                 // It has no more that any of these may take.
-                None => _ = without.insert(job),
+                None => {
+                    if ready.has_more(&job) {
+                        withheld.insert(job.clone());
+                    }
+                    without.insert(job);
+                }
             }
         }
         leases.extend(take(tx, &taken).await?);
@@ -135,7 +167,7 @@ async fn lease_alike(
             others_are_asked = true;
         }
     }
-    Ok(leases)
+    Ok((leases, withheld))
 }
 
 /// What was given back or lost goes first, whatever its job: the job had its turn for it already, and what waits for a task
@@ -209,10 +241,18 @@ impl Ready {
     ) -> Option<(usize, StoredTask)> {
         self.0.get_mut(job)?.take_for_any(slots, sessions)
     }
+
+    fn has_more(&self, job: &JobId) -> bool {
+        self.0.get(job).is_some_and(|offered| !offered.tasks.is_empty())
+    }
 }
 
 /// Tasks that may be taken, oldest first.
-struct Offered(VecDeque<OfferedTask>);
+struct Offered {
+    tasks: VecDeque<OfferedTask>,
+    /// Sessions that may take none of them. Nor may they later, when fewer are left and the session holds more.
+    refused: BTreeSet<SessionId>,
+}
 
 struct OfferedTask {
     task: StoredTask,
@@ -240,7 +280,10 @@ impl Offered {
                 task,
             })
         });
-        Ok(Self(tasks.collect::<Result<_, CoordinatorError>>()?))
+        Ok(Self {
+            tasks: tasks.collect::<Result<_, CoordinatorError>>()?,
+            refused: BTreeSet::new(),
+        })
     }
 
     fn take_for_any(
@@ -248,12 +291,18 @@ impl Offered {
         slots: &VecDeque<(usize, &LeaseAsked)>,
         sessions: &mut BTreeMap<SessionId, SessionRow>,
     ) -> Option<(usize, StoredTask)> {
-        if self.0.is_empty() {
+        if self.tasks.is_empty() {
             return None;
         }
         slots.iter().enumerate().find_map(|(place, (_, ask))| {
-            let task = self.take(sessions.get_mut(&ask.session)?)?;
-            Some((place, task))
+            if self.refused.contains(&ask.session) {
+                return None;
+            }
+            let task = self.take(sessions.get_mut(&ask.session)?);
+            if task.is_none() {
+                self.refused.insert(ask.session.clone());
+            }
+            Some((place, task?))
         })
     }
 
@@ -262,7 +311,7 @@ impl Offered {
         let labels = &session.capabilities.labels;
         let holds = |word: &str| session.holds.iter().any(|held| held == word) || labels.contains_key(word);
         let fit = self
-            .0
+            .tasks
             .iter()
             .enumerate()
             .filter(|(_, offered)| offered.may_go_to(session));
@@ -270,7 +319,7 @@ impl Offered {
             .take(db::LOOK_AHEAD)
             .map(|(place, offered)| (place, offered.words.as_slice()))
             .unzip();
-        let OfferedTask { task, words, .. } = self.0.remove(places[favourite(oldest, holds)?])?;
+        let OfferedTask { task, words, .. } = self.tasks.remove(places[favourite(oldest, holds)?])?;
         session.holds = held_after(&session.holds, &words);
         session.has_suspect |= is_suspect(task.row.losses);
         Some(task)

@@ -151,7 +151,10 @@ impl Coordinator {
     async fn report_of(&self, job: JobRow) -> Result<JobReport, CoordinatorError> {
         let now_ms = self.db.now_ms().await?;
         let live_since_ms = self.live_since_ms(now_ms);
-        let view = db::summary(&mut self.reader().await?, &job, now_ms, live_since_ms).await?;
+        let mut view = db::summary(&mut self.reader().await?, &job, now_ms, live_since_ms).await?;
+        if job.version > self.config.protocol_version && !job.state.is_final() {
+            view.waiting_reason = format!("needs a coordinator of protocol version {}", job.version);
+        }
         let spec = job.spec()?;
         Ok(JobReport { job, spec, view })
     }
@@ -212,7 +215,10 @@ async fn control(tx: &mut Tx, job: &JobRow, action: JobAction) -> Result<u32, Co
             db::set_state(tx, &job.id, JobState::Running).await?
         }
         JobAction::Cancel if !state.is_final() => db::cancel(tx, &job.id).await?,
-        JobAction::Retry if state != JobState::Cancelled => return db::retry(tx, &job.id).await,
+        JobAction::Retry if state != JobState::Cancelled => {
+            tx.specs.of(&job.id, &mut tx.connection).await?;
+            return db::retry(tx, &job.id).await;
+        }
         // What is so already need not be done again.
         JobAction::Pause if state == JobState::Paused => {}
         JobAction::Resume if state == JobState::Running => {}

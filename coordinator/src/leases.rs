@@ -103,6 +103,7 @@ impl Coordinator {
         named: Vec<OutputObject>,
     ) -> Result<(), CoordinatorError> {
         let task = self.held(&lease).await?;
+        self.db.read_spec_ahead(&task.job).await?;
         let objects = self
             .check_objects(named, checkpoint_objects(&checkpoint.sha256))
             .await?;
@@ -138,15 +139,16 @@ impl Coordinator {
                 "the result has {bytes} bytes, at most {most} are kept"
             )));
         }
-        let result: TaskResult = from_json("result_json", result_json)?;
         let (job, spec) = match self.granted.take(&lease) {
             Some(known) => known,
             None => {
                 let task = self.held(&lease).await?;
+                self.db.read_spec_ahead(&task.job).await?;
                 let spec = task.spec()?;
                 (task.job, spec)
             }
         };
+        let result: TaskResult = from_json("result_json", result_json)?;
         check_result(&spec, &result).map_err(CoordinatorError::Invalid)?;
         let objects = self.check_objects(named, objects_of(&spec, &result)).await?;
         let ask = CommitAsked {
@@ -179,6 +181,8 @@ impl Coordinator {
             .run(move |tx| {
                 Box::pin(async move {
                     let (task, decision) = settle(tx, &lease, event).await?;
+                    // What follows is not every coordinator's to say.
+                    tx.specs.of(&task.job, &mut tx.connection).await?;
                     apply_and_bury(tx, &task, &decision).await?;
                     // Wrong input is no fault of the worker's.
                     if class == FailureClass::Retryable {

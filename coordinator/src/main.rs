@@ -110,7 +110,7 @@ async fn run(args: ServeArgs) -> anyhow::Result<()> {
         .await
         .map_err(explain)?;
     let addr = listener.local_addr()?;
-    info!(%addr, store = %args.store, %database, "listening");
+    info!(%addr, store = %args.store, %database, protocol = args.protocol_version, "listening");
     if let Some(file) = &args.address_file {
         remaster_service::write_address_file(file, addr)?;
     }

@@ -10,11 +10,11 @@ use remaster_proto::from_json;
 use serde_json::json;
 
 use super::Tx;
-use super::fleet::load_session;
+use super::fleet::unknown;
 use super::sql::{Connection, query, query_over};
 use super::tasks::{as_u32, damaged, known};
 use crate::CoordinatorError;
-use crate::blame::{Blame, FAST_FAILURE_MS, SUSPECT_LOSSES, TRIES_OF_A_WORKER, blame, rest_ms};
+use crate::blame::{FAST_FAILURE_MS, SUSPECT_LOSSES, TRIES_OF_A_WORKER, rest_ms};
 
 /// Which workers do not get a task.
 pub(crate) type Barred = BTreeMap<TaskId, BTreeSet<WorkerId>>;
@@ -35,66 +35,90 @@ pub(crate) async fn note_failed(
     if tx.now_ms - leased_ms > FAST_FAILURE_MS {
         return Ok(());
     }
-    let worker = load_session(&mut tx.connection, id).await?.worker;
-    count(tx, &worker, 1).await
+    count(tx, id, 1).await
 }
 
-/// Counts the loss of a lease against its worker unless the task has killed others, too. A life counts once, however many
-/// leases it held and however often it comes back.
+/// The loss of a lease was counted against this life.
+const COUNTED: i64 = 1;
+/// That was taken back or forgiven, and is not counted again.
+const SETTLED: i64 = 2;
+
+/// Counts the loss of a lease against its worker unless the task has killed others, too: then what was counted for it against
+/// anybody is taken back. A life counts once, however many leases it held and however often it comes back.
 pub(crate) async fn note_lost(tx: &mut Tx, id: &SessionId, task: &TaskId) -> Result<(), CoordinatorError> {
-    let worker = load_session(&mut tx.connection, id).await?.worker;
-    let rows = query(
-        "SELECT s.worker_id, COUNT(DISTINCT a.session_id) AS lives FROM attempt a JOIN session s ON s.id = a.session_id
-         WHERE a.task_id = $1 AND a.outcome = 'lost' GROUP BY s.worker_id",
+    let lives = query(
+        "SELECT DISTINCT s.worker_id, s.id, s.lost FROM attempt a JOIN session s ON s.id = a.session_id
+         WHERE a.task_id = $1 AND a.outcome = 'lost'",
     )
     .bind(task.as_str())
     .rows(&mut tx.connection)
     .await?;
-    let losers = rows.iter().map(|row| {
-        let worker = known("worker_id", &row.get::<String>("worker_id")?)?;
-        Ok((worker, as_u32(row.get("lives")?)))
-    });
-    match blame(&losers.collect::<Result<Vec<_>, CoordinatorError>>()?, &worker) {
-        Blame::Worker => {
-            let first = query("UPDATE session SET lost = 1 WHERE id = $1 AND lost = 0")
-                .bind(id.as_str())
-                .execute(&mut tx.connection)
-                .await?;
-            if first > 0 {
-                count(tx, &worker, 1).await?;
-            }
-            Ok(())
+    let (mut workers, mut counted) = (BTreeSet::new(), vec![]);
+    for life in &lives {
+        workers.insert(life.get::<String>("worker_id")?);
+        if life.get::<i64>("lost")? == COUNTED {
+            counted.push(known::<SessionId>("id", &life.get::<String>("id")?)?);
         }
-        Blame::Work {
-            acquitted: Some((blamed, lives)),
-        } => count(tx, &blamed, -i64::from(lives)).await,
-        Blame::Work { acquitted: None } => Ok(()),
     }
+    if workers.len() > 1 {
+        for id in &counted {
+            mark(tx, id, SETTLED).await?;
+            count(tx, id, -1).await?;
+        }
+    } else if mark(tx, id, COUNTED).await? {
+        count(tx, id, 1).await?;
+    }
+    Ok(())
 }
 
-/// Changes how often a worker failed in a row, and how long it rests because of it.
-async fn count(tx: &mut Tx, worker: &WorkerId, change: i64) -> Result<(), CoordinatorError> {
-    let failures: Option<i64> = query("SELECT MAX(failures) FROM session WHERE worker_id = $1")
-        .bind(worker.as_str())
-        .one(&mut tx.connection)
+/// Notes what became of the loss of a life; answers whether that is new.
+async fn mark(tx: &mut Tx, id: &SessionId, lost: i64) -> Result<bool, CoordinatorError> {
+    let changed = query("UPDATE session SET lost = $1 WHERE id = $2 AND lost < $1")
+        .bind(lost)
+        .bind(id.as_str())
+        .execute(&mut tx.connection)
         .await?;
-    let failures = as_u32(failures.unwrap_or(0) + change);
-    let rests_until_ms = rest_ms(failures).map_or(0, |rest_ms| tx.now_ms + rest_ms);
-    query("UPDATE session SET failures = $1, rests_until_ms = $2 WHERE worker_id = $3")
+    Ok(changed > 0)
+}
+
+/// Changes how often a session's worker failed in a row, which its newest life knows, and how long that rests because of it: no
+/// longer than before where something is taken back.
+async fn count(tx: &mut Tx, id: &SessionId, change: i64) -> Result<(), CoordinatorError> {
+    let newest = query(
+        "SELECT n.id, n.failures, n.rests_until_ms FROM session n
+         WHERE n.worker_id = (SELECT s.worker_id FROM session s WHERE s.id = $1)
+         ORDER BY n.registered_ms DESC, n.id DESC LIMIT 1",
+    )
+    .bind(id.as_str())
+    .row(&mut tx.connection)
+    .await?
+    .ok_or_else(|| unknown(id))?;
+    let failures = as_u32(newest.get::<i64>("failures")? + change);
+    let mut rests_until_ms = rest_ms(failures).map_or(0, |rest_ms| tx.now_ms + rest_ms);
+    if change < 0 {
+        rests_until_ms = rests_until_ms.min(newest.get("rests_until_ms")?);
+    }
+    query("UPDATE session SET failures = $1, rests_until_ms = $2 WHERE id = $3")
         .bind(i64::from(failures))
         .bind(rests_until_ms)
-        .bind(worker.as_str())
+        .bind(newest.get::<String>("id")?)
         .execute(&mut tx.connection)
         .await?;
     Ok(())
 }
 
-/// Forgets the failures of a worker whose session did something well.
+/// Forgets the failures of a session that did something well, and of the lives before it.
 pub(crate) async fn forgive(tx: &mut Tx, id: &SessionId) -> Result<(), CoordinatorError> {
+    query("UPDATE session SET failures = 0, rests_until_ms = 0 WHERE id = $1")
+        .bind(id.as_str())
+        .execute(&mut tx.connection)
+        .await?;
     query(
-        "UPDATE session SET failures = 0, rests_until_ms = 0
-         WHERE worker_id = (SELECT s.worker_id FROM session s WHERE s.id = $1)",
+        "UPDATE session SET lost = $1 WHERE lost = $2
+             AND worker_id = (SELECT s.worker_id FROM session s WHERE s.id = $3)",
     )
+    .bind(SETTLED)
+    .bind(COUNTED)
     .bind(id.as_str())
     .execute(&mut tx.connection)
     .await?;
@@ -158,19 +182,26 @@ async fn takers(
     .bind(now_ms)
     .rows(connection)
     .await?;
-    let takers = rows.iter().map(|row| {
+    let mut takers = vec![];
+    for row in &rows {
         let worker = known("worker_id", &row.get::<String>("worker_id")?)?;
-        let able = from_json("session.capabilities", &row.get::<String>("capabilities")?)?;
-        Ok((worker, able))
-    });
-    takers.collect()
+        // What a newer worker said of itself to a newer coordinator may have words that are not known here.
+        if let Ok(able) = from_json("session.capabilities", &row.get::<String>("capabilities")?) {
+            takers.push((worker, able));
+        }
+    }
+    Ok(takers)
 }
 
 /// Sessions at work on something that was lost so often that it may have killed its workers.
 pub(crate) async fn at_suspects(tx: &mut Tx) -> Result<BTreeSet<SessionId>, CoordinatorError> {
-    let ids = query("SELECT DISTINCT session_id FROM task WHERE state = 'leased' AND losses >= $1")
-        .bind(i64::from(SUSPECT_LOSSES))
-        .column::<String>(&mut tx.connection)
-        .await?;
+    let ids = query(
+        "SELECT session_id FROM task WHERE state = 'leased' AND losses >= $1
+         UNION SELECT elder_session FROM task
+         WHERE elder_token IS NOT NULL AND state IN ('ready', 'leased') AND losses >= $1",
+    )
+    .bind(i64::from(SUSPECT_LOSSES))
+    .column::<String>(&mut tx.connection)
+    .await?;
     ids.iter().map(|id| known("session_id", id)).collect()
 }

@@ -5,7 +5,7 @@ use remaster_store::Key;
 
 use super::Tx;
 use super::sql::{Connection, query};
-use super::tasks::known;
+use super::tasks::{known, led_here};
 use crate::CoordinatorError;
 
 /// Where the bytes of a named object come from.
@@ -74,13 +74,17 @@ pub(crate) async fn request_writing(
 /// Copies that are not recorded yet, oldest first, and those last that failed before: they must not keep others waiting.
 pub(crate) async fn pending(
     readers: &mut Connection,
+    version: u32,
     limit: u32,
 ) -> Result<Vec<PendingCopy>, CoordinatorError> {
-    let rows = query(
+    let rows = query(concat!(
         "SELECT id, source_key, target_key, body FROM object_copy WHERE done_ms IS NULL
-             ORDER BY CASE WHEN error = '' THEN 0 ELSE 1 END, tried_ms, id LIMIT $1",
-    )
+             AND (job_id IS NULL OR ",
+        led_here!("object_copy", "$2"),
+        ") ORDER BY CASE WHEN error = '' THEN 0 ELSE 1 END, tried_ms, id LIMIT $1",
+    ))
     .bind(i64::from(limit))
+    .bind(i64::from(version))
     .rows(readers)
     .await?;
     let copies = rows.iter().map(|row| {

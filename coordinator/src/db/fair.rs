@@ -76,7 +76,7 @@ impl Queue {
                      WHERE task.state = 'leased' AND task.expires_ms > 0
                          AND (SELECT COUNT(*) FROM (SELECT 1 FROM job WHERE state = 'running' LIMIT 2) AS few) > 1
                      GROUP BY task.job_id) AS leased ON leased.job_id = job.id
-             WHERE job.state = 'running' AND job.version <= $1",
+             WHERE job.state = 'running' AND COALESCE(turn.version, 2) <= $1",
         )
         .bind(version)
         .rows(connection)

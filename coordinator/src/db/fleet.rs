@@ -77,8 +77,11 @@ pub(crate) async fn register(
     .await?;
     query(
         "INSERT INTO session (id, worker_id, registered_ms, seen_ms, draining, capabilities, failures, rests_until_ms)
-         SELECT $1, $2, $3, $3, 0, $4, COALESCE(MAX(failures), 0), COALESCE(MAX(rests_until_ms), 0)
-         FROM session WHERE worker_id = $2
+         VALUES ($1, $2, $3, $3, 0, $4,
+             COALESCE((SELECT n.failures FROM session n WHERE n.worker_id = $2
+                 ORDER BY n.registered_ms DESC, n.id DESC LIMIT 1), 0),
+             COALESCE((SELECT n.rests_until_ms FROM session n WHERE n.worker_id = $2
+                 ORDER BY n.registered_ms DESC, n.id DESC LIMIT 1), 0))
          ON CONFLICT (id) DO UPDATE SET seen_ms = excluded.seen_ms, capabilities = excluded.capabilities",
     )
     .bind(session.as_str())
@@ -214,10 +217,9 @@ pub(crate) async fn workers(
     let rows = query(
         "SELECT w.id, w.name, s.capabilities, s.draining, s.seen_ms, s.rests_until_ms,
              (SELECT COUNT(*) FROM task t WHERE t.state = 'leased' AND t.session_id = s.id) AS leases
-         FROM session s JOIN worker w ON w.id = s.worker_id
+         FROM worker w JOIN session s ON s.id = (SELECT n.id FROM session n WHERE n.worker_id = w.id
+             ORDER BY n.registered_ms DESC, n.id DESC LIMIT 1)
          WHERE s.seen_ms >= $1
-             AND NOT EXISTS (SELECT 1 FROM session n WHERE n.worker_id = s.worker_id
-                 AND (n.registered_ms > s.registered_ms OR (n.registered_ms = s.registered_ms AND n.id > s.id)))
          ORDER BY w.name, w.id",
     )
     .bind(now_ms - LISTED_MS)

@@ -43,7 +43,8 @@ impl JobRow {
 
 macro_rules! job_columns {
     () => {
-        "id, state, priority, created_ms, ended_ms, version, spec"
+        "id, state, priority, created_ms, ended_ms, spec,
+         COALESCE((SELECT turn.version FROM turn WHERE turn.job_id = job.id), 2) AS version"
     };
 }
 
@@ -101,8 +102,8 @@ pub(crate) async fn insert_job(
     first: Vec<NewTask>,
 ) -> Result<(), CoordinatorError> {
     query(
-        "INSERT INTO job (id, season, stage, state, priority, created_ms, model, version, spec)
-         VALUES ($1, $2, $3, 'running', $4, $5, $6, $7, $8)",
+        "INSERT INTO job (id, season, stage, state, priority, created_ms, model, spec)
+         VALUES ($1, $2, $3, 'running', $4, $5, $6, $7)",
     )
     .bind(id.as_str())
     .bind(spec.season.name.as_str())
@@ -110,10 +111,14 @@ pub(crate) async fn insert_job(
     .bind(priority)
     .bind(tx.now_ms)
     .bind(model.map(ContentHash::as_str))
-    .bind(i64::from(version_of(spec)))
     .bind(to_json(spec))
     .execute(&mut tx.connection)
     .await?;
+    query("INSERT INTO turn (job_id, pass, leases, version) VALUES ($1, 0, 0, $2)")
+        .bind(id.as_str())
+        .bind(i64::from(version_of(spec)))
+        .execute(&mut tx.connection)
+        .await?;
     tx.requeue().await?;
     note(tx, Some(id), None, "submitted", spec.stage.as_str()).await?;
     advance::add(tx, id, first).await

@@ -44,7 +44,7 @@ pub(crate) use jobs::{
 pub(crate) use named::{asked_for, first_ms, forget_objects, named_of, object_keys, outdated_checkpoints};
 pub(crate) use numbers::{Numbers, numbers};
 pub(crate) use open::Db;
-pub(crate) use picks::{LOOK_AHEAD, Taken, idle, next_ready, returned};
+pub(crate) use picks::{LOOK_AHEAD, Taken, Tried, idle, next_ready, returned};
 pub(crate) use runs::note_checkpoint;
 pub(crate) use sql::Connection;
 pub(crate) use stragglers::{last_attempts, times_ms};

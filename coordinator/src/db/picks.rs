@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::Tx;
 use super::sql::{query, query_over};
-use super::tasks::{StoredTask, as_i64, known, stored, task_columns};
+use super::tasks::{StoredTask, as_i64, known, led_here, stored, task_columns};
 use crate::CoordinatorError;
 
 /// What some sessions take alike.
@@ -60,7 +60,10 @@ pub(crate) async fn returned(
                  ORDER BY not_before_ms DESC LIMIT $4) AS t
              WHERE t.elder_token IS NULL AND REPLACE($2, '[' || t.kind || ']', '') <> $2
                  AND (t.needs = '' OR REPLACE($3, '[' || t.needs || ']', '') <> $3)
-                 AND (SELECT CASE WHEN j.version <= $5 THEN j.state END FROM job j WHERE j.id = t.job_id) = 'running'
+                 AND (SELECT j.state FROM job j WHERE j.id = t.job_id) = 'running'
+                 AND ",
+        led_here!("t", "$5"),
+        "
                  AND (SELECT a.outcome FROM attempt a WHERE a.task_id = t.id AND a.token = t.token)
                      IN ('released', 'lost')
              ORDER BY t.id"
@@ -75,11 +78,47 @@ pub(crate) async fn returned(
     rows.iter().map(stored).collect()
 }
 
+/// Which ready tasks are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tried {
+    /// All of them.
+    Ever,
+    /// Those that nobody has failed at or died of: any worker may have them.
+    Never,
+}
+
+/// Steps from task to task along the index of ready rows, so that it reads what it answers and no more, however long the queue
+/// is. Joined by CROSS, which SQLite takes in this order, and sorted by who asks: it would walk all tasks in the order of their
+/// ids instead.
+macro_rules! next_ready_query {
+    ($rows:expr, $which:literal) => {
+        query_over!(
+            $rows,
+            (job TEXT, wanted BIGINT),
+            ["WITH RECURSIVE pick (of_job, found, wanted) AS (
+                 SELECT r.job, (SELECT t.id FROM task t WHERE t.job_id = r.job AND ", $which, first_taken!(), "), r.wanted
+                 FROM "],
+            [
+                " UNION ALL
+                 SELECT p.of_job, (SELECT t.id FROM task t WHERE t.job_id = p.of_job AND t.id > p.found AND ",
+                $which,
+                first_taken!(),
+                "), p.wanted - 1
+                 FROM pick p WHERE p.wanted > 1 AND p.found IS NOT NULL)
+             SELECT ",
+                task_columns!(),
+                " FROM pick CROSS JOIN task WHERE task.id = pick.found"
+            ]
+        )
+    };
+}
+
 /// The next ready tasks of each job, a few more than are wanted of it, of those that are taken and may be tried now.
 pub(crate) async fn next_ready(
     tx: &mut Tx,
     wanted: &BTreeMap<JobId, usize>,
     taken: &Taken,
+    tried: Tried,
 ) -> Result<BTreeMap<JobId, VecDeque<StoredTask>>, CoordinatorError> {
     let (kinds, needs) = taken.marked();
     let beyond = (LOOK_AHEAD_TOGETHER / wanted.len().max(1)).clamp(1, LOOK_AHEAD);
@@ -87,31 +126,16 @@ pub(crate) async fn next_ready(
         .iter()
         .map(|(job, slots)| json!({"job": job.as_str(), "wanted": slots + beyond}))
         .collect();
-    // Steps from task to task along the index of ready rows, so that it reads what it answers and no more, however long
-    // the queue is. Joined by CROSS, which SQLite takes in this order, and sorted here: it would walk all tasks in the order
-    // of their ids instead.
-    let rows = query_over!(
-        rows,
-        (job TEXT, wanted BIGINT),
-        ["WITH RECURSIVE pick (of_job, found, wanted) AS (
-             SELECT r.job, (SELECT t.id FROM task t WHERE t.job_id = r.job AND ", first_taken!(), "), r.wanted
-             FROM "],
-        [
-            " UNION ALL
-             SELECT p.of_job, (SELECT t.id FROM task t WHERE t.job_id = p.of_job AND t.id > p.found AND ",
-            first_taken!(),
-            "), p.wanted - 1
-             FROM pick p WHERE p.wanted > 1 AND p.found IS NOT NULL)
-         SELECT ",
-            task_columns!(),
-            " FROM pick CROSS JOIN task WHERE task.id = pick.found"
-        ]
-    )
-    .bind(tx.now_ms)
-    .bind(kinds)
-    .bind(needs)
-    .rows(&mut tx.connection)
-    .await?;
+    let query = match tried {
+        Tried::Ever => next_ready_query!(rows, ""),
+        Tried::Never => next_ready_query!(rows, "t.errors + t.losses = 0 AND "),
+    };
+    let rows = query
+        .bind(tx.now_ms)
+        .bind(kinds)
+        .bind(needs)
+        .rows(&mut tx.connection)
+        .await?;
     let mut ready: BTreeMap<JobId, VecDeque<StoredTask>> = BTreeMap::new();
     let mut tasks = rows.iter().map(stored).collect::<Result<Vec<_>, _>>()?;
     tasks.sort_by(|a, b| a.id.cmp(&b.id));

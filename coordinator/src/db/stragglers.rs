@@ -4,7 +4,7 @@ use remaster_domain::{JobId, TaskKind};
 
 use super::Tx;
 use super::sql::query;
-use super::tasks::{StoredTask, stored, task_columns};
+use super::tasks::{StoredTask, led_here, stored, task_columns};
 use crate::CoordinatorError;
 
 /// Attempts of one look, those first that began first; there are as many as workers at most.
@@ -22,13 +22,16 @@ pub(crate) async fn last_attempts(
         task_columns!(),
         ", (SELECT leased_ms FROM attempt WHERE attempt.task_id = task.id AND attempt.token = task.token) AS began_ms
          FROM task WHERE state = 'leased' AND elder_token IS NULL AND started_ms <= $1
-             AND kind NOT IN ('train', 'publish')
+             AND kind NOT IN ('train', 'publish') AND ",
+        led_here!("task", "$3"),
+        "
              AND NOT EXISTS (SELECT 1 FROM task other WHERE other.job_id = task.job_id AND other.state = 'ready'
                  AND other.elder_token IS NULL)
          ORDER BY started_ms LIMIT $2"
     ))
     .bind(began_before_ms)
     .bind(LOOKED_AT)
+    .bind(tx.specs.version())
     .rows(&mut tx.connection)
     .await?;
     let tasks = rows

@@ -53,13 +53,15 @@ pub(crate) use task_columns;
 macro_rules! led_here {
     ($row:literal, $version:literal) => {
         concat!(
-            "(SELECT job.version FROM job WHERE job.id = ",
+            "COALESCE((SELECT turn.version FROM turn WHERE turn.job_id = ",
             $row,
-            ".job_id) <= ",
+            ".job_id), 2) <= ",
             $version
         )
     };
 }
+
+pub(crate) use led_here;
 
 /// Reads one task.
 pub(crate) async fn load_task(

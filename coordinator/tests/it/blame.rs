@@ -211,3 +211,26 @@ async fn an_input_that_kills_its_worker_takes_no_other_task_with_it() {
     let index = &cluster.summary(&job).await.kinds[0];
     assert_eq!((index.committed, index.dead), (7, 1));
 }
+
+#[tokio::test]
+async fn free_slots_find_what_nobody_has_tried_behind_what_was_lost_too_often() {
+    let cluster = Cluster::start(DATABASE).await;
+    let ids: Vec<String> = (0..20).map(|number| format!("e{number}")).collect();
+    let episodes: Vec<_> = ids.iter().map(|id| (id.as_str(), true, true)).collect();
+    cluster.submit(&season(Stage::Extract, &episodes)).await.unwrap();
+    let worker = cluster.worker(&INDEX).await;
+    for _ in 0..2 {
+        assert_eq!(
+            worker.lease(20).await.len(),
+            20,
+            "a fleet that loses its power twice"
+        );
+        lose_all(&cluster).await;
+    }
+    let leases = worker.lease(4).await;
+    let tried: Vec<_> = leases.iter().map(|lease| lease.attempt).collect();
+    assert_eq!(tried, [3, 1, 1, 1]);
+    assert_eq!(worker.lease(1).await[0].attempt, 1);
+    worker.commit(&leases[0]).await.unwrap();
+    assert_eq!(worker.lease(1).await[0].attempt, 3, "one at a time");
+}

@@ -29,12 +29,17 @@ impl<N: Display + FromStr + Ord> Life<N> {
     /// When the folder cannot be made or written.
     pub fn begin(folder: &Path, new: N) -> io::Result<Self> {
         std::fs::create_dir_all(folder)?;
-        if let Some(former) = abandoned(folder).into_iter().next() {
+        if let Some(former) = names(folder).into_iter().find_map(take_over) {
             return Ok(Self(former));
         }
-        let lock_file = folder.join(format!("{new}.lock"));
-        let lock = File::create(&lock_file)?;
+        // Locked before it has a name that others look for.
+        let (unnamed, lock_file) = (
+            folder.join(format!("{new}.new")),
+            folder.join(format!("{new}.lock")),
+        );
+        let lock = File::create(&unnamed)?;
         lock.lock()?;
+        std::fs::rename(&unnamed, &lock_file)?;
         Ok(Self(Locked {
             name: new,
             lock_file,
@@ -51,7 +56,7 @@ impl<N: Display + FromStr + Ord> Life<N> {
     /// for those that start next.
     pub fn for_each_abandoned(&self, mut clear: impl FnMut(&N)) {
         let folder = self.0.lock_file.parent().unwrap_or(Path::new("."));
-        for other in abandoned(folder) {
+        for other in names::<N>(folder).into_iter().filter_map(take_over) {
             clear(&other.name);
         }
     }
@@ -64,18 +69,23 @@ impl<N> Drop for Life<N> {
     }
 }
 
-/// The names that nobody lives under, in their order, locked now.
-fn abandoned<N: FromStr + Ord>(folder: &Path) -> Vec<Locked<N>> {
+/// All names that have a lock file, in their order.
+fn names<N: FromStr + Ord>(folder: &Path) -> Vec<(N, PathBuf)> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut names: Vec<Locked<N>> = entries.filter_map(|entry| take_over(entry.path())).collect();
-    names.sort_by(|one, other| one.name.cmp(&other.name));
+    let mut names: Vec<(N, PathBuf)> = entries
+        .filter_map(|entry| {
+            let path = entry.path();
+            let is_lock = path.extension().is_some_and(|extension| extension == "lock");
+            let name = path.file_stem().filter(|_| is_lock)?.to_str()?.parse().ok()?;
+            Some((name, path))
+        })
+        .collect();
+    names.sort();
     names
 }
 
-fn take_over<N: FromStr>(lock_file: PathBuf) -> Option<Locked<N>> {
-    let is_lock = lock_file.extension().is_some_and(|extension| extension == "lock");
-    let stem = lock_file.file_stem().filter(|_| is_lock)?;
-    let name = stem.to_str()?.parse().ok()?;
+/// Makes a name one's own if nobody lives under it.
+fn take_over<N>((name, lock_file): (N, PathBuf)) -> Option<Locked<N>> {
     let lock = File::options().write(true).open(&lock_file).ok()?;
     lock.try_lock().ok()?;
     // Its owner may have removed it in the meantime, in order.

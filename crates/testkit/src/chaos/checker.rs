@@ -13,6 +13,7 @@ use remaster_domain::ContentHash;
 use serde::{Deserialize, Serialize};
 
 use super::history::{Fact, Saw};
+use super::led::LedBefore;
 use super::rows::{AttemptRow, TaskRow};
 use crate::store_faults::Resent;
 
@@ -55,6 +56,8 @@ pub(super) struct Evidence {
     pub(super) facts: Vec<Fact>,
     /// Requests that came to the store again after their answer had been lost.
     pub(super) resent: Resent,
+    /// What coordinators of the protocol version before took in.
+    pub(super) led_before: LedBefore,
 }
 
 /// What the checker found.

@@ -53,6 +53,7 @@ fn good() -> Evidence {
             saw("1", 1, Saw::Fenced),
         ],
         resent: Resent::default(),
+        led_before: LedBefore::default(),
     }
 }
 

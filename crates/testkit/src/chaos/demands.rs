@@ -47,6 +47,12 @@ pub(super) fn shortfalls(
         .map(|Demand { what, seen, least }| format!("{what}: {seen} times, at least {least} are demanded"))
         .collect();
     lines.extend(overspent(evidence));
+    let wrongly = evidence.led_before.wrongly;
+    if wrongly > 0 {
+        lines.push(format!(
+            "coordinators of the version before took in {wrongly} commits of jobs that they do not understand"
+        ));
+    }
     lines
 }
 
@@ -92,15 +98,21 @@ fn demands(group: Group, fired: &Fired, evidence: &Evidence, findings: &Findings
             ),
         ],
         Group::Unfenced => vec![at_work],
-        Group::RollingUpgrade => [VERSION_BEFORE, PROTOCOL_VERSION]
-            .map(|version| {
+        Group::RollingUpgrade => {
+            let by_workers = [VERSION_BEFORE, PROTOCOL_VERSION].map(|version| {
                 demand(
                     "a worker of one of the two versions committed",
                     committed_by(evidence, version),
                     fired.count,
                 )
-            })
-            .into(),
+            });
+            let by_coordinators = demand(
+                "a coordinator of the version before took a commit in",
+                evidence.led_before.rightly,
+                fired.count,
+            );
+            by_workers.into_iter().chain([by_coordinators]).collect()
+        }
         Group::Partition => {
             let lost = held.iter().filter(|(attempt, _)| attempt.outcome == "lost");
             let parted = demand("a lease was lost by it", lost.count(), part(PARTED_PERCENT));
@@ -154,6 +166,7 @@ fn outlived_lease(attempt: &AttemptRow) -> bool {
 mod tests {
     use super::*;
     use crate::chaos::history::Fact;
+    use crate::chaos::led::LedBefore;
     use crate::chaos::rows::TaskRow;
 
     fn attempt(worker: &str, ended_ms: i64, outcome: &str, message: &str) -> AttemptRow {
@@ -217,9 +230,10 @@ mod tests {
             token: 1,
             at_ms: 1,
         };
-        let short = |versions: &[u32]| {
+        let short = |versions: &[u32], rightly, wrongly| {
             let evidence = Evidence {
                 facts: versions.iter().copied().map(by).collect(),
+                led_before: LedBefore { rightly, wrongly },
                 ..Evidence::default()
             };
             shortfalls(
@@ -230,8 +244,11 @@ mod tests {
             )
             .len()
         };
-        assert_eq!(short(&[VERSION_BEFORE, PROTOCOL_VERSION]), 0);
-        assert_eq!(short(&[PROTOCOL_VERSION]), 1);
+        let both = [VERSION_BEFORE, PROTOCOL_VERSION];
+        assert_eq!(short(&both, 1, 0), 0);
+        assert_eq!(short(&[PROTOCOL_VERSION], 1, 0), 1);
+        assert_eq!(short(&both, 0, 0), 1, "nor one without old coordinators");
+        assert_eq!(short(&both, 1, 1), 1, "what they must leave alone");
     }
 
     #[test]

@@ -11,7 +11,9 @@ use remaster_store::{Key, Store};
 use super::checker::{Calm, Evidence};
 use super::fleet::{Fleet, Layout};
 use super::history;
+use super::led::led_before;
 use super::season::{POISON_EPISODES, Poison, season_name};
+use crate::process::Process;
 use crate::store_faults::Resent;
 
 /// Every folder of a store.
@@ -46,6 +48,7 @@ pub(super) async fn gather(fleet: &Fleet, calm: BTreeMap<String, Calm>) -> anyho
         names: fleet.rows.names().await?,
         stored: stored(&fleet.store).await?,
         facts: history::read(&fleet.history())?,
+        led_before: led_before(&fleet.coordinators.iter().map(Process::log).collect::<Vec<_>>()),
         resent: fleet
             .s3
             .as_ref()

@@ -12,6 +12,7 @@ mod faults;
 mod fleet;
 mod groups;
 mod history;
+mod led;
 mod link;
 mod payload;
 mod recovery;

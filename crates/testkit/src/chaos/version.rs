@@ -7,7 +7,8 @@
 //! which does not know that its DVD was made: the coordinator must keep such tasks from it.
 //!
 //! A coordinator of version 1 is ours told to refuse what it did not know: workers and clients of version 2, seasons with
-//! something new in them, and jobs of such seasons that a newer coordinator took in.
+//! something new in them, and jobs of such seasons that a newer coordinator took in. Releases before the one that brought this
+//! do not leave those alone.
 
 use remaster_domain::{TaskKind, TaskSpec};
 use remaster_proto::PROTOCOL_VERSION;
