@@ -19,6 +19,9 @@ use super::*;
 use crate::attempt::{Attempt, AttemptError, Completion};
 use crate::{pb, to_json};
 
+#[path = "span_tests.rs"]
+mod spans;
+
 const LEASE: Duration = Duration::from_secs(30);
 const HEARTBEAT: Duration = Duration::from_secs(10);
 const GRACE: Duration = Duration::from_secs(10);
@@ -279,11 +282,7 @@ impl Running {
     async fn end(mut self) -> Vec<String> {
         self.shutdown.cancel();
         self.session.await.unwrap().unwrap();
-        let mut said = vec![];
-        while let Ok(more) = self.said.try_recv() {
-            said.push(more);
-        }
-        said
+        std::iter::from_fn(|| self.said.try_recv().ok()).collect()
     }
 
     /// How the session ends by itself.
