@@ -31,6 +31,8 @@ const FOLDERS: [&str; 10] = [
 ];
 /// Objects read at once.
 const READS_AT_ONCE: usize = 8;
+/// Seasons of a calm run: they end in a fraction of the time that is left to what is handed in.
+const CALM_SEASONS: usize = 50;
 /// Workers of a calm run.
 const CALM_WORKERS: usize = 4;
 
@@ -70,8 +72,8 @@ impl CalmSeasons {
         let file = |name: &str| self.folder.join(format!("{name}.json"));
         let is_new = |season: &&SeasonNumber| !file(&season_name(season.0, season.1)).exists();
         let unknown: Vec<_> = seasons.iter().filter(is_new).copied().collect();
-        if !unknown.is_empty() {
-            for (name, calm) in run_calmly(&unknown).await? {
+        for some in unknown.chunks(CALM_SEASONS) {
+            for (name, calm) in run_calmly(some).await? {
                 std::fs::write(file(&name), serde_json::to_vec(&calm)?)?;
             }
         }
