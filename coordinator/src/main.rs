@@ -71,7 +71,13 @@ struct ServeArgs {
     )]
     heartbeat_ms: u32,
     /// Refuse what a coordinator of this protocol version does: for trying an upgrade out
-    #[arg(long, hide = true, value_name = "N", default_value_t = PROTOCOL_VERSION)]
+    #[arg(
+        long,
+        hide = true,
+        value_name = "N",
+        default_value_t = PROTOCOL_VERSION,
+        value_parser = clap::value_parser!(u32).range(i64::from(PROTOCOL_VERSION) - 1..=i64::from(PROTOCOL_VERSION))
+    )]
     protocol_version: u32,
     /// End when stdin closes; for a parent that must not leave children behind
     #[arg(long, env = "REMASTER_EXIT_WITH_STDIN", hide = true)]

@@ -2,8 +2,8 @@
 //! its commits asks for it.
 //!
 //! Promises: what is kept is never wrong, since a job's spec never changes and nothing is kept of what was undone; no more
-//! than [`EPISODES_KEPT`] are; none is given out of a job that needs a newer coordinator, which might not do what is in it. What a commit will ask for is read before its turn, in which nobody else gets anywhere. Left to
-//! others: what is made of a spec.
+//! than [`EPISODES_KEPT`] are; none is given out of a job that needs a newer coordinator, which this one might misread. What a
+//! commit will ask for is read before its turn, in which nobody else gets anywhere. Left to others: what is made of a spec.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

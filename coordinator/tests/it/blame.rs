@@ -234,3 +234,22 @@ async fn free_slots_find_what_nobody_has_tried_behind_what_was_lost_too_often() 
     worker.commit(&leases[0]).await.unwrap();
     assert_eq!(worker.lease(1).await[0].attempt, 3, "one at a time");
 }
+
+#[tokio::test]
+async fn a_death_over_two_tasks_is_taken_back_once_and_other_failures_stay() {
+    let cluster = Cluster::start(DATABASE).await;
+    cluster.submit(&season(Stage::Extract, &FOUR)).await.unwrap();
+    let (broken, other) = (cluster.worker(&INDEX).await, cluster.worker(&INDEX).await);
+    for _ in 0..4 {
+        broken.fail(&broken.lease_one().await).await;
+    }
+    assert_eq!(broken.lease(2).await.len(), 2);
+    assert_eq!(lose_all(&cluster).await, 2);
+    assert!(broken.lease(1).await.is_empty(), "four failures and a death");
+    let tried: Vec<_> = other.lease(2).await.iter().map(|lease| lease.attempt).collect();
+    assert_eq!(tried, [2, 2], "what was lost");
+    assert_eq!(lose_all(&cluster).await, 2);
+    let lease = broken.lease_one().await;
+    broken.fail(&lease).await;
+    assert!(broken.lease(1).await.is_empty(), "four failures and one more");
+}
