@@ -258,7 +258,13 @@ async fn hear(coordinator: &Coordinator) -> Result<(), CoordinatorError> {
         coordinator.signals.ring(&Effects::everything(), 0);
         while let Some(told) = listener.try_recv().await? {
             let effects = Effects::from_words(told.payload());
-            coordinator.signals.ring(&effects, coordinator.db.now_ms().await?);
+            // Most often all of it may be had at once, whatever the time is there.
+            let now_ms = if effects.has_later() {
+                coordinator.db.now_ms().await?
+            } else {
+                0
+            };
+            coordinator.signals.ring(&effects, now_ms);
         }
     }
 }

@@ -51,6 +51,11 @@ impl Effects {
         }
     }
 
+    /// Whether any of what was told is for later. What is for now was told without a time.
+    pub(crate) fn has_later(&self) -> bool {
+        self.offers.iter().any(|(_, at_ms)| *at_ms > 0)
+    }
+
     /// Something of every kind, for when it is not known what was missed.
     pub(crate) fn everything() -> Self {
         Self {
@@ -147,6 +152,7 @@ mod tests {
         assert_eq!(words, "index,train@50");
         let told = Effects::from_words(&words);
         assert_eq!(told.offers, [(TaskKind::Index, 0), (TaskKind::Train, 50)]);
+        assert!(told.has_later() && !Effects::from_words("index").has_later());
         assert_eq!(Effects::default().offers_in_words(10), None);
         assert!(Effects::from_words("frobnicate,index@never").offers.is_empty());
     }

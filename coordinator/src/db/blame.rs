@@ -12,7 +12,7 @@ use serde_json::json;
 use super::Tx;
 use super::fleet::unknown;
 use super::sql::{Connection, query, query_over};
-use super::tasks::{as_u32, damaged, known};
+use super::tasks::{as_u32, damaged, has_elder, known};
 use crate::CoordinatorError;
 use crate::blame::{FAST_FAILURE_MS, SUSPECT_LOSSES, TRIES_OF_A_WORKER, rest_ms};
 
@@ -195,11 +195,12 @@ async fn takers(
 
 /// Sessions at work on something that was lost so often that it may have killed its workers.
 pub(crate) async fn at_suspects(tx: &mut Tx) -> Result<BTreeSet<SessionId>, CoordinatorError> {
-    let ids = query(
+    let ids = query(concat!(
         "SELECT session_id FROM task WHERE state = 'leased' AND losses >= $1
-         UNION SELECT elder_session FROM task
-         WHERE elder_token IS NOT NULL AND state IN ('ready', 'leased') AND losses >= $1",
-    )
+         UNION SELECT elder_session FROM task WHERE ",
+        has_elder!(),
+        " AND losses >= $1"
+    ))
     .bind(i64::from(SUSPECT_LOSSES))
     .column::<String>(&mut tx.connection)
     .await?;

@@ -50,9 +50,8 @@ pub(crate) struct Queue {
     returned_ms: Option<i64>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 struct QueuedJob {
-    id: JobId,
     priority: i64,
     created_ms: i64,
     pass: i64,
@@ -83,17 +82,17 @@ impl Queue {
         .await?;
         let (mut jobs, mut returned_ms) = (BTreeMap::new(), None);
         for row in &rows {
-            returned_ms = row.get("returned_ms")?;
-            let id: JobId = known("id", &row.get::<String>("id")?)?;
+            // By their places: there may be hundreds of rows in every turn.
+            let id: JobId = known("id", &row.at::<String>(0)?)?;
             let job = QueuedJob {
-                id: id.clone(),
-                priority: row.get("priority")?,
-                created_ms: row.get("created_ms")?,
-                pass: row.get("pass")?,
-                running: row.get("running")?,
-                leases: row.get("leases")?,
+                priority: row.at(1)?,
+                created_ms: row.at(2)?,
+                pass: row.at(3)?,
+                leases: row.at(4)?,
+                running: row.at(5)?,
                 is_moved: false,
             };
+            returned_ms = row.at(6)?;
             jobs.insert(id, job);
         }
         let mut queue = Self { jobs, returned_ms };
@@ -119,8 +118,8 @@ impl Queue {
 
     /// The jobs that the next `slots` slots would go to, in their order, the `without` ones left out.
     pub(crate) fn preview(&self, slots: usize, without: &BTreeSet<JobId>) -> Vec<JobId> {
-        let candidates = self.jobs.values().filter(|job| !without.contains(&job.id));
-        let mut waiting: Vec<Waiting> = candidates.cloned().map(Waiting::new).collect();
+        let candidates = self.jobs.iter().filter(|(id, _)| !without.contains(id));
+        let mut waiting: Vec<Waiting<'_>> = candidates.map(|(id, job)| Waiting::new(id, *job)).collect();
         let mut whole = Whole::of(&waiting);
         let in_a_row = waiting
             .len()
@@ -129,7 +128,8 @@ impl Queue {
         let mut turns = vec![];
         while turns.len() < slots {
             let above = waiting.iter_mut().map(|job| (job.above_share(whole), job));
-            let before = |one: &(f64, &mut Waiting), other: &(f64, &mut Waiting)| {
+            // Of those that are alike the first, which has the lowest id.
+            let before = |one: &(f64, &mut Waiting<'_>), other: &(f64, &mut Waiting<'_>)| {
                 let in_order = || one.1.job.before(&other.1.job);
                 one.0.total_cmp(&other.0).then_with(in_order)
             };
@@ -141,7 +141,7 @@ impl Queue {
                 first.serve();
                 whole.shares += first.share;
                 whole.slots += 1;
-                turns.push(first.job.id.clone());
+                turns.push(first.id.clone());
             }
         }
         turns
@@ -156,9 +156,9 @@ impl Queue {
 
     /// Keeps how far each job was served.
     pub(crate) fn written_down(self) -> Option<Statement> {
-        let moved = self.jobs.values().filter(|job| job.is_moved);
+        let moved = self.jobs.iter().filter(|(_, job)| job.is_moved);
         let rows: Vec<_> = moved
-            .map(|job| json!({"id": job.id.as_str(), "pass": job.pass, "leases": job.leases}))
+            .map(|(id, job)| json!({"id": id.as_str(), "pass": job.pass, "leases": job.leases}))
             .collect();
         (!rows.is_empty()).then(|| {
             query_over!(
@@ -190,7 +190,7 @@ struct Whole {
 }
 
 impl Whole {
-    fn of(jobs: &[Waiting]) -> Self {
+    fn of(jobs: &[Waiting<'_>]) -> Self {
         Self {
             slots: jobs.iter().map(|waiting| waiting.job.running).sum::<i64>() + 1,
             shares: jobs.iter().map(|waiting| waiting.share).sum(),
@@ -199,15 +199,16 @@ impl Whole {
 }
 
 /// A job with its share, which is asked for at every slot.
-struct Waiting {
+struct Waiting<'a> {
+    id: &'a JobId,
     job: QueuedJob,
     share: f64,
 }
 
-impl Waiting {
-    fn new(job: QueuedJob) -> Self {
+impl<'a> Waiting<'a> {
+    fn new(id: &'a JobId, job: QueuedJob) -> Self {
         let share = job.share();
-        Self { job, share }
+        Self { id, job, share }
     }
 
     fn serve(&mut self) {
@@ -258,7 +259,6 @@ impl QueuedJob {
         self.pass
             .cmp(&other.pass)
             .then(self.stands_since_ms().cmp(&other.stands_since_ms()))
-            .then(self.id.cmp(&other.id))
     }
 }
 
@@ -293,7 +293,6 @@ mod tests {
     fn queue(priorities: &[i64]) -> Queue {
         let jobs = priorities.iter().enumerate().map(|(place, priority)| {
             let job = QueuedJob {
-                id: id(place),
                 priority: *priority,
                 created_ms: i64::try_from(place).expect("a few"),
                 pass: 0,

@@ -48,6 +48,15 @@ macro_rules! task_columns {
 }
 pub(crate) use task_columns;
 
+/// Whether an earlier attempt at a task still goes on beside its newest. The state is told in such a way that no planner can
+/// take it for a better way in than the index of those few.
+macro_rules! has_elder {
+    () => {
+        "elder_token IS NOT NULL AND state || '' IN ('ready', 'leased')"
+    };
+}
+pub(crate) use has_elder;
+
 /// Whether the job of a row may be led on by a coordinator of a version. The end of a task may ask for what follows, which
 /// only such a one knows.
 macro_rules! led_here {
@@ -141,8 +150,9 @@ pub(crate) async fn expired(tx: &mut Tx, limit: u32) -> Result<Vec<StoredTask>, 
     let elders = query(concat!(
         "SELECT ",
         task_columns!(),
-        " FROM task WHERE elder_token IS NOT NULL AND state IN ('ready', 'leased') AND elder_expires_ms <= $1
-             AND ",
+        " FROM task WHERE ",
+        has_elder!(),
+        " AND elder_expires_ms <= $1 AND ",
         led_here!("task", "$3"),
         " ORDER BY elder_expires_ms LIMIT $2"
     ))
@@ -168,7 +178,9 @@ pub(crate) async fn leased_since(
         "SELECT ",
         task_columns!(),
         ", moved_ms FROM (SELECT * FROM task WHERE state = 'leased'
-             UNION ALL SELECT * FROM task WHERE elder_token IS NOT NULL AND state = 'ready') AS held
+             UNION ALL SELECT * FROM task WHERE ",
+        has_elder!(),
+        " AND state <> 'leased') AS held
          WHERE ",
         led_here!("held", "$2"),
         " ORDER BY moved_ms LIMIT $1"

@@ -178,6 +178,18 @@ impl PostgresServer {
         Ok(())
     }
 
+    /// Has all that was written so far in the tables, and not in the log alone.
+    pub(crate) fn checkpoint(&self) -> anyhow::Result<()> {
+        let done = self
+            .client("psql")
+            .args(["-d", "postgres", "-c", "CHECKPOINT"])
+            .output()?;
+        if !done.status.success() {
+            bail!("no checkpoint: {}", String::from_utf8_lossy(&done.stderr));
+        }
+        Ok(())
+    }
+
     fn client(&self, program: &str) -> Command {
         let mut command = Command::new(self.binaries.join(program));
         command.args(["-h", "127.0.0.1", "-U", "remaster", "-p", &self.port.to_string()]);

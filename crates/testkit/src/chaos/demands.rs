@@ -15,10 +15,11 @@ use super::version::VERSION_BEFORE;
 use crate::StoreFault;
 use crate::store_faults::Resent;
 
-/// Of a hundred workers that are frozen or cut off, so many must have held a lease then.
+/// Of a hundred workers that are cut off, so many must have held a lease then. Those that are frozen are seen to.
 const HELD_PERCENT: usize = 50;
-/// Of a hundred zombies, so many must have been turned away with what they handed in.
-const FENCED_PERCENT: usize = 50;
+/// Of a hundred zombies, so many must have been turned away with what they handed in: where nobody was free to take a task
+/// meanwhile, a late result counts.
+const FENCED_PERCENT: usize = 75;
 /// Of a hundred workers that are cut off, so many must have lost a lease by it.
 const PARTED_PERCENT: usize = 25;
 /// Of a hundred requests whose answer was lost, so many must have come again.
@@ -78,11 +79,7 @@ fn demands(group: Group, fired: &Fired, evidence: &Evidence, findings: &Findings
     let part = |percent: usize| (fired.count * percent).div_ceil(100);
     let demand = |what, seen, least| Demand { what, seen, least };
     let held = held(&evidence.attempts, &fired.struck);
-    let at_work = demand(
-        "a worker that was struck held a lease",
-        held.len(),
-        part(HELD_PERCENT),
-    );
+    let at_work = |percent| demand("a worker that was struck held a lease", held.len(), part(percent));
     let attempts = |is_meant: fn(&AttemptRow) -> bool| {
         let attempts = evidence.attempts.iter();
         attempts.filter(|attempt| is_meant(attempt)).count()
@@ -90,14 +87,14 @@ fn demands(group: Group, fired: &Fired, evidence: &Evidence, findings: &Findings
     let Resent { found, missing } = evidence.resent;
     match group {
         Group::Zombie => vec![
-            at_work,
+            at_work(100),
             demand(
                 "a late hand-in was refused for its stale token",
                 findings.fenced,
                 part(FENCED_PERCENT),
             ),
         ],
-        Group::Unfenced => vec![at_work],
+        Group::Unfenced => vec![at_work(100)],
         Group::RollingUpgrade => {
             let by_workers = [VERSION_BEFORE, PROTOCOL_VERSION].map(|version| {
                 demand(
@@ -116,7 +113,7 @@ fn demands(group: Group, fired: &Fired, evidence: &Evidence, findings: &Findings
         Group::Partition => {
             let lost = held.iter().filter(|(attempt, _)| attempt.outcome == "lost");
             let parted = demand("a lease was lost by it", lost.count(), part(PARTED_PERCENT));
-            vec![at_work, parted]
+            vec![at_work(HELD_PERCENT), parted]
         }
         Group::Store(StoreFault::Unavailable | StoreFault::Full) => vec![demand(
             "an attempt failed with the store's own words",
@@ -201,11 +198,14 @@ mod tests {
 
     #[test]
     fn zombies_that_held_nothing_or_were_never_refused_prove_nothing() {
-        let lost = || vec![attempt("a", 4_000, "lost", "")];
-        assert_eq!(short(Group::Zombie, 1, lost()), 0);
-        assert_eq!(short(Group::Zombie, 0, lost()), 1);
-        assert_eq!(short(Group::Zombie, 1, vec![]), 1);
-        assert_eq!(short(Group::Unfenced, 0, vec![]), 1);
+        let both = ["a", "b"]
+            .map(|worker| attempt(worker, 4_000, "lost", ""))
+            .to_vec();
+        let one = || both[..1].to_vec();
+        assert_eq!(short(Group::Zombie, 2, both.clone()), 0);
+        assert_eq!(short(Group::Zombie, 1, both.clone()), 1);
+        assert_eq!(short(Group::Zombie, 2, one()), 1);
+        assert_eq!(short(Group::Unfenced, 0, one()), 1);
     }
 
     #[test]

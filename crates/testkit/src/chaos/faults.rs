@@ -22,6 +22,8 @@ const CALM_PAUSE: Duration = Duration::from_millis(700);
 pub(super) const AWAY: Duration = LEASE.saturating_mul(2);
 /// Between the beginnings of such times: six are away at once.
 const AWAY_PAUSE: Duration = Duration::from_secs(1);
+/// What was sent to a worker, or by it before it was frozen, has been taken in after this.
+const ARRIVAL: Duration = Duration::from_millis(100);
 /// How long a fault that strikes by itself is waited for.
 const FIRE_WAIT: Duration = Duration::from_secs(300);
 /// How often it is looked whether it has.
@@ -159,31 +161,67 @@ fn replace(process: &mut Process) -> anyhow::Result<()> {
     process.start()
 }
 
-/// Freezes workers past their lease and wakes them.
+/// Freezes workers in the middle of their work, past their lease, and wakes them.
 pub(super) async fn freeze_workers(fleet: &mut Fleet, count: usize) -> anyhow::Result<Fired> {
     let mut fired = Fired::default();
+    let mut awake: VecDeque<_> = (0..fleet.workers.len()).collect();
     let mut away = VecDeque::new();
-    let mut numbers = (0..fleet.workers.len()).cycle().take(count);
-    loop {
+    while fired.count < count {
         while let Some((_, number)) =
             away.pop_front_if(|(since, _): &mut (Instant, usize)| since.elapsed() >= AWAY)
         {
             let worker = &fleet.workers[number];
             ensure!(worker.is_stopped(), "{} was not frozen", worker.name);
             worker.signal(Signal::SIGCONT)?;
+            awake.push_back(number);
             fired.count += 1;
         }
-        match numbers.next() {
-            Some(number) => {
-                fleet.workers[number].signal(Signal::SIGSTOP)?;
-                fired.struck.push((worker_name(number), now_ms()));
-                away.push_back((Instant::now(), number));
-            }
-            None if away.is_empty() => return Ok(fired),
-            None => {}
+        if fired.struck.len() < count {
+            let (number, at_ms) = freeze_at_work(fleet, &mut awake).await?;
+            fired.struck.push((worker_name(number), at_ms));
+            away.push_back((Instant::now(), number));
         }
         tokio::time::sleep(AWAY_PAUSE).await;
     }
+    Ok(fired)
+}
+
+/// Freezes one of the workers that are awake, the one that has been for longest of those that hold a lease. Answers which it is
+/// and since when.
+async fn freeze_at_work(fleet: &Fleet, awake: &mut VecDeque<usize>) -> anyhow::Result<(usize, i64)> {
+    let start = Instant::now();
+    loop {
+        let running = running(fleet).await?;
+        let holds = |number: &usize| running.iter().any(|(worker, ..)| *worker == worker_name(*number));
+        if let Some(place) = awake.iter().position(holds) {
+            let number = awake[place];
+            let worker = &fleet.workers[number];
+            worker.signal(Signal::SIGSTOP)?;
+            let at_ms = now_ms();
+            tokio::time::sleep(ARRIVAL).await;
+            let still_runs = |lease: &Lease| lease.0 == worker.name && running.contains(lease);
+            if self::running(fleet).await?.iter().any(still_runs) {
+                awake.remove(place);
+                return Ok((number, at_ms));
+            }
+            worker.signal(Signal::SIGCONT)?;
+        }
+        ensure!(start.elapsed() < FIRE_WAIT, "no worker is at work that is awake");
+        tokio::time::sleep(LOOK_PAUSE).await;
+    }
+}
+
+/// Who holds what: worker, task and token.
+type Lease = (String, String, i64);
+
+/// The leases that have arrived: one that finds its worker frozen is given back, and nothing is handed in for it.
+async fn running(fleet: &Fleet) -> anyhow::Result<Vec<Lease>> {
+    let arrived_ms = now_ms() - i64::try_from(ARRIVAL.as_millis())?;
+    let attempts = fleet.rows.attempts().await?.into_iter();
+    let running = attempts.filter(|attempt| attempt.ended_ms == 0 && attempt.leased_ms <= arrived_ms);
+    Ok(running
+        .map(|attempt| (attempt.worker, attempt.task, attempt.token))
+        .collect())
 }
 
 /// Cuts the cables of workers, or leaves them half open: each worker's by turns.

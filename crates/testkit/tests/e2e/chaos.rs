@@ -12,7 +12,13 @@ fn endure(groups: &[(Group, usize)]) {
     for (group, count) in groups {
         let outcome = runtime.block_on(run_group(*group, *count, calm.path())).unwrap();
         // How fast work is taken up again is measured by `make chaos`; here other tests may load the machine.
-        assert!(outcome.is_clean(), "{}: {:#?}", group.name(), outcome.findings);
+        let complaints = outcome.complaints();
+        assert!(
+            outcome.is_clean(),
+            "{}: {complaints:#?} {:#?}",
+            group.name(),
+            outcome.findings
+        );
     }
 }
 
