@@ -2,7 +2,7 @@
 //!
 //! Promises: a session gets only kinds that it takes and tasks whose needs it meets; a preference changes the order within
 //! the oldest few of a job and nothing else; what was begun and given back or lost comes first, whatever its job. Left to
-//! others: the turns of the jobs (`db::fair`), finding what is ready.
+//! others: the turns of the jobs (`fair`), finding what is ready.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -78,7 +78,6 @@ async fn lease(tx: &mut Tx, asked: &[LeaseAsked]) -> Outcomes<Grant> {
             if let Some(session) = sessions.get(id) {
                 let (worker, attempt) = (&session.worker, lease.attempt);
                 debug!(job = %lease.job, task = %lease.task, attempt, token = lease.token.0, %worker, session = %id, "leased");
-                tx.holds.insert(id.clone(), session.holds.clone());
             }
             if let Ok(grant) = &mut outcomes[place] {
                 grant.leases.push(lease);
@@ -159,7 +158,7 @@ async fn lease_ready(
                 }
             }
         }
-        leases.extend(take(tx, &taken).await?);
+        leases.extend(take(tx, &taken, sessions).await?);
         // One had its turn and nothing for it: the others are asked before they get theirs, all at once.
         if !slots.is_empty() && !without.is_empty() && !others_are_asked {
             let others = tx.queue().await?.others(&without);
@@ -191,7 +190,7 @@ async fn lease_returned(
         tx.queue().await?.served(&task.job);
         taken.extend(slots.remove(place).map(|slot| (slot, task)));
     }
-    take(tx, &taken).await
+    take(tx, &taken, sessions).await
 }
 
 /// Who does not get which of these tasks; notes which sessions work on what may have killed others. Costs nothing where all
@@ -329,6 +328,7 @@ impl Offered {
 async fn take(
     tx: &mut Tx,
     taken: &[((usize, &LeaseAsked), StoredTask)],
+    sessions: &BTreeMap<SessionId, SessionRow>,
 ) -> Result<Vec<(usize, Lease)>, CoordinatorError> {
     let mut decisions = vec![];
     for ((_, ask), task) in taken {
@@ -342,7 +342,10 @@ async fn take(
         result_json: None,
         progress: None,
     });
-    db::apply_all(tx, &changes.collect::<Vec<_>>()).await?;
+    let takers = taken
+        .iter()
+        .filter_map(|((_, ask), _)| sessions.get(&ask.session));
+    db::apply_leases(tx, &changes.collect::<Vec<_>>(), takers).await?;
     let leases = taken.iter().zip(decisions).map(|(((place, _), task), decision)| {
         let lease = Lease {
             task: task.id.clone(),

@@ -19,6 +19,7 @@ mod config;
 mod coordinator;
 mod db;
 mod error;
+mod fair;
 mod garbage;
 mod granted;
 mod grants;

@@ -319,30 +319,40 @@ async fn assemble_if_ready(
     Ok(vec![flow::assemble(spec, segments)])
 }
 
-/// Asked for all jobs of a wave at once: nearly always there is none.
+/// Asked for all jobs of a wave at once: nearly always there is none. A job whose gate is open has something left to do, so
+/// that the end of the transaction need not look for it.
 async fn curate_what_is_ready(tx: &mut Tx, jobs: BTreeSet<JobId>) -> Result<Vec<Done>, CoordinatorError> {
     let rows: Vec<_> = jobs.iter().map(|id| json!({"id": id.as_str()})).collect();
     if rows.is_empty() {
         return Ok(vec![]);
     }
-    let paired = query_over!(
+    let gates = query_over!(
         rows,
         (id TEXT),
-        ["SELECT r.id FROM "],
         [
-            " WHERE (SELECT 1 FROM task t WHERE t.job_id = r.id AND t.gate = $2
-                 AND t.state = 'leased' ORDER BY t.kind LIMIT 1) IS NULL
-             AND (SELECT 1 FROM task t WHERE t.job_id = r.id AND t.gate = $2
-                 AND t.state = 'ready' ORDER BY t.kind LIMIT 1) IS NULL
-             AND (SELECT t.id FROM task t WHERE t.job_id = r.id AND t.name BETWEEN $3 AND $3
-                 ORDER BY t.name LIMIT 1) IS NULL"
-        ]
+            "SELECT r.id, COALESCE(
+                 (SELECT 1 FROM task t WHERE t.job_id = r.id AND t.gate = $2
+                     AND t.state = 'leased' ORDER BY t.kind LIMIT 1),
+                 (SELECT 1 FROM task t WHERE t.job_id = r.id AND t.gate = $2
+                     AND t.state = 'ready' ORDER BY t.kind LIMIT 1),
+                 0) AS is_open,
+             (SELECT t.id FROM task t WHERE t.job_id = r.id AND t.name BETWEEN $3 AND $3
+                 ORDER BY t.name LIMIT 1) AS curate FROM "
+        ],
+        [""]
     )
     .bind(PAIRS_GATE)
-    .bind(flow::CURATE_NAME);
+    .bind(flow::CURATE_NAME)
+    .rows(&mut tx.connection)
+    .await?;
     let mut done = vec![];
-    for id in paired.column::<String>(&mut tx.connection).await? {
-        done.extend(curate(tx, &known("id", &id)?).await?);
+    for gate in &gates {
+        let id = known("id", &gate.at::<String>(0)?)?;
+        if gate.at::<i64>(1)? != 0 {
+            tx.moved.remove(&id);
+        } else if gate.at::<Option<String>>(2)?.is_none() {
+            done.extend(curate(tx, &id).await?);
+        }
     }
     Ok(done)
 }

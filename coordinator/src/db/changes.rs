@@ -7,8 +7,10 @@ use remaster_domain::{LeaseToken, Progress};
 use serde_json::json;
 
 use super::Tx;
+use super::fleet::{SessionRow, noted_holds};
 use super::sql::{Statement, query_over};
 use super::tasks::{StoredTask, as_i64};
+use super::turns::written_down;
 use crate::CoordinatorError;
 use crate::state::{Action, AttemptEnd, Decision, Phase};
 
@@ -43,6 +45,17 @@ pub(crate) async fn apply(
 /// Makes decisions true over as many different tasks.
 pub(crate) async fn apply_all(tx: &mut Tx, changes: &[Change<'_>]) -> Result<(), CoordinatorError> {
     apply_all_beside(tx, changes, vec![]).await
+}
+
+/// Makes leases true, and with them whose turn it is next and what the sessions that took them hold.
+pub(crate) async fn apply_leases(
+    tx: &mut Tx,
+    changes: &[Change<'_>],
+    takers: impl Iterator<Item = &SessionRow>,
+) -> Result<(), CoordinatorError> {
+    let turns = tx.queue.as_mut().and_then(written_down);
+    let others = turns.into_iter().chain(noted_holds(takers));
+    apply_all_beside(tx, changes, others.collect()).await
 }
 
 /// The same with what belongs to it in other tables.

@@ -163,7 +163,9 @@ fn session(row: &Row) -> Result<SessionRow, CoordinatorError> {
 }
 
 /// Keeps what sessions hold from now on.
-pub(super) fn noted_holds(holds: &BTreeMap<SessionId, Vec<String>>) -> Option<Statement> {
+pub(super) fn noted_holds<'a>(sessions: impl Iterator<Item = &'a SessionRow>) -> Option<Statement> {
+    // Each once, however many tasks it took.
+    let holds: BTreeMap<_, _> = sessions.map(|session| (&session.id, &session.holds)).collect();
     let rows: Vec<_> = holds
         .iter()
         .map(|(id, words)| json!({"id": id.as_str(), "holds": words.join(" ")}))

@@ -119,7 +119,7 @@ pub(crate) async fn insert_job(
         .bind(i64::from(version_of(spec)))
         .execute(&mut tx.connection)
         .await?;
-    tx.requeue().await?;
+    tx.requeue();
     note(tx, Some(id), None, "submitted", spec.stage.as_str()).await?;
     advance::add(tx, id, first).await
 }
@@ -131,7 +131,7 @@ pub(crate) async fn set_state(tx: &mut Tx, id: &JobId, state: JobState) -> Resul
         .bind(id.as_str())
         .execute(&mut tx.connection)
         .await?;
-    tx.requeue().await?;
+    tx.requeue();
     note(tx, Some(id), None, state.as_str(), "").await?;
     if state == JobState::Running {
         offer_all(tx);
@@ -149,7 +149,7 @@ pub(crate) async fn set_priority(tx: &mut Tx, id: &JobId, priority: i64) -> Resu
     if changed == 0 {
         return Err(CoordinatorError::NotFound(format!("there is no job {id}")));
     }
-    tx.requeue().await?;
+    tx.requeue();
     note(tx, Some(id), None, "priority", &priority.to_string()).await
 }
 
@@ -173,7 +173,7 @@ pub(crate) async fn cancel(tx: &mut Tx, id: &JobId) -> Result<(), CoordinatorErr
         .bind(id.as_str())
         .execute(&mut tx.connection)
         .await?;
-    tx.requeue().await?;
+    tx.requeue();
     note(tx, Some(id), None, "cancelled", "").await
 }
 
@@ -197,7 +197,7 @@ pub(crate) async fn retry(tx: &mut Tx, id: &JobId) -> Result<u32, CoordinatorErr
             .bind(id.as_str())
             .execute(&mut tx.connection)
             .await?;
-        tx.requeue().await?;
+        tx.requeue();
         note(tx, Some(id), None, "retried", &changed.to_string()).await?;
     }
     advance::check_pairs(tx, id).await?;

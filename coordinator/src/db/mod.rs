@@ -9,7 +9,6 @@ mod blame;
 mod catalog;
 mod changes;
 mod copies;
-mod fair;
 mod fleet;
 mod history;
 mod inserts;
@@ -24,6 +23,7 @@ mod sql;
 mod stragglers;
 mod summary;
 mod tasks;
+mod turns;
 mod waiting;
 mod writer;
 
@@ -32,7 +32,7 @@ pub(crate) use blame::{Barred, at_suspects, barred, forgive, note_failed, note_l
 pub(crate) use catalog::{
     DatasetRow, ModelRow, datasets, models, move_channel, newest_dataset, register_model, resolve_model,
 };
-pub(crate) use changes::{Change, apply, apply_all};
+pub(crate) use changes::{Change, apply, apply_all, apply_leases};
 pub(crate) use copies::{CopySource, PendingCopy, note_failure, pending, record_copied};
 pub(crate) use fleet::{
     SessionRow, WorkerRow, drain, load_session, load_sessions, load_takers, register, seen, unknown, workers,

@@ -8,25 +8,25 @@
 //! over locks of rows since a commit looks at a whole gate of a job: two that each see the other's task still open would
 //! both leave the next task to the other.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use remaster_domain::{JobId, SessionId};
+use remaster_domain::JobId;
 use sqlx::AssertSqlSafe;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, warn};
 use uuid::Uuid;
 
 use super::backfill::Backfill;
-use super::fair::Queue;
+use super::jobs;
 use super::open::Pool;
 use super::specs::Specs;
 use super::sql::{Connection, query};
-use super::{fleet, jobs};
 use crate::CoordinatorError;
 use crate::clock::{Clock, machine_ms};
+use crate::fair::Queue;
 use crate::grants::{Grant, LeaseAsked};
 use crate::groups::{CommitAsked, HeartbeatAsked, Renewal};
 use crate::signals::{Effects, Signals};
@@ -55,7 +55,7 @@ type Answer = Box<dyn FnOnce(Result<(), CoordinatorError>) + Send>;
 type Alone = Box<dyn for<'c> FnOnce(&'c mut Tx) -> BoxFuture<'c, Ran> + Send>;
 
 /// What a transaction has gathered so far beside its rows.
-type Gathered = (Effects, Option<Queue>, BTreeMap<SessionId, Vec<String>>);
+type Gathered = (Effects, Option<Queue>);
 
 /// A request that ran: whether to keep what it did, and how to answer once that is on disk.
 struct Ran {
@@ -101,8 +101,6 @@ pub(crate) struct Tx {
     pub(crate) effects: Effects,
     /// Who is served next; read once a transaction.
     pub(crate) queue: Option<Queue>,
-    /// What sessions hold from now on; written down once a transaction.
-    pub(crate) holds: BTreeMap<SessionId, Vec<String>>,
     /// Jobs that may have ended in this transaction; looked at once, at its end.
     pub(crate) moved: BTreeSet<JobId>,
     /// Of the jobs that moved lately.
@@ -135,7 +133,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Ends jobs, writes down who was served, tells the other coordinators, commits.
+    /// Ends jobs, tells the other coordinators, commits.
     async fn finish(&mut self) -> Result<(), CoordinatorError> {
         let mut moved = std::mem::take(&mut self.moved);
         // The queue is read when leases are asked for, after all that ends tasks.
@@ -143,12 +141,7 @@ impl Tx {
             moved.retain(|job| !queue.goes_on(job));
         }
         jobs::end_done(self, moved).await?;
-        let turns = self.queue.take().and_then(Queue::written_down);
-        let holds = fleet::noted_holds(&std::mem::take(&mut self.holds));
-        let mut noted: Vec<_> = turns.into_iter().chain(holds).collect();
-        if let Some(last) = noted.pop() {
-            last.execute_beside(noted, &mut self.connection).await?;
-        }
+        self.queue = None;
         let told = self.effects.offers_in_words(self.now_ms);
         let Some(words) = told.filter(|_| self.connection.is_shared()) else {
             return Ok(self.statement("COMMIT").await?);
@@ -164,18 +157,14 @@ impl Tx {
         if !std::mem::take(&mut self.at_savepoint) {
             self.connection.script(NEXT_SAVEPOINT).await?;
         }
-        Ok((self.effects.clone(), self.queue.clone(), self.holds.clone()))
+        Ok((self.effects.clone(), self.queue.clone()))
     }
 
     /// What is undone leaves its savepoint to the next request.
-    async fn keep_or_undo(
-        &mut self,
-        (effects, queue, holds): Gathered,
-        keep: bool,
-    ) -> Result<(), CoordinatorError> {
+    async fn keep_or_undo(&mut self, (effects, queue): Gathered, keep: bool) -> Result<(), CoordinatorError> {
         if !keep {
             self.statement("ROLLBACK TO SAVEPOINT request").await?;
-            (self.effects, self.queue, self.holds) = (effects, queue, holds);
+            (self.effects, self.queue) = (effects, queue);
             self.specs.forget();
             self.at_savepoint = true;
         }
@@ -186,7 +175,6 @@ impl Tx {
     fn forget(&mut self) {
         self.effects = Effects::default();
         self.queue = None;
-        self.holds.clear();
         self.moved.clear();
         self.specs.forget();
     }
@@ -214,7 +202,6 @@ impl Writer {
             now_ms: 0,
             effects: Effects::default(),
             queue: None,
-            holds: BTreeMap::new(),
             moved: BTreeSet::new(),
             specs,
             at_savepoint: false,

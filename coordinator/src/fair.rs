@@ -8,18 +8,13 @@
 //! once a transaction and kept up to date within it, so that a lease costs no count of what runs.
 //!
 //! Where very many jobs wait, each gets a few slots in a row: a turn that gave each of hundreds one would read and write pages
-//! of every one. Left to others: whether a job has anything ready, which is found when its turn comes.
+//! of every one. Left to others: reading and writing those numbers (`db::turns`), and whether a job has anything ready, which is
+//! found when its turn comes.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use remaster_domain::JobId;
-use serde_json::json;
-
-use super::Tx;
-use super::sql::{Connection, Statement, query, query_over};
-use super::tasks::known;
-use crate::CoordinatorError;
 
 /// Priorities beyond this share as this one does; the share of 2^20 to 1 is all or nothing anyway.
 const PRIORITY_MAX: i64 = 20;
@@ -50,54 +45,31 @@ pub(crate) struct Queue {
     returned_ms: Option<i64>,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct QueuedJob {
-    priority: i64,
-    created_ms: i64,
-    pass: i64,
-    running: i64,
+/// What decides over the place of a job.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct QueuedJob {
+    /// Each step doubles its share.
+    pub(crate) priority: i64,
+    /// When it was handed in.
+    pub(crate) created_ms: i64,
+    /// How far it was served, in leases over its share.
+    pub(crate) pass: i64,
+    /// Leases that there are now.
+    pub(crate) running: i64,
     /// All that there were.
-    leases: i64,
-    is_moved: bool,
+    pub(crate) leases: i64,
+    /// Whether it was served in this transaction.
+    pub(crate) is_moved: bool,
+    /// Whether that is not in its row yet.
+    pub(crate) is_unwritten: bool,
 }
 
 impl Queue {
-    async fn load(connection: &mut Connection, version: i64) -> Result<Self, CoordinatorError> {
-        // What runs matters between jobs only: of a single one it is not counted. Counted by deadline, so that SQLite takes
-        // the index that holds leases alone, and not one that leads to all tasks.
-        let rows = query(
-            "SELECT job.id, job.priority, job.created_ms, COALESCE(turn.pass, 0) AS pass,
-                 COALESCE(turn.leases, 0) AS leases, COALESCE(leased.running, 0) AS running,
-                 (SELECT task.not_before_ms FROM task WHERE task.state = 'ready' AND task.attempt > 0
-                     ORDER BY task.not_before_ms LIMIT 1) AS returned_ms
-             FROM job LEFT JOIN turn ON turn.job_id = job.id
-                 LEFT JOIN (SELECT task.job_id, COUNT(*) AS running FROM task
-                     WHERE task.state = 'leased' AND task.expires_ms > 0
-                         AND (SELECT COUNT(*) FROM (SELECT 1 FROM job WHERE state = 'running' LIMIT 2) AS few) > 1
-                     GROUP BY task.job_id) AS leased ON leased.job_id = job.id
-             WHERE job.state = 'running' AND COALESCE(turn.version, 2) <= $1",
-        )
-        .bind(version)
-        .rows(connection)
-        .await?;
-        let (mut jobs, mut returned_ms) = (BTreeMap::new(), None);
-        for row in &rows {
-            // By their places: there may be hundreds of rows in every turn.
-            let id: JobId = known("id", &row.at::<String>(0)?)?;
-            let job = QueuedJob {
-                priority: row.at(1)?,
-                created_ms: row.at(2)?,
-                pass: row.at(3)?,
-                leases: row.at(4)?,
-                running: row.at(5)?,
-                is_moved: false,
-            };
-            returned_ms = row.at(6)?;
-            jobs.insert(id, job);
-        }
+    /// Of the jobs and the first time from which on something may be tried again.
+    pub(crate) fn new(jobs: BTreeMap<JobId, QueuedJob>, returned_ms: Option<i64>) -> Self {
         let mut queue = Self { jobs, returned_ms };
         queue.limit_lag();
-        Ok(queue)
+        queue
     }
 
     /// Whether anything that was tried before may be tried again now.
@@ -154,23 +126,14 @@ impl Queue {
         }
     }
 
-    /// Keeps how far each job was served.
-    pub(crate) fn written_down(self) -> Option<Statement> {
-        let moved = self.jobs.iter().filter(|(_, job)| job.is_moved);
-        let rows: Vec<_> = moved
-            .map(|(id, job)| json!({"id": id.as_str(), "pass": job.pass, "leases": job.leases}))
-            .collect();
-        (!rows.is_empty()).then(|| {
-            query_over!(
-                rows,
-                (id TEXT, pass BIGINT, leases BIGINT),
-                ["INSERT INTO turn (job_id, pass, leases) SELECT r.id, r.pass, r.leases FROM "],
-                [
-                    " WHERE true ON CONFLICT (job_id) DO UPDATE SET pass = excluded.pass,
-                         leases = excluded.leases"
-                ]
-            )
-        })
+    /// The jobs that were served since this was asked last.
+    pub(crate) fn take_unwritten(&mut self) -> Vec<(&JobId, QueuedJob)> {
+        let mut unwritten = vec![];
+        for (id, job) in self.jobs.iter_mut().filter(|(_, job)| job.is_unwritten) {
+            job.is_unwritten = false;
+            unwritten.push((id, *job));
+        }
+        unwritten
     }
 
     fn limit_lag(&mut self) {
@@ -234,6 +197,7 @@ impl QueuedJob {
         let step = PASS_UNIT >> self.share_log2().max(0) << (-self.share_log2()).max(0);
         self.pass = self.pass.saturating_add(step);
         self.is_moved = true;
+        self.is_unwritten = true;
     }
 
     fn share_log2(&self) -> i64 {
@@ -262,24 +226,6 @@ impl QueuedJob {
     }
 }
 
-impl Tx {
-    /// Who is served next.
-    pub(crate) async fn queue(&mut self) -> Result<&mut Queue, CoordinatorError> {
-        if self.queue.is_none() {
-            self.queue = Some(Queue::load(&mut self.connection, self.specs.version()).await?);
-        }
-        Ok(self.queue.as_mut().expect("it was read above"))
-    }
-
-    /// Has the queue read again, since a job came, went or changed its place.
-    pub(crate) async fn requeue(&mut self) -> Result<(), CoordinatorError> {
-        if let Some(turns) = self.queue.take().and_then(Queue::written_down) {
-            turns.execute(&mut self.connection).await?;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -295,17 +241,12 @@ mod tests {
             let job = QueuedJob {
                 priority: *priority,
                 created_ms: i64::try_from(place).expect("a few"),
-                pass: 0,
-                running: 0,
                 leases: FIRST_LEASES,
-                is_moved: false,
+                ..QueuedJob::default()
             };
             (id(place), job)
         });
-        Queue {
-            jobs: jobs.collect(),
-            returned_ms: None,
-        }
+        Queue::new(jobs.collect(), None)
     }
 
     fn first(queue: &Queue) -> Option<JobId> {
