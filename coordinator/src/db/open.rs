@@ -42,6 +42,9 @@ const BY_INDEX: [(&str, &str); 5] = [
     ("enable_seqscan", "off"),
     ("plan_cache_mode", "force_generic_plan"),
 ];
+/// Pages that the writer's session had to push out of the server's memory go to the disk soon after. Kept back until a
+/// checkpoint, those of a season that was just handed in would all go at once, and every COMMIT would wait for them.
+const FLUSHED_SOON: [(&str, &str); 1] = [("backend_flush_after", "256kB")];
 
 /// The open database.
 #[derive(Debug)]
@@ -205,7 +208,8 @@ async fn open_server(url: &str) -> Result<(Pool, Pool), sqlx::Error> {
     ]);
     let pool = |most| PgPoolOptions::new().max_connections(most);
     // A second one only for the moment in which it takes the place of a broken one.
-    let writers = pool(2).connect_with(options.clone().options(BY_INDEX)).await?;
+    let of_writer = options.clone().options(BY_INDEX).options(FLUSHED_SOON);
+    let writers = pool(2).connect_with(of_writer).await?;
     // One more than there are readers: the listener keeps its own.
     let readers = pool(READERS_MAX + 1).connect_lazy_with(options);
     Ok((Pool::Postgres(writers), Pool::Postgres(readers)))

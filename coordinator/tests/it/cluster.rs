@@ -277,7 +277,8 @@ impl Running {
         self.core.upgrade().expect("it was not killed")
     }
 
-    fn kill(&mut self) {
+    /// Stops it dead.
+    pub fn kill(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }

@@ -172,3 +172,45 @@ async fn a_coordinator_of_the_version_before_leads_on_what_it_understands_and_le
     new.run(100).await;
     assert_eq!(cluster.settle(&whole).await, "succeeded");
 }
+
+/// Rows and index entries that a coordinator reads from its start on to the end of so many leases and commits, on a server
+/// where a season of so many episodes is queued.
+async fn reads(episodes: usize, leases: usize) -> i64 {
+    let mut cluster = Cluster::start(Kind::Postgres).await;
+    let ids: Vec<String> = (0..episodes).map(|number| format!("e{number}")).collect();
+    let episodes: Vec<_> = ids.iter().map(|id| (id.as_str(), true, true)).collect();
+    cluster.submit(&season(Stage::Extract, &episodes)).await.unwrap();
+    let pool = sqlx::PgPool::connect(&cluster.url).await.unwrap();
+    let before = reads_so_far(&mut cluster, &pool).await;
+    cluster.restart().await;
+    let worker = cluster.worker(&[TaskKind::Index]).await;
+    assert_eq!(worker.run(leases).await, leases);
+    reads_so_far(&mut cluster, &pool).await - before
+}
+
+/// What the server counted once the coordinator is gone: a connection that ends leaves nothing uncounted.
+async fn reads_so_far(cluster: &mut Cluster, pool: &sqlx::PgPool) -> i64 {
+    cluster.running.kill();
+    let connections = "SELECT COUNT(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name = 'remaster-coordinator'";
+    let mut tries = 0;
+    while sqlx::query_scalar::<_, i64>(connections).fetch_one(pool).await.unwrap() > 0 {
+        tries += 1;
+        assert!(tries < 1_000, "the killed coordinator never let go of its database");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let reads = "SELECT CAST((SELECT SUM(idx_tup_read) FROM pg_stat_user_indexes)
+        + (SELECT SUM(seq_tup_read + COALESCE(idx_tup_fetch, 0)) FROM pg_stat_user_tables) AS BIGINT)";
+    sqlx::query_scalar(reads).fetch_one(pool).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_lease_and_its_commit_read_no_more_of_a_long_queue_than_of_a_short_one() {
+    let (short, long) = (reads(20, 20).await, reads(1_000, 20).await);
+    println!("{short} rows and entries of a short queue, {long} of a long one");
+    assert!(short > 0, "the server counts");
+    assert!(
+        long <= short + short / 4,
+        "{long} of a long queue, {short} of a short one"
+    );
+}

@@ -146,8 +146,9 @@ async fn measure(database: Database, tasks: usize, lasts: Duration) -> anyhow::R
     let queued_mb = memory_mb(sides)?;
     let (full, words) = work(sides, &clients, lasts, None).await?;
     let half_per_second = database.demanded_per_second() / 2.0;
+    let half_loads = if running.server.is_some() { 2.0 } else { 1.0 };
     ensure!(
-        tasks as f64 > full.waits_ms.len() as f64 + 2.0 * half_per_second * lasts.as_secs_f64(),
+        tasks as f64 > full.waits_ms.len() as f64 + half_loads * half_per_second * lasts.as_secs_f64(),
         "the queue would run dry: give more --tasks or fewer --seconds"
     );
     let every = Duration::from_secs_f64(fleet::WORKERS as f64 / half_per_second);
