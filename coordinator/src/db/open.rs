@@ -54,8 +54,6 @@ pub(crate) struct Db {
     readers: Pool,
     specs: Arc<Specs>,
     clock: Clock,
-    /// Held for as long as this process may write; the system lets go of it however the process ends.
-    _lock: Option<File>,
 }
 
 /// Connections of one kind.
@@ -121,12 +119,15 @@ impl Db {
         let backfill = (!connection.is_shared()).then(|| Backfill::start(readers.clone()));
         let specs = Arc::new(Specs::of_version(protocol_version));
         let own = Arc::clone(&specs);
+        let writer = Writer::start(connection, writers, lock, clock.clone(), signals, own, backfill);
+        let writer = writer.map_err(|error| {
+            CoordinatorError::Unavailable(format!("the writer of the database has no thread: {error}"))
+        })?;
         Ok(Self {
-            writer: Writer::start(connection, writers, clock.clone(), signals, own, backfill),
+            writer,
             readers,
             specs,
             clock,
-            _lock: lock,
         })
     }
 
@@ -255,6 +256,7 @@ fn migrations() -> Migrator {
     Migrator::with_migrations(migrations.collect())
 }
 
+/// Held for as long as this process may write; the system lets go of it however the process ends.
 fn lock(path: &Path) -> Result<File, CoordinatorError> {
     let unusable = |error: std::io::Error| unusable(&Database::Sqlite(path.to_owned()), &error);
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
@@ -300,7 +302,16 @@ mod tests {
             .await
             .unwrap();
         drop(db);
-        let reopened = open().await.unwrap();
+        // The writer's thread ends soon after.
+        let mut reopened = open().await;
+        for _ in 0..1_000 {
+            if !matches!(reopened, Err(CoordinatorError::DatabaseInUse(_))) {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            reopened = open().await;
+        }
+        let reopened = reopened.unwrap();
         assert!(reopened.now_ms().await.unwrap() >= ahead_ms);
     }
 }

@@ -9,6 +9,7 @@
 //! both leave the next task to the other.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -187,17 +188,19 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Gives the connection to a task of its own, which ends when this handle is dropped.
+    /// Gives the connection, and what keeps others from writing, to a thread of its own, which ends when this handle is dropped:
+    /// on those of the service, each of the writer's trips to a server would wait for the calls that its answers set off.
     pub(crate) fn start(
         connection: Connection,
         pool: Pool,
+        lock: Option<File>,
         clock: Clock,
         signals: Signals,
         specs: Arc<Specs>,
         backfill: Option<Backfill>,
-    ) -> Self {
+    ) -> std::io::Result<Self> {
         let (queue, requests) = mpsc::channel(QUEUE_REQUESTS);
-        let tx = Tx {
+        let mut tx = Tx {
             connection,
             now_ms: 0,
             effects: Effects::default(),
@@ -206,8 +209,21 @@ impl Writer {
             specs,
             at_savepoint: false,
         };
-        tokio::spawn(write(tx, pool, requests, clock, signals, backfill));
-        Self { queue }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let work = async move {
+            // A socket is looked after where it was opened.
+            if tx.connection.is_shared() {
+                reconnect(&mut tx, &pool, &requests).await;
+            }
+            write(tx, pool, requests, clock, signals, backfill).await;
+            drop(lock);
+        };
+        std::thread::Builder::new()
+            .name("writer".to_owned())
+            .spawn(move || runtime.block_on(work))?;
+        Ok(Self { queue })
     }
 
     /// Runs a request in a transaction and answers once it is on disk. An error undoes whatever the request did.

@@ -277,7 +277,7 @@ impl Running {
         self.core.upgrade().expect("it was not killed")
     }
 
-    /// Stops it dead.
+    /// Stops it dead, but for the turn that its writer is in.
     pub fn kill(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
