@@ -56,7 +56,7 @@ type Answer = Box<dyn FnOnce(Result<(), CoordinatorError>) + Send>;
 type Alone = Box<dyn for<'c> FnOnce(&'c mut Tx) -> BoxFuture<'c, Ran> + Send>;
 
 /// What a transaction has gathered so far beside its rows.
-type Gathered = (Effects, Option<Queue>);
+type Gathered = (Effects, Option<Queue>, BTreeSet<JobId>);
 
 /// A request that ran: whether to keep what it did, and how to answer once that is on disk.
 struct Ran {
@@ -158,14 +158,18 @@ impl Tx {
         if !std::mem::take(&mut self.at_savepoint) {
             self.connection.script(NEXT_SAVEPOINT).await?;
         }
-        Ok((self.effects.clone(), self.queue.clone()))
+        Ok((self.effects.clone(), self.queue.clone(), self.moved.clone()))
     }
 
     /// What is undone leaves its savepoint to the next request.
-    async fn keep_or_undo(&mut self, (effects, queue): Gathered, keep: bool) -> Result<(), CoordinatorError> {
+    async fn keep_or_undo(
+        &mut self,
+        (effects, queue, moved): Gathered,
+        keep: bool,
+    ) -> Result<(), CoordinatorError> {
         if !keep {
             self.statement("ROLLBACK TO SAVEPOINT request").await?;
-            (self.effects, self.queue) = (effects, queue);
+            (self.effects, self.queue, self.moved) = (effects, queue, moved);
             self.specs.forget();
             self.at_savepoint = true;
         }
