@@ -425,3 +425,56 @@ async fn run_together<A: Together>(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use remaster_domain::{JobState, Stage};
+    use remaster_proto::PROTOCOL_VERSION;
+
+    use super::super::jobs::{insert_job, load_job};
+    use super::super::open::Db;
+    use super::*;
+    use crate::config::Database;
+    use crate::flow::tests::job;
+
+    #[tokio::test]
+    async fn a_request_that_is_undone_takes_no_job_of_others_from_those_that_may_have_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = Database::Sqlite(folder.path().join("coordinator.db"));
+        let db = Db::open(&file, PROTOCOL_VERSION, Clock::Database, Signals::new())
+            .await
+            .unwrap();
+        let id: JobId = "0198c0de-0000-7000-8000-000000000001".parse().unwrap();
+        let (made, taken) = (id.clone(), id.clone());
+        let (go, may_go) = oneshot::channel::<()>();
+        // The first keeps the writer busy until the others stand in the queue together.
+        let first = db.writer.run(move |_| {
+            Box::pin(async move {
+                may_go.await.unwrap();
+                Ok(())
+            })
+        });
+        let ends = db.writer.run(move |tx| {
+            Box::pin(async move {
+                let spec = job(Stage::Extract, &[("E1", None, None)]);
+                insert_job(tx, &made, &spec, 0, None, vec![]).await
+            })
+        });
+        let undone = db.writer.run::<(), _>(move |tx| {
+            Box::pin(async move {
+                assert!(tx.moved.remove(&taken), "both are of one transaction");
+                Err(CoordinatorError::Unavailable("undone".to_owned()))
+            })
+        });
+        let (first, ends, undone, ()) = tokio::join!(first, ends, undone, async { go.send(()).unwrap() });
+        first.and(ends).unwrap();
+        undone.unwrap_err();
+        let row = load_job(&mut db.reader().await.unwrap(), &id)
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(row.state, JobState::Succeeded, "it has no tasks");
+    }
+}
