@@ -277,7 +277,7 @@ impl Running {
         self.core.upgrade().expect("it was not killed")
     }
 
-    /// Stops it dead, but for the turn that its writer is in.
+    /// Stops it dead, but for what its writer was asked already.
     pub fn kill(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
