@@ -6,7 +6,7 @@
 #   make check   format, lints, layering, unused dependencies
 #   make bench   the figures, side by side with peers
 #   make bench-load   lease + commit per second of the coordinator under 1,000 simulated workers, CPU time of each side, built
-#                optimised; then apalis under the same load  (PART=sqlite|postgres|fair|apalis TASKS=100000)
+#                optimised; then apalis under the same load; fails where a demand is missed  (PART=sqlite|postgres|fair|apalis TASKS=100000)
 #   make bench-pairs   wrong pairs, lost shots, misplaced corners on discs whose truth is known: half an hour on two cores
 #                      (CASE=TEXT: only cases whose name holds it)
 #   make bench-upscale   upscaling held against its demands, and beside a PyTorch loop and ncnn, which are fetched
@@ -53,8 +53,9 @@ fuzz: setup
 soak: build
 	$(BUILT)/remaster-chaos soak $(if $(MINUTES),--minutes $(MINUTES))
 
-bench: build bench-load
+bench: build
 	$(BUILT)/remaster-bench
+	$(MAKE) bench-load
 
 bench-load: setup
 	cargo build --release -p remaster-coordinator -p remaster-testkit --bin remaster-coordinator --bin remaster-load

@@ -248,7 +248,7 @@ pub(crate) struct GcArgs {
     /// Only show what would be removed
     #[arg(long, env = "REMASTER_DRY_RUN", hide_env_values = true)]
     pub(crate) dry_run: bool,
-    /// Do not ask; nothing is asked either where nobody sits at a terminal
+    /// Remove without asking; wanted where nobody sits at a terminal to be asked
     #[arg(
         long,
         env = "REMASTER_YES",

@@ -7,7 +7,7 @@ use remaster_proto::pb::catalog_client::CatalogClient;
 use remaster_proto::pb::jobs_client::JobsClient;
 use remaster_proto::{MESSAGE_BYTES_MAX, pb};
 use remaster_service::CliError;
-use remaster_store::{Store, StoreError};
+use remaster_store::{Store, StoreError, folder_url};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
@@ -161,8 +161,9 @@ pub(crate) fn store_url(args: &StoreArgs) -> Result<String, CliError> {
 }
 
 fn default_store(folder: &Path) -> Result<String, CliError> {
-    match folder.canonicalize() {
-        Ok(path) => Ok(format!("file://{}", path.display())),
+    let url = folder.canonicalize().and_then(|path| folder_url(&path));
+    match url {
+        Ok(url) => Ok(url),
         Err(_) => Err(CliError::usage(format!(
             "no store was named and there is none at {}",
             folder.display()

@@ -1,8 +1,10 @@
-//! `gc`: removes from the store what nothing names any more, or shows it first. The coordinator decides and removes.
+//! `gc`: removes from the store what nothing names any more, once somebody has agreed, or shows it. The coordinator decides and
+//! removes.
 
 use std::io::{IsTerminal as _, Write as _};
 
 use remaster_proto::pb;
+use remaster_service::CliError;
 use serde::Serialize;
 
 use crate::args::GcArgs;
@@ -31,10 +33,18 @@ struct ObjectView {
 
 /// `remaster gc`.
 pub(crate) async fn run(args: &GcArgs, format: OutputFormat) -> anyhow::Result<()> {
+    let must_ask = !args.dry_run && !args.yes;
+    let can_ask = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    if must_ask && !can_ask {
+        return Err(
+            CliError::usage("nobody is at a terminal to be asked: give --dry-run or --yes")
+                .with_hint("--dry-run shows what would be removed, --yes removes it")
+                .into(),
+        );
+    }
     let coordinator = Coordinator::open(&args.connect)?;
     let grace_ms = i64::from(args.grace_hours) * HOUR_MS;
-    let can_ask = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
-    if can_ask && !args.dry_run && !args.yes {
+    if must_ask {
         let found = collect(&coordinator, grace_ms, true).await?;
         eprint!("{}", text(&found));
         if found.objects.is_empty() || !is_agreed()? {

@@ -4,6 +4,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "it/up.rs"]
+mod up;
+
 use std::path::Path;
 use std::process::Command;
 
@@ -122,21 +125,27 @@ fn a_store_that_is_not_one_is_refused_before_anybody_is_asked() {
     assert_snapshot!(remaster(folder.path(), &arguments));
 }
 
-/// `remaster scan` beside a worker that is a script, which stands for the real one: that is tested where it is built.
-fn scan_with(script: &str) -> (TempDir, String) {
+/// A folder with `remaster` beside scripts, which stand for its siblings: those are tested where they are built.
+fn beside(scripts: &[(&str, &str)]) -> TempDir {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
-    let (own, worker) = (
-        folder.path().join("remaster"),
-        folder.path().join("remaster-worker"),
-    );
+    let own = folder.path().join("remaster");
     let built = env!("CARGO_BIN_EXE_remaster");
     if std::fs::hard_link(built, &own).is_err() {
         std::fs::copy(built, &own).unwrap();
     }
-    std::fs::write(&worker, format!("#!/bin/sh\n{script}\n")).unwrap();
-    std::fs::set_permissions(&worker, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let output = Command::new(&own)
+    for (name, script) in scripts {
+        let sibling = folder.path().join(name);
+        std::fs::write(&sibling, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&sibling, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    folder
+}
+
+/// `remaster scan` beside a worker that is a script.
+fn scan_with(script: &str) -> (TempDir, String) {
+    let folder = beside(&[("remaster-worker", script)]);
+    let output = Command::new(folder.path().join("remaster"))
         .args(["scan", "--sd", "D V", "--hd", "B", "-o", "s.toml", "--force"])
         .current_dir(folder.path())
         .env("HOME", folder.path())
@@ -216,6 +225,19 @@ fn a_port_in_use_ends_up_with_the_words_of_the_coordinator() {
     with_settings!({filters => vec![(r"127\.0\.0\.1:\d+", "[ADDRESS]")]}, {
         assert_snapshot!(shown);
     });
+}
+
+#[test]
+fn gc_without_a_terminal_removes_nothing_unless_it_is_told_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let gc = |more: &[&str]| {
+        let arguments = ["gc", "--coordinator", "http://127.0.0.1:9"];
+        remaster(folder.path(), &[&arguments, more].concat())
+    };
+    assert_snapshot!(gc(&[]));
+    for told in ["--dry-run", "--yes"] {
+        assert!(gc(&[told]).contains("cannot be reached"), "{told} asks nobody");
+    }
 }
 
 #[test]

@@ -9,16 +9,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use remaster_store::StoreError;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{Span, error, info, warn};
 
 use crate::CoordinatorError;
 use crate::clock::jitter;
 use crate::coordinator::Coordinator;
-use crate::db::{self, CopySource, PendingCopy};
+use crate::db::{self, CopySource, PendingCopy, StoredTask, Tx};
 use crate::leases::apply_and_bury;
 use crate::signals::Effects;
-use crate::state::{TaskEvent, decide, lost_by, stall_ms};
+use crate::state::{AttemptEnd, HeldLease, TaskEvent, decide, ended, stall_ms};
 use crate::stragglers::{may_run_twice, patience_ms, straggles};
 
 /// Lost leases of one transaction: the whole fleet may be lost at once, and heartbeats must get in between.
@@ -31,6 +32,8 @@ const COPIED_AT_ONCE: u32 = 64;
 const COPY_AGAIN: Duration = Duration::from_secs(2);
 /// Copies that another coordinator asked for and did not live to make are found this soon.
 const COPY_SWEEP: Duration = Duration::from_secs(15);
+/// After this long without a word it is listened anew: a connection that was cut without notice says nothing for ever.
+const NEWS_MAX: Duration = Duration::from_secs(60);
 /// Between tries to hear the other coordinators.
 const HEAR_AGAIN: Duration = Duration::from_secs(1);
 
@@ -46,12 +49,15 @@ impl Coordinator {
                 Box::pin(async move {
                     let mut lost = 0;
                     for task in &db::expired(tx, REAPED_AT_ONCE).await? {
-                        let Ok(decision) = decide(&task.row, TaskEvent::Expire, tx.now_ms) else { continue };
-                        warn!(task = %task.id, name = %task.name, losses = decision.row.losses, "lease ran out");
+                        let Ok(decision) = decide(&task.row, TaskEvent::Expire, tx.now_ms) else {
+                            continue;
+                        };
                         db::note(tx, Some(&task.job), Some(&task.id), "lost", "").await?;
                         apply_and_bury(tx, task, &decision).await?;
-                        if let Some(session) = lost_by(&task.row, &decision) {
-                            db::note_lost(tx, session, &task.id).await?;
+                        if let Some(lost) = ended(&task.row, &decision, AttemptEnd::Lost) {
+                            let said = || warn!(losses = decision.row.losses, "lease ran out");
+                            span_of(tx, task, lost).await?.in_scope(said);
+                            db::note_lost(tx, lost.session, &task.id).await?;
                         }
                         lost += 1;
                     }
@@ -71,25 +77,24 @@ impl Coordinator {
             .run(|tx| {
                 Box::pin(async move {
                     let mut stalled = 0;
-                    for (task, moved_ms) in db::leased_since(tx, STALLED_AT_ONCE).await? {
+                    for db::Standing { task, moved_ms, at } in db::leased_since(tx, STALLED_AT_ONCE).await? {
                         let event = TaskEvent::Stall {
                             moved_ms,
+                            at,
                             limit_ms: stall_ms(task.kind),
                             jitter: jitter(),
                         };
                         let Ok(decision) = decide(&task.row, event, tx.now_ms) else {
                             continue;
                         };
-                        warn!(task = %task.id, name = %task.name, "no progress, taken away");
-                        db::note(
-                            tx,
-                            Some(&task.job),
-                            Some(&task.id),
-                            "stalled",
-                            &decision.row.message,
-                        )
-                        .await?;
+                        let message = &decision.row.message;
+                        db::note(tx, Some(&task.job), Some(&task.id), "stalled", message).await?;
                         apply_and_bury(tx, &task, &decision).await?;
+                        if let Some(hung) = ended(&task.row, &decision, AttemptEnd::Failed) {
+                            let said = || warn!(%message, "taken away");
+                            span_of(tx, &task, hung).await?.in_scope(said);
+                            db::note_hung(tx, hung.session).await?;
+                        }
                         stalled += 1;
                     }
                     Ok(stalled)
@@ -122,7 +127,10 @@ impl Coordinator {
                         if straggles(ran_ms, others_ms, lease_ms)
                             && let Ok(decision) = decide(&task.row, TaskEvent::Straggle, tx.now_ms)
                         {
-                            warn!(task = %task.id, name = %task.name, ran_ms, "straggles, offered to a second worker");
+                            if let Some(slow) = task.row.held(task.row.token) {
+                                let said = || warn!(ran_ms, "straggles, offered to a second worker");
+                                span_of(tx, &task, slow).await?.in_scope(said);
+                            }
                             let detail = format!("after {} s, offered to a second worker", ran_ms / 1_000);
                             db::note(tx, Some(&task.job), Some(&task.id), "straggling", &detail).await?;
                             db::apply(tx, &task, &decision).await?;
@@ -183,6 +191,12 @@ impl Coordinator {
             .run(move |tx| Box::pin(async move { db::note_failure(tx, &copy.id, &message).await }))
             .await
     }
+}
+
+/// What every line about a lease says that ends without its holder's word.
+async fn span_of(tx: &mut Tx, task: &StoredTask, lease: HeldLease<'_>) -> Result<Span, CoordinatorError> {
+    let session = db::load_session(&mut tx.connection, lease.session).await?;
+    Ok(task.span(lease.token, &session.worker))
 }
 
 /// Takes back lost leases until shutdown. Waits for one lease first: workers that outlived a restart of the coordinator
@@ -249,15 +263,13 @@ pub(crate) async fn listen_for_ever(coordinator: Arc<Coordinator>, shutdown: Can
 }
 
 async fn hear(coordinator: &Coordinator) -> Result<(), CoordinatorError> {
-    let Some(mut listener) = coordinator.db.listener().await? else {
-        return Ok(());
-    };
-    listener.listen(db::OFFERS_CHANNEL).await?;
-    loop {
-        // Whatever was said before this, or while the connection was away, was not heard.
+    while let Some(mut listener) = coordinator.db.listener().await? {
+        listener.listen(db::OFFERS_CHANNEL).await?;
+        // Whatever was said before this was not heard.
         coordinator.signals.ring(&Effects::everything(), 0);
-        while let Some(told) = listener.try_recv().await? {
-            let effects = Effects::from_words(told.payload());
+        while let Ok(told) = timeout(NEWS_MAX, listener.try_recv()).await {
+            // Nothing comes when the connection was lost and is there again.
+            let effects = told?.map_or_else(Effects::everything, |told| Effects::from_words(told.payload()));
             // Most often all of it may be had at once, whatever the time is there.
             let now_ms = if effects.has_later() {
                 coordinator.db.now_ms().await?
@@ -267,6 +279,7 @@ async fn hear(coordinator: &Coordinator) -> Result<(), CoordinatorError> {
             coordinator.signals.ring(&effects, now_ms);
         }
     }
+    Ok(())
 }
 
 async fn sleep_unless(shutdown: &CancellationToken, pause: Duration) -> bool {

@@ -18,6 +18,9 @@ const OTHERS_FIRST_MS: i64 = 15 * 60_000;
 pub const SUSPECT_LOSSES: u32 = 2;
 /// One more than a single task can cause before it is dead.
 const FAILURES_IN_A_ROW: u32 = ERRORS_MAX + 1;
+/// As so many counts an attempt that hung, each of which took half an hour and more. What a single task can cause at a worker, two
+/// of them, puts nobody to rest either.
+pub const HANG_FAILURES: i64 = 2;
 /// The first rest; each further failure doubles it.
 const REST_MIN_MS: i64 = 60_000;
 /// The longest rest.

@@ -9,6 +9,8 @@ use remaster_store::Key;
 
 /// Ten times the longest-running series' season; a job's tasks are made in one transaction.
 const EPISODES_MAX: usize = 1_000;
+/// Objects of one commit. The most come from `curate`: a page and a colour table of each episode, a table and the manifest of all.
+pub(crate) const OBJECTS_MAX: usize = 2 * EPISODES_MAX + 2;
 /// An `align` result must fit its 64 KiB.
 const PAIRS_MAX: u32 = 1_200;
 /// What an index of the database holds.

@@ -1,6 +1,7 @@
 //! The coordinator as a value: database, store, clock and settings. What it does lies in the files beside, one per area.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 
 use remaster_domain::{JobId, SessionId, TaskId, WorkerId};
 use remaster_store::{Key, Store};
@@ -22,6 +23,8 @@ pub struct Coordinator {
     pub(crate) config: Config,
     pub(crate) signals: Signals,
     pub(crate) granted: Granted,
+    /// Calls that were refused since their lease was another's or nobody's.
+    pub(crate) stale_calls: AtomicI64,
 }
 
 impl std::fmt::Debug for Coordinator {
@@ -46,6 +49,7 @@ impl Coordinator {
             config,
             signals,
             granted: Granted::default(),
+            stale_calls: AtomicI64::new(0),
         }))
     }
 

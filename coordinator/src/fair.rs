@@ -4,8 +4,9 @@
 //! least for its share so far, so that jobs take turns in the right measure even on one worker or two; then to the older, as
 //! whose age each step of priority counts an hour. Where none is below its share, to the one that is least above it. A share
 //! is two to the power of the priority, and three quarters more for a job's first tasks: it finds others' tasks on every
-//! worker when it comes. No job starves, however low it stands: what waits falls behind, and what is behind goes first. Read
-//! once a transaction and kept up to date within it, so that a lease costs no count of what runs.
+//! worker when it comes. No job starves, however low it stands: one that got nothing for an hour for each step that another
+//! stands above it goes first, once. Read once a transaction and kept up to date within it, so that a lease costs no count of
+//! what runs.
 //!
 //! Where very many jobs wait, each gets a few slots in a row: a turn that gave each of hundreds one would read and write pages
 //! of every one. Left to others: reading and writing those numbers (`db::turns`), and whether a job has anything ready, which is
@@ -29,7 +30,7 @@ const FIRST_LEASES: i64 = 100;
 const FIRST_LEASES_SHARE: f64 = 1.75;
 
 /// How much older a job stands for each step of its priority, among those that were served alike: what has waited for longer
-/// than that comes before what is more urgent and new.
+/// than that comes before what is more urgent and new. And how long it waits at most for each step that another stands above it.
 const STEP_OF_PRIORITY_MS: i64 = 60 * 60 * 1_000;
 
 /// Up to so many jobs get one slot at a time; beyond, one more in a row for as many again.
@@ -41,6 +42,7 @@ const SLOTS_IN_A_ROW_MAX: usize = 8;
 #[derive(Debug, Clone)]
 pub(crate) struct Queue {
     jobs: BTreeMap<JobId, QueuedJob>,
+    now_ms: i64,
     /// The first time from which on a task may be tried again.
     returned_ms: Option<i64>,
 }
@@ -54,6 +56,8 @@ pub(crate) struct QueuedJob {
     pub(crate) created_ms: i64,
     /// How far it was served, in leases over its share.
     pub(crate) pass: i64,
+    /// When it was served last.
+    pub(crate) served_ms: i64,
     /// Leases that there are now.
     pub(crate) running: i64,
     /// All that there were.
@@ -66,8 +70,12 @@ pub(crate) struct QueuedJob {
 
 impl Queue {
     /// Of the jobs and the first time from which on something may be tried again.
-    pub(crate) fn new(jobs: BTreeMap<JobId, QueuedJob>, returned_ms: Option<i64>) -> Self {
-        let mut queue = Self { jobs, returned_ms };
+    pub(crate) fn new(jobs: BTreeMap<JobId, QueuedJob>, returned_ms: Option<i64>, now_ms: i64) -> Self {
+        let mut queue = Self {
+            jobs,
+            now_ms,
+            returned_ms,
+        };
         queue.limit_lag();
         queue
     }
@@ -92,6 +100,8 @@ impl Queue {
     pub(crate) fn preview(&self, slots: usize, without: &BTreeSet<JobId>) -> Vec<JobId> {
         let candidates = self.jobs.iter().filter(|(id, _)| !without.contains(id));
         let mut waiting: Vec<Waiting<'_>> = candidates.map(|(id, job)| Waiting::new(id, *job)).collect();
+        let highest = waiting.iter().map(|waiting| waiting.job.share_log2()).max();
+        let (now_ms, highest) = (self.now_ms, highest.unwrap_or_default());
         let mut whole = Whole::of(&waiting);
         let in_a_row = waiting
             .len()
@@ -102,15 +112,18 @@ impl Queue {
             let above = waiting.iter_mut().map(|job| (job.above_share(whole), job));
             // Of those that are alike the first, which has the lowest id.
             let before = |one: &(f64, &mut Waiting<'_>), other: &(f64, &mut Waiting<'_>)| {
+                let is_patient = |waiting: &Waiting<'_>| !waiting.job.is_overdue(highest, now_ms);
                 let in_order = || one.1.job.before(&other.1.job);
-                one.0.total_cmp(&other.0).then_with(in_order)
+                let by_share = || one.0.total_cmp(&other.0);
+                let by_wait = is_patient(one.1).cmp(&is_patient(other.1));
+                by_wait.then_with(by_share).then_with(in_order)
             };
             let Some((_, first)) = above.min_by(before) else {
                 break;
             };
             for _ in 0..in_a_row.min(slots - turns.len()) {
                 whole.shares -= first.share;
-                first.serve();
+                first.serve(now_ms);
                 whole.shares += first.share;
                 whole.slots += 1;
                 turns.push(first.id.clone());
@@ -122,7 +135,7 @@ impl Queue {
     /// Notes that a job was served.
     pub(crate) fn served(&mut self, id: &JobId) {
         if let Some(job) = self.jobs.get_mut(id) {
-            job.serve();
+            job.serve(self.now_ms);
         }
     }
 
@@ -137,9 +150,14 @@ impl Queue {
     }
 
     fn limit_lag(&mut self) {
-        let furthest = self.jobs.values().map(|job| job.pass).max().unwrap_or(0);
+        // A single lease of a job that stands low may put it further ahead than that, and there it has to stay.
+        let reach = |job: &QueuedJob| {
+            job.pass
+                .saturating_sub(job.step().max(LAG_LEASES_MAX * PASS_UNIT))
+        };
+        let least = self.jobs.values().map(reach).max().unwrap_or(0);
         for job in self.jobs.values_mut() {
-            job.pass = job.pass.max(furthest - LAG_LEASES_MAX * PASS_UNIT);
+            job.pass = job.pass.max(least);
         }
     }
 }
@@ -174,8 +192,8 @@ impl<'a> Waiting<'a> {
         Self { id, job, share }
     }
 
-    fn serve(&mut self) {
-        self.job.serve();
+    fn serve(&mut self, now_ms: i64) {
+        self.job.serve(now_ms);
         self.share = self.job.share();
     }
 
@@ -191,17 +209,29 @@ impl<'a> Waiting<'a> {
 }
 
 impl QueuedJob {
-    fn serve(&mut self) {
+    fn serve(&mut self, now_ms: i64) {
+        self.served_ms = now_ms;
         self.running += 1;
         self.leases += 1;
-        let step = PASS_UNIT >> self.share_log2().max(0) << (-self.share_log2()).max(0);
-        self.pass = self.pass.saturating_add(step);
+        self.pass = self.pass.saturating_add(self.step());
         self.is_moved = true;
         self.is_unwritten = true;
     }
 
+    /// What a lease adds to its pass.
+    fn step(&self) -> i64 {
+        PASS_UNIT >> self.share_log2().max(0) << (-self.share_log2()).max(0)
+    }
+
     fn share_log2(&self) -> i64 {
         self.priority.clamp(-PRIORITY_MAX, PRIORITY_MAX)
+    }
+
+    /// Whether it got nothing for so long that it goes before what stands higher.
+    fn is_overdue(&self, highest: i64, now_ms: i64) -> bool {
+        let steps = highest - self.share_log2();
+        let waits_since_ms = self.served_ms.max(self.created_ms);
+        steps > 0 && now_ms.saturating_sub(waits_since_ms) >= steps.saturating_mul(STEP_OF_PRIORITY_MS)
     }
 
     fn stands_since_ms(&self) -> i64 {
@@ -246,7 +276,7 @@ mod tests {
             };
             (id(place), job)
         });
-        Queue::new(jobs.collect(), None)
+        Queue::new(jobs.collect(), None, 0)
     }
 
     fn first(queue: &Queue) -> Option<JobId> {
@@ -327,6 +357,29 @@ mod tests {
             queue.jobs.get_mut(&id(1)).expect("the younger").created_ms = age_ms;
             assert_eq!(first(&queue), Some(id(expected)), "after {age_ms} ms");
         }
+    }
+
+    #[test]
+    fn a_job_that_stands_low_gets_its_share_and_no_more_however_often_the_queue_is_read() {
+        let mut queue = queue(&[0, -10]);
+        let mut got = vec![0; 2];
+        for _ in 0..1_025 * 2 {
+            let one = serve(&mut queue, 1, false);
+            got.iter_mut().zip(one).for_each(|(all, one)| *all += one);
+            queue.limit_lag();
+        }
+        assert_eq!(got, [2_048, 2]);
+    }
+
+    #[test]
+    fn what_got_nothing_for_an_hour_a_step_goes_first_once() {
+        let mut queue = queue(&[20, 0]);
+        queue.jobs.get_mut(&id(1)).expect("the younger").pass = PASS_UNIT;
+        assert_eq!(serve(&mut queue, 1_000, false), [1_000, 0]);
+        queue.now_ms = 20 * STEP_OF_PRIORITY_MS;
+        assert_eq!(serve(&mut queue, 1, false), [1, 0], "not yet");
+        queue.now_ms += 1;
+        assert_eq!(serve(&mut queue, 1_000, false), [999, 1]);
     }
 
     #[test]

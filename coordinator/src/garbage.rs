@@ -38,6 +38,10 @@ const GRACE_MIN_MS: i64 = 60 * 60 * 1_000;
 /// A write that has not ended may still go on: a bucket tells when one was begun only, and a disc takes days over a slow line.
 const UNFINISHED_MIN_MS: i64 = 7 * 24 * 60 * 60 * 1_000;
 
+/// Discs are there before the job that names them, by as long as the rest of the season takes, or as an upload that was broken
+/// off was left.
+const UPLOADED: &str = "sources/";
+
 /// An object that was removed, or would be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Garbage {
@@ -82,11 +86,18 @@ struct Ages {
     first_ms: i64,
     /// What is younger may be about to count.
     old_ms: i64,
+    /// What is younger may be about to be handed in.
+    uploaded_ms: i64,
 }
 
 impl Ages {
-    const fn hold(self, modified_ms: i64) -> bool {
-        self.first_ms <= modified_ms && modified_ms <= self.old_ms
+    fn hold(self, key: &str, modified_ms: i64) -> bool {
+        let old_ms = if key.starts_with(UPLOADED) {
+            self.uploaded_ms
+        } else {
+            self.old_ms
+        };
+        self.first_ms <= modified_ms && modified_ms <= old_ms
     }
 }
 
@@ -109,14 +120,18 @@ impl Coordinator {
             return Ok(collected);
         };
         let old_ms = now_ms.saturating_sub(grace_ms);
-        let ages = Ages { first_ms, old_ms };
+        let dead_ms = now_ms.saturating_sub(grace_ms.max(UNFINISHED_MIN_MS));
+        let ages = Ages {
+            first_ms,
+            old_ms,
+            uploaded_ms: dead_ms,
+        };
         for folder in FOLDERS {
             let garbage = self.garbage_in(folder, ages).await?;
             let room = COLLECTED_AT_ONCE - collected.objects.len();
             collected.more |= garbage.len() > room;
             collected.objects.extend(garbage.into_iter().take(room));
         }
-        let dead_ms = now_ms.saturating_sub(grace_ms.max(UNFINISHED_MIN_MS));
         let mut dead = self.store.list_unfinished().await?;
         dead.retain(|object| object.modified_ms <= dead_ms);
         collected.more |= dead.len() > COLLECTED_AT_ONCE;
@@ -131,7 +146,7 @@ impl Coordinator {
     async fn garbage_in(&self, folder: &str, ages: Ages) -> Result<Vec<Garbage>, CoordinatorError> {
         // Listed before the rows are read: what is committed meanwhile was not there or is named by then.
         let mut listed = self.store.list_aged(folder).await?;
-        listed.retain(|object| ages.hold(object.modified_ms));
+        listed.retain(|object| ages.hold(&object.key, object.modified_ms));
         if listed.is_empty() {
             return Ok(vec![]);
         }
@@ -169,7 +184,7 @@ impl Coordinator {
         let removed = stream::iter(still).map(|object| async move {
             // An attempt may have written it again since it was listed, and be about to commit it.
             match self.store.modified_ms(&object.key).await? {
-                Some(modified_ms) if !ages.hold(modified_ms) => Ok(None),
+                Some(modified_ms) if !ages.hold(object.key.as_str(), modified_ms) => Ok(None),
                 _ => {
                     self.store.delete(&object.key).await?;
                     info!(key = %object.key, why = object.why.words(), "removed");
@@ -296,7 +311,10 @@ mod tests {
         let ages = Ages {
             first_ms: 3,
             old_ms: 5,
+            uploaded_ms: 4,
         };
-        assert_eq!([2, 3, 5, 6].map(|ms| ages.hold(ms)), [false, true, true, false]);
+        let hold = |folder: &str| [2, 3, 4, 5, 6].map(|ms| ages.hold(&format!("{folder}/x"), ms));
+        assert_eq!(hold("shards"), [false, true, true, true, false]);
+        assert_eq!(hold("sources"), [false, true, true, false, false]);
     }
 }

@@ -74,11 +74,6 @@ async fn lease(tx: &mut Tx, asked: &[LeaseAsked]) -> Outcomes<Grant> {
     }
     for (taken, asks) in alike {
         for (place, lease) in lease_alike(tx, &taken, &asks, &mut sessions).await? {
-            let id = &asked[place].session;
-            if let Some(session) = sessions.get(id) {
-                let (worker, attempt) = (&session.worker, lease.attempt);
-                debug!(job = %lease.job, task = %lease.task, attempt, token = lease.token.0, %worker, session = %id, "leased");
-            }
             if let Ok(grant) = &mut outcomes[place] {
                 grant.leases.push(lease);
             }
@@ -346,16 +341,23 @@ async fn take(
         .iter()
         .filter_map(|((_, ask), _)| sessions.get(&ask.session));
     db::apply_leases(tx, &changes.collect::<Vec<_>>(), takers).await?;
-    let leases = taken.iter().zip(decisions).map(|(((place, _), task), decision)| {
-        let lease = Lease {
-            task: task.id.clone(),
-            job: task.job.clone(),
-            token: decision.row.token,
-            attempt: decision.row.attempt,
-            spec: task.spec()?,
-            checkpoint: decision.row.checkpoint,
-        };
-        Ok((*place, lease))
-    });
+    let leases = taken
+        .iter()
+        .zip(decisions)
+        .map(|(((place, ask), task), decision)| {
+            if let Some(session) = sessions.get(&ask.session) {
+                let span = task.span(decision.row.token, &session.worker);
+                span.in_scope(|| debug!(session = %session.id, "leased"));
+            }
+            let lease = Lease {
+                task: task.id.clone(),
+                job: task.job.clone(),
+                token: decision.row.token,
+                attempt: decision.row.attempt,
+                spec: task.spec()?,
+                checkpoint: decision.row.checkpoint,
+            };
+            Ok((*place, lease))
+        });
     leases.collect()
 }

@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::BoxFuture;
 use remaster_domain::{LeaseProgress, LeaseToken, OutputObject, SessionId, TaskId, TaskResult, Verdict};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::CoordinatorError;
 use crate::coordinator::LeaseName;
 use crate::db::{self, Change, Commit, Outcomes, StoredTask, Together, Tx};
-use crate::state::{Action, AttemptEnd, Decision, Refusal, TaskEvent, decide};
+use crate::state::{Action, AttemptEnd, Decision, Phase, Refusal, TaskEvent, decide_for};
 
 /// A worker says how far it is.
 #[derive(Debug, Clone)]
@@ -87,10 +87,12 @@ async fn renew(tx: &mut Tx, asked: &[HeartbeatAsked]) -> Outcomes<Renewal> {
                         Some((decision, progress)) => (&decision.row, *progress),
                         None => (&task.row, None),
                     };
-                    match decide(row, TaskEvent::Heartbeat { token, lease_ms }, tx.now_ms) {
+                    let event = TaskEvent::Heartbeat { token, lease_ms };
+                    match decide_for(row, &ask.session, event, tx.now_ms) {
                         Ok(decision) => {
-                            // The newest attempt's word counts, and an elder's until there is a newer.
-                            let progress = if token == row.token { Some(lease) } else { progress };
+                            // The newest attempt's word counts, and an elder's while there is no newer.
+                            let is_newest = token == row.token || !matches!(row.phase, Phase::Leased { .. });
+                            let progress = if is_newest { Some(lease) } else { progress };
                             renewed.insert(&task.id, (decision, progress));
                             if paused.contains(&task.job) {
                                 Verdict::Pause
@@ -99,7 +101,11 @@ async fn renew(tx: &mut Tx, asked: &[HeartbeatAsked]) -> Outcomes<Renewal> {
                             }
                         }
                         Err(Refusal::Cancelled) => Verdict::Cancel,
-                        Err(Refusal::Stale { .. } | Refusal::Unfit(_)) => Verdict::Lost,
+                        Err(refusal @ (Refusal::Stale { .. } | Refusal::Unfit(_))) => {
+                            let said = || warn!(%refusal, "a heartbeat came too late");
+                            task.span(token, &session.worker).in_scope(said);
+                            Verdict::Lost
+                        }
                     }
                 }
             };
@@ -125,23 +131,24 @@ async fn commit(tx: &mut Tx, asked: &[CommitAsked]) -> Outcomes<()> {
         .iter()
         .map(|ask| (&ask.lease.session, &ask.lease.task))
         .collect();
-    let (mut tasks, failures) = db::load_named(tx, &names).await?;
+    let (mut tasks, sessions) = db::load_named(tx, &names).await?;
     let (mut outcomes, mut commits, mut forgiven) = (vec![], vec![], BTreeSet::new());
     for ask in asked {
         let session = &ask.lease.session;
-        let (Some(failures), Some(task)) = (failures.get(session), tasks.get_mut(&ask.lease.task)) else {
-            outcomes.push(Err(match failures.get(session) {
+        let (Some((worker, failures)), Some(task)) = (sessions.get(session), tasks.get_mut(&ask.lease.task))
+        else {
+            outcomes.push(Err(match sessions.get(session) {
                 None => db::unknown(session),
                 Some(_) => CoordinatorError::NotFound(format!("there is no task {}", ask.lease.task)),
             }));
             continue;
         };
-        let event = TaskEvent::Commit {
-            token: ask.lease.token,
-        };
-        let decision = match decide(&task.row, event, tx.now_ms) {
+        let token = ask.lease.token;
+        let span = task.span(token, worker);
+        let decision = match decide_for(&task.row, session, TaskEvent::Commit { token }, tx.now_ms) {
             Ok(decision) => decision,
             Err(refusal) => {
+                span.in_scope(|| warn!(%refusal, "a commit came too late"));
                 outcomes.push(Err(refused(task, refusal)));
                 continue;
             }
@@ -149,8 +156,7 @@ async fn commit(tx: &mut Tx, asked: &[CommitAsked]) -> Outcomes<()> {
         outcomes.push(Ok(()));
         // The repeat of a commit is answered as the first was, and changes nothing.
         if decision.actions.contains(&Action::StoreResult) {
-            let (attempt, token) = (task.row.attempt, ask.lease.token.0);
-            info!(job = %task.job, task = %task.id, name = %task.name, attempt, token, %session, "committed");
+            span.in_scope(|| info!("committed"));
             if *failures > 0 {
                 forgiven.insert(session);
             }

@@ -148,12 +148,18 @@ impl Coordinator {
             .await
     }
 
+    /// Why this coordinator does not lead a job on, where it does not.
+    pub(crate) fn cannot_lead(&self, job: &JobRow) -> Option<String> {
+        let is_newer = job.version > self.config.protocol_version && !job.state.is_final();
+        is_newer.then(|| format!("needs a coordinator of protocol version {}", job.version))
+    }
+
     async fn report_of(&self, job: JobRow) -> Result<JobReport, CoordinatorError> {
         let now_ms = self.db.now_ms().await?;
         let live_since_ms = self.live_since_ms(now_ms);
         let mut view = db::summary(&mut self.reader().await?, &job, now_ms, live_since_ms).await?;
-        if job.version > self.config.protocol_version && !job.state.is_final() {
-            view.waiting_reason = format!("needs a coordinator of protocol version {}", job.version);
+        if let Some(reason) = self.cannot_lead(&job) {
+            view.waiting_reason = reason;
         }
         let spec = job.spec()?;
         Ok(JobReport { job, spec, view })

@@ -11,10 +11,11 @@ use remaster_domain::{
 };
 use remaster_proto::from_json;
 use remaster_store::Key;
-use tracing::{info, warn};
+use tokio_util::sync::CancellationToken;
+use tracing::{Span, info, warn};
 
 use crate::CoordinatorError;
-use crate::check::{check_result, checkpoint_objects, objects_of};
+use crate::check::{OBJECTS_MAX, check_result, checkpoint_objects, objects_of};
 use crate::clock::jitter;
 use crate::coordinator::{Coordinator, LeaseName, Registration};
 use crate::db::{self, StoredTask, Tx};
@@ -22,16 +23,14 @@ use crate::grants::{Grant, LeaseAsked};
 use crate::groups::{CommitAsked, HeartbeatAsked, Renewal, refused};
 use crate::needs::PROTOCOL;
 use crate::signals::offered;
-use crate::state::{Action, Decision, TaskEvent, decide};
+use crate::state::{Action, Decision, TaskEvent, decide, decide_for};
 
 /// Tasks of one lease call, whatever a worker asks for: its share of the writer's time.
 const LEASES_MAX: u32 = 64;
 /// Longest poll; shorter than any proxy's or client's patience.
 const WAIT_MAX: Duration = Duration::from_secs(30);
-/// Objects of one commit: a shard or a checkpoint has a handful.
-const OBJECTS_MAX: usize = 64;
-/// Questions to the store at once for one commit.
-const HEADS_AT_ONCE: usize = 8;
+/// Questions to the store at once for one commit: of a long season's two thousand it takes seconds, far away.
+const HEADS_AT_ONCE: usize = 32;
 /// Longest failure message that is kept.
 const MESSAGE_CHARS_MAX: usize = 4_000;
 
@@ -52,17 +51,20 @@ impl Coordinator {
             .await
     }
 
-    /// Hands out up to `slots` tasks; waits for some when there are none.
+    /// Hands out up to `slots` tasks; waits for some when there are none, unless the coordinator ends: what was granted by then is
+    /// answered for.
     pub(crate) async fn lease(
         &self,
         session: SessionId,
         slots: u32,
         wait: Duration,
+        shutdown: &CancellationToken,
     ) -> Result<Grant, CoordinatorError> {
         let deadline = tokio::time::Instant::now() + wait.min(WAIT_MAX);
         let mut offers = self.signals.offers();
         loop {
-            offers.borrow_and_update();
+            // What is offered while the answer is on its way may be missing in it.
+            let before = *offers.borrow_and_update();
             let ask = LeaseAsked {
                 session: session.clone(),
                 slots: slots.min(LEASES_MAX) as usize,
@@ -74,8 +76,9 @@ impl Coordinator {
                 return Ok(grant);
             }
             tokio::select! {
-                () = offered(&mut offers, &grant.kinds) => {}
+                () = offered(&mut offers, before, &grant.kinds) => {}
                 () = tokio::time::sleep_until(deadline) => {}
+                () = shutdown.cancelled() => return Ok(grant),
             }
         }
     }
@@ -107,7 +110,6 @@ impl Coordinator {
         let objects = self
             .check_objects(named, checkpoint_objects(&checkpoint.sha256))
             .await?;
-        info!(task = %task.id, name = %task.name, step = checkpoint.step, "checkpoint recorded");
         self.db
             .writer
             .run(move |tx| {
@@ -117,7 +119,8 @@ impl Coordinator {
                         token,
                         checkpoint: checkpoint.clone(),
                     };
-                    let (task, decision) = settle(tx, &lease, event).await?;
+                    let (task, decision, span) = settle(tx, &lease, event).await?;
+                    span.in_scope(|| info!(step = checkpoint.step, "checkpoint recorded"));
                     db::apply(tx, &task, &decision).await?;
                     db::note_checkpoint(tx, &task, &checkpoint).await?;
                     db::record_objects(tx, objects.iter().map(|object| (&task.id, object)).collect()).await
@@ -168,19 +171,18 @@ impl Coordinator {
         message: &str,
     ) -> Result<(), CoordinatorError> {
         let message: String = message.chars().take(MESSAGE_CHARS_MAX).collect();
-        let (class_word, token) = (class.as_str(), lease.token.0);
-        warn!(task = %lease.task, token, session = %lease.session, class = class_word, %message, "attempt failed");
         let event = TaskEvent::Fail {
             token: lease.token,
             class,
-            message,
+            message: message.clone(),
             jitter: jitter(),
         };
         self.db
             .writer
             .run(move |tx| {
                 Box::pin(async move {
-                    let (task, decision) = settle(tx, &lease, event).await?;
+                    let (task, decision, span) = settle(tx, &lease, event).await?;
+                    span.in_scope(|| warn!(class = class.as_str(), %message, "attempt failed"));
                     // What follows is not every coordinator's to say.
                     tx.specs.of(&task.job, &mut tx.connection).await?;
                     apply_and_bury(tx, &task, &decision).await?;
@@ -201,7 +203,8 @@ impl Coordinator {
             .writer
             .run(move |tx| {
                 Box::pin(async move {
-                    let (task, decision) = settle(tx, &lease, event).await?;
+                    let (task, decision, span) = settle(tx, &lease, event).await?;
+                    span.in_scope(|| info!("given back"));
                     apply_and_bury(tx, &task, &decision).await
                 })
             })
@@ -223,9 +226,10 @@ impl Coordinator {
         named: Vec<OutputObject>,
         spoken_of: Vec<Key>,
     ) -> Result<Vec<OutputObject>, CoordinatorError> {
-        if named.len() + spoken_of.len() > OBJECTS_MAX {
+        if named.len() > OBJECTS_MAX {
             return Err(CoordinatorError::Invalid(format!(
-                "more than {OBJECTS_MAX} objects in one commit"
+                "{} objects in one commit, at most {OBJECTS_MAX} are looked at",
+                named.len()
             )));
         }
         let mut wanted: Vec<(Key, Option<u64>)> = vec![];
@@ -283,14 +287,20 @@ pub(crate) async fn apply_and_bury(
     Ok(())
 }
 
-/// Decides over a call that names a lease; a refusal becomes the caller's error.
+/// Decides over a call that names a lease, and says under which span to speak of it; a refusal becomes the caller's error.
 async fn settle(
     tx: &mut Tx,
     lease: &LeaseName,
     event: TaskEvent,
-) -> Result<(StoredTask, Decision), CoordinatorError> {
-    db::load_session(&mut tx.connection, &lease.session).await?;
+) -> Result<(StoredTask, Decision, Span), CoordinatorError> {
+    let session = db::load_session(&mut tx.connection, &lease.session).await?;
     let task = db::load_task(&mut tx.connection, &lease.task).await?;
-    let decision = decide(&task.row, event, tx.now_ms).map_err(|refusal| refused(&task, refusal))?;
-    Ok((task, decision))
+    let span = task.span(lease.token, &session.worker);
+    match decide_for(&task.row, &lease.session, event, tx.now_ms) {
+        Ok(decision) => Ok((task, decision, span)),
+        Err(refusal) => {
+            span.in_scope(|| warn!(%refusal, "a call came too late"));
+            Err(refused(&task, refusal))
+        }
+    }
 }

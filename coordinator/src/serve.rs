@@ -75,7 +75,11 @@ where
         }
     };
     shutdown.cancel();
-    while background.join_next().await.is_some() {}
+    let ended = async { while background.join_next().await.is_some() {} };
+    if tokio::time::timeout(SHUTDOWN_GRACE, ended).await.is_err() {
+        // A database or a store that is away is not waited for: all of this goes by rows and is taken up at the next start.
+        background.abort_all();
+    }
     outcome
 }
 

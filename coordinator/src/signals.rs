@@ -120,9 +120,8 @@ impl Signals {
     }
 }
 
-/// Waits until something of one of the kinds is offered.
-pub(crate) async fn offered(offers: &mut watch::Receiver<Offers>, kinds: &[TaskKind]) {
-    let before = *offers.borrow_and_update();
+/// Waits until something of one of the kinds was offered since a time.
+pub(crate) async fn offered(offers: &mut watch::Receiver<Offers>, before: Offers, kinds: &[TaskKind]) {
     // The sender lives as long as the coordinator; when it is gone nothing will be offered.
     let moved = |now: &Offers| kinds.iter().any(|kind| now[place(*kind)] != before[place(*kind)]);
     if offers.wait_for(moved).await.is_err() {
@@ -139,7 +138,23 @@ fn place(kind: TaskKind) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
+
     use super::*;
+
+    #[test]
+    fn what_was_offered_while_one_asked_is_not_waited_for() {
+        let signals = Signals::new();
+        let mut offers = signals.offers();
+        let before = *offers.borrow_and_update();
+        signals.offer([TaskKind::Index].into_iter());
+        offers.borrow_and_update();
+        let offered = |kind: TaskKind| offered(&mut signals.offers(), before, &[kind]).now_or_never();
+        assert_eq!(
+            (offered(TaskKind::Index), offered(TaskKind::Train)),
+            (Some(()), None)
+        );
+    }
 
     #[test]
     fn what_is_told_is_what_was_offered() {

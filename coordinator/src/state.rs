@@ -84,6 +84,15 @@ pub struct Elder {
     pub expires_ms: i64,
 }
 
+/// A lease that runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldLease<'a> {
+    /// Its token.
+    pub token: LeaseToken,
+    /// Whose it is.
+    pub session: &'a SessionId,
+}
+
 /// What deciding needs to know of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskRow {
@@ -130,6 +139,17 @@ impl TaskRow {
         self.elder.as_ref().filter(|_| is_open)
     }
 
+    /// The lease of this token, while it runs.
+    #[must_use]
+    pub fn held(&self, token: LeaseToken) -> Option<HeldLease<'_>> {
+        let session = match (self.elder_at_work(), &self.phase) {
+            (Some(elder), _) if elder.token == token => &elder.session,
+            (_, Phase::Leased { session, .. }) if self.token == token => session,
+            _ => return None,
+        };
+        Some(HeldLease { token, session })
+    }
+
     /// The lease whose result counts, once the task is committed.
     fn winner(&self) -> LeaseToken {
         self.elder.as_ref().map_or(self.token, |elder| elder.token)
@@ -147,9 +167,7 @@ pub fn decide(row: &TaskRow, event: TaskEvent, now_ms: i64) -> Result<Decision, 
         TaskEvent::Heartbeat { token, lease_ms } => heartbeat(row, token, now_ms.saturating_add(lease_ms)),
         TaskEvent::Record { token, checkpoint } => {
             holder(row, token)?;
-            let mut decision = changed(row, row.phase.clone(), vec![]);
-            decision.row.checkpoint = Some(checkpoint);
-            Ok(decision)
+            Ok(recorded(row, checkpoint))
         }
         // The reply to the first commit may have been lost: its repeat is answered as the first was.
         TaskEvent::Commit { token } if row.phase == Phase::Committed && row.winner() == token => {
@@ -188,26 +206,51 @@ pub fn decide(row: &TaskRow, event: TaskEvent, now_ms: i64) -> Result<Decision, 
         TaskEvent::Expire => expire(row, now_ms),
         TaskEvent::Stall {
             moved_ms,
+            at,
             limit_ms,
             jitter,
-        } => stall(row, now_ms - moved_ms, limit_ms, jitter, now_ms),
+        } => {
+            let stood_ms = now_ms.saturating_sub(moved_ms);
+            if stood_ms < limit_ms {
+                return Err(Refusal::Unfit(row.phase.state()));
+            }
+            let message = format!("no progress for {} s, {at}", stood_ms / 1_000);
+            stall(row, message, jitter, now_ms)
+        }
         TaskEvent::Straggle => straggle(row, now_ms),
         TaskEvent::Cancel => cancel(row),
         TaskEvent::Retry => retry(row, now_ms),
     }
 }
 
-/// Whose lease ran out by a decision over a row, if one did.
+/// Decides over an event that a session asks for: a lease is that of a token and of the session it was given to.
+///
+/// # Errors
+/// As [`decide`]; [`Refusal::Stale`] where another session holds the lease.
+pub fn decide_for(
+    row: &TaskRow,
+    session: &SessionId,
+    event: TaskEvent,
+    now_ms: i64,
+) -> Result<Decision, Refusal> {
+    match event.token().and_then(|token| row.held(token)) {
+        Some(lease) if lease.session != session => Err(Refusal::Stale {
+            held: row.token,
+            state: row.phase.state(),
+        }),
+        _ => decide(row, event, now_ms),
+    }
+}
+
+/// The lease that ended so by a decision over a row, if one did.
 #[must_use]
-pub fn lost_by<'a>(row: &'a TaskRow, decision: &Decision) -> Option<&'a SessionId> {
-    decision
-        .actions
-        .iter()
-        .find_map(|action| match (action, &row.phase) {
-            (Action::CloseElder(AttemptEnd::Lost), _) => row.elder.as_ref().map(|elder| &elder.session),
-            (Action::CloseAttempt(AttemptEnd::Lost), Phase::Leased { session, .. }) => Some(session),
-            _ => None,
-        })
+pub fn ended<'a>(row: &'a TaskRow, decision: &Decision, end: AttemptEnd) -> Option<HeldLease<'a>> {
+    let token = decision.actions.iter().find_map(|action| match action {
+        Action::CloseElder(ended) if *ended == end => row.elder.as_ref().map(|elder| elder.token),
+        Action::CloseAttempt(ended) if *ended == end => Some(row.token),
+        _ => None,
+    })?;
+    row.held(token)
 }
 
 /// The session that holds the task under this token.
@@ -256,6 +299,21 @@ fn heartbeat(row: &TaskRow, token: LeaseToken, expires_ms: i64) -> Result<Decisi
         }
     }
     Ok(decision)
+}
+
+/// Who gets further starts over with what may go wrong: a run of many days is not dead for having met many a reboot. An attempt
+/// that comes to the same step again got no further.
+fn recorded(row: &TaskRow, checkpoint: Checkpoint) -> Decision {
+    let mut decision = changed(row, row.phase.clone(), vec![]);
+    if row
+        .checkpoint
+        .as_ref()
+        .is_none_or(|before| before.step < checkpoint.step)
+    {
+        (decision.row.errors, decision.row.losses) = (0, 0);
+    }
+    decision.row.checkpoint = Some(checkpoint);
+    decision
 }
 
 /// Its result counts; the row remembers whose it was.
@@ -383,17 +441,11 @@ fn expire(row: &TaskRow, now_ms: i64) -> Result<Decision, Refusal> {
 }
 
 /// A hung child or device is the attempt's own failure: its worker is alive and is told to stop by its next heartbeat.
-fn stall(row: &TaskRow, stood_ms: i64, limit_ms: i64, jitter: f64, now_ms: i64) -> Result<Decision, Refusal> {
+fn stall(row: &TaskRow, message: String, jitter: f64, now_ms: i64) -> Result<Decision, Refusal> {
     match row.phase {
-        Phase::Leased { .. } if stood_ms >= limit_ms => {
-            let message = format!("no progress for {} s", stood_ms / 1_000);
-            Ok(fail(row, FailureClass::Retryable, message, jitter, now_ms))
-        }
+        Phase::Leased { .. } => Ok(fail(row, FailureClass::Retryable, message, jitter, now_ms)),
         // Offered, and nobody else has taken it yet.
-        Phase::Ready { .. } if stood_ms >= limit_ms && row.elder.is_some() => {
-            let message = format!("no progress for {} s", stood_ms / 1_000);
-            Ok(elder_failed(row, FailureClass::Retryable, message))
-        }
+        Phase::Ready { .. } if row.elder.is_some() => Ok(elder_failed(row, FailureClass::Retryable, message)),
         _ => Err(Refusal::Unfit(row.phase.state())),
     }
 }

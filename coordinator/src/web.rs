@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -83,7 +84,10 @@ async fn answer(coordinator: &Coordinator, method: &Method, path: &str) -> (Stat
     let found = match path {
         "/healthz" => Ok("ok\n".to_owned()),
         "/readyz" => coordinator.ready().await.map(|()| "ok\n".to_owned()),
-        "/metrics" => coordinator.numbers().await.map(|numbers| exposition(&numbers)),
+        "/metrics" => coordinator.numbers().await.map(|numbers| {
+            let stale_calls = coordinator.stale_calls.load(Ordering::Relaxed);
+            exposition(&numbers, stale_calls)
+        }),
         _ => {
             let there = "there are /metrics, /healthz and /readyz\n".to_owned();
             return (StatusCode::NOT_FOUND, there);
@@ -104,7 +108,7 @@ impl Coordinator {
 }
 
 /// The text format of Prometheus.
-fn exposition(numbers: &Numbers) -> String {
+fn exposition(numbers: &Numbers, stale_calls: i64) -> String {
     let mut text = String::new();
     let mut family = |name: &str, help: &str, rows: &[(String, i64)]| {
         let kind = if name.ends_with("_total") {
@@ -142,6 +146,16 @@ fn exposition(numbers: &Numbers) -> String {
         &[(String::new(), numbers.workers)],
     );
     family(
+        "workers_resting",
+        "Live sessions of workers that get nothing for a while, since they failed again and again.",
+        &[(String::new(), numbers.resting)],
+    );
+    family(
+        "stale_calls_total",
+        "Calls refused here since their lease was another's or nobody's.",
+        &[(String::new(), stale_calls)],
+    );
+    family(
         "copies_pending",
         "Objects that are committed and have no name for people yet.",
         &[(String::new(), numbers.copies)],
@@ -160,7 +174,8 @@ mod tests {
             workers: 3,
             ..Numbers::default()
         };
-        let text = exposition(&numbers);
+        let text = exposition(&numbers, 5);
+        assert!(text.contains("# TYPE remaster_stale_calls_total counter\nremaster_stale_calls_total 5\n"));
         assert!(
             text.contains("# TYPE remaster_tasks gauge\nremaster_tasks{kind=\"index\",state=\"ready\"} 7\n")
         );

@@ -69,6 +69,8 @@ pub struct Attempt {
     pub lease: Lease,
     /// Cancelled when the work must stop: lease lost, job cancelled, or drained past the grace.
     pub stop: CancellationToken,
+    /// Cancelled when the process is to end or its worker is drained: what can be taken up elsewhere is given back in order.
+    pub leaving: CancellationToken,
     /// Work on threads, which a runner may leave behind when it is stopped: the slot is taken until it has ended.
     pub threads: TaskTracker,
     pub(crate) progress: Arc<Mutex<Progress>>,

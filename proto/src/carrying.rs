@@ -48,6 +48,7 @@ impl Session {
         let attempt = Attempt {
             lease,
             stop: stop.clone(),
+            leaving: self.leaving.clone(),
             threads: threads.clone(),
             progress: Arc::clone(&active.progress),
             client: self.client.clone(),

@@ -44,7 +44,7 @@ impl Session {
     /// The coordinator wants nothing more begun here; what runs may end.
     pub(crate) fn drain(&self) {
         if !self.leaving.is_cancelled() {
-            info!("asked to drain: what runs is finished, nothing more is leased");
+            info!("asked to drain: what runs is finished or given back, nothing more is leased");
             self.leaving.cancel();
         }
     }

@@ -13,7 +13,7 @@ use remaster_domain::{
 use remaster_proto::{Attempt, AttemptError, Completion, TaskRunner};
 use remaster_store::Store;
 use tokio::runtime::Handle;
-use tokio_util::sync::CancellationToken;
+use tracing::Span;
 
 use crate::TrainError;
 use crate::checkpoint::RunIdentity;
@@ -52,8 +52,6 @@ pub struct RunnerConfig {
     pub cache: CacheWish,
     /// VGG19 weights on this machine.
     pub perceptual_weights: Option<PathBuf>,
-    /// Cancelled when the process is asked to end: the run saves a checkpoint and gives its lease back.
-    pub shutdown: CancellationToken,
 }
 
 /// Runs leased tasks.
@@ -74,11 +72,11 @@ impl Runner {
         let runtime = Handle::current();
         let observer = Leased {
             attempt,
-            shutdown: self.config.shutdown.clone(),
             runtime: runtime.clone(),
         };
         // Training blocks for hours, so it must not sit on a thread that drives heartbeats.
-        let running = tokio::task::spawn_blocking(move || train(plan, &runtime, &observer));
+        let span = Span::current();
+        let running = tokio::task::spawn_blocking(move || span.in_scope(|| train(plan, &runtime, &observer)));
         let FinishedRun { result, objects, .. } = running
             .await
             .map_err(|_| TrainError::Broken("the training thread"))??;
@@ -164,7 +162,6 @@ impl TaskRunner for Runner {
 /// A coordinator asked for the run.
 struct Leased {
     attempt: Attempt,
-    shutdown: CancellationToken,
     runtime: Handle,
 }
 
@@ -172,7 +169,8 @@ impl Observer for Leased {
     fn wish(&self) -> Wish {
         if self.attempt.stop.is_cancelled() {
             Wish::Stop
-        } else if self.shutdown.is_cancelled() {
+        } else if self.attempt.leaving.is_cancelled() {
+            // A run may have days to go: it saves a checkpoint, and whoever leases it next goes on from there.
             Wish::Drain
         } else {
             Wish::Continue

@@ -154,7 +154,7 @@ fn folder_url(folder: &Path) -> Result<String, TrainError> {
         folder
     };
     let absolute = folder.canonicalize().map_err(at(folder))?;
-    Ok(format!("file://{}", absolute.display()))
+    remaster_store::folder_url(&absolute).map_err(at(folder))
 }
 
 fn run_id(name: &str) -> RunId {

@@ -12,7 +12,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use remaster_domain::{Capabilities, SessionId, WorkerId};
 use remaster_model::{DeviceKind, device, keep_freed_memory, set_threads};
-use remaster_proto::{LeaseClient, SessionConfig, connect, run_session};
+use remaster_proto::{LeaseClient, SessionConfig, SessionError, connect, run_session};
 use remaster_service::{
     CliError, Life, TelemetryArgs, cache_dir, exit_with_stdin, finish, machine_labels, on_signals,
 };
@@ -226,11 +226,12 @@ async fn serve(args: RunArgs, shutdown: CancellationToken) -> anyhow::Result<()>
         logs,
         cache: args.cache.wish()?,
         perceptual_weights: args.compute.perceptual_weights,
-        shutdown: shutdown.clone(),
     });
-    run_session(client, config, shutdown, Arc::new(runner))
-        .await
-        .context("this trainer cannot go on")
+    let ended = run_session(client, config, shutdown, Arc::new(runner)).await;
+    if matches!(ended, Err(SessionError::Hung { .. })) {
+        life.leave();
+    }
+    ended.context("this trainer cannot go on")
 }
 
 async fn train(args: TrainArgs, shutdown: CancellationToken) -> anyhow::Result<()> {

@@ -2,8 +2,9 @@
 //! for the run, a coordinator or a person, is behind [`Observer`].
 
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
 use remaster_domain::{Checkpoint, OutputObject, StageMetrics, TrainResult};
@@ -14,7 +15,7 @@ use tracing::{info, warn};
 
 use crate::TrainError;
 use crate::checkpoint::{self, LossPoint, RunIdentity, RunRecord, Snapshot, ValidationPoint};
-use crate::data::{BatchStream, Dataset, DiskCacheConfig, PairSource};
+use crate::data::{Batch, BatchStream, Dataset, DiskCacheConfig, PairSource};
 use crate::ema::interpolate;
 use crate::guard::{ROLLBACKS_MAX, rate_share};
 use crate::look::Look;
@@ -30,6 +31,9 @@ pub use crate::observer::{Observer, Wish};
 
 /// Points of the loss curve over a run: a picture shows no more, and a checkpoint stays small.
 const HISTORY_POINTS: u64 = 500;
+
+/// Between two looks at what is wished while something is waited for.
+const WISH_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Said once where flicker cannot be seen.
 const NO_FLICKER: &str = "no flicker figure: no two frames that follow each other are held out";
@@ -89,35 +93,48 @@ pub struct FinishedRun {
 /// # Errors
 /// [`TrainError::Stopped`] when told so; anything else ends the attempt.
 pub fn train(plan: RunPlan, runtime: &Handle, observer: &dyn Observer) -> Result<FinishedRun, TrainError> {
-    let mut run = Run::start(plan, runtime)?;
+    let mut run = Run::start(plan, runtime, observer)?;
     while let Some(stage) = run.stage().cloned() {
-        match observer.wish() {
-            Wish::Continue => {}
-            Wish::Drain => {
-                run.save(observer)?;
-                return Err(TrainError::Stopped);
-            }
-            Wish::Stop => return Err(TrainError::Stopped),
-        }
         if let Err(error) = run.step(&stage) {
             run.roll_back(error)?;
             continue;
         }
-        run.tell(&stage, observer);
+        run.tell(&stage);
         let has_stalled = run.is_validation_due() && run.validate_now(&stage)?;
         if has_stalled || run.snapshot.record.stage_step == stage.total_iter {
             run.end_stage(&stage)?;
-            run.save(observer)?;
+            run.save()?;
         } else if run.is_checkpoint_due() {
-            run.save(observer)?;
+            run.save()?;
         }
     }
-    run.finish(observer)
+    run.finish()
+}
+
+/// What is waited for, unless one of `wishes` comes first: a store that is away keeps it back for minutes.
+fn unless_wished<T>(
+    wishes: &[Wish],
+    observer: &dyn Observer,
+    runtime: &Handle,
+    awaited: impl Future<Output = T>,
+) -> Result<T, Wish> {
+    let mut awaited = pin!(awaited);
+    loop {
+        let wish = observer.wish();
+        if wishes.contains(&wish) {
+            return Err(wish);
+        }
+        let for_a_moment = async { tokio::time::timeout(WISH_INTERVAL, awaited.as_mut()).await };
+        if let Ok(done) = runtime.block_on(for_a_moment) {
+            return Ok(done);
+        }
+    }
 }
 
 struct Run<'a> {
     plan: RunPlan,
     runtime: &'a Handle,
+    observer: &'a dyn Observer,
     lq_size_px: u32,
     snapshot: Snapshot,
     batches: BatchStream,
@@ -133,7 +150,7 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn start(mut plan: RunPlan, runtime: &'a Handle) -> Result<Self, TrainError> {
+    fn start(mut plan: RunPlan, runtime: &'a Handle, observer: &'a dyn Observer) -> Result<Self, TrainError> {
         let lq_size_px = plan.recipe.lq_size_px(plan.identity.scale)?;
         plan.dataset = plan.dataset.chosen_by(&plan.recipe.datasets.train)?;
         runtime.block_on(plan.dataset.check_first(&plan.pairs, lq_size_px))?;
@@ -177,6 +194,7 @@ impl<'a> Run<'a> {
         Ok(Self {
             plan,
             runtime,
+            observer,
             lq_size_px,
             snapshot,
             batches,
@@ -199,7 +217,7 @@ impl<'a> Run<'a> {
     fn step(&mut self, stage: &Stage) -> Result<(), TrainError> {
         let asked = Instant::now();
         let count = self.plan.recipe.datasets.train.accum_iter;
-        let batches = (0..count).map(|_| self.batches.next_blocking());
+        let batches = (0..count).map(|_| self.next_batch());
         let batches = batches.collect::<Result<Vec<_>, _>>()?;
         let waited = asked.elapsed();
         let record = &mut self.snapshot.record;
@@ -240,6 +258,16 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// The next batch, unless the run is to end: then it is as it was after its last step.
+    fn next_batch(&mut self) -> Result<Batch, TrainError> {
+        let next = self.batches.next();
+        match unless_wished(&[Wish::Drain, Wish::Stop], self.observer, self.runtime, next) {
+            Ok(batch) => batch,
+            Err(Wish::Drain) => self.save().and(Err(TrainError::Stopped)),
+            Err(_) => Err(TrainError::Stopped),
+        }
+    }
+
     /// Goes on from the last checkpoint at half the learning rates, if that may help; otherwise gives the error back.
     fn roll_back(&mut self, error: TrainError) -> Result<(), TrainError> {
         let rollbacks = self.snapshot.record.rollbacks + 1;
@@ -271,7 +299,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn tell(&mut self, stage: &Stage, observer: &dyn Observer) {
+    fn tell(&mut self, stage: &Stage) {
         let total = self.plan.recipe.total_steps();
         let record = &mut self.snapshot.record;
         let stage_ends = record.stage_step == stage.total_iter;
@@ -297,7 +325,7 @@ impl<'a> Run<'a> {
             );
             self.look.scalars(record.step, &reading.scalars());
         }
-        observer.report(record.step, total, &self.line);
+        self.observer.report(record.step, total, &self.line);
     }
 
     /// Keeps the stage's average, judges it, and makes the networks of the next stage; after the last stage, makes
@@ -340,7 +368,9 @@ impl<'a> Run<'a> {
     fn judge(&mut self, name: &str, weights: &StateDict) -> Result<Option<f64>, TrainError> {
         let snapshot = &mut self.snapshot;
         let judged = write_state(snapshot.networks.ema.clone(), weights)?;
-        let Some(validation) = self.runtime.block_on(self.judge.judge(&judged))? else {
+        let judging = self.judge.judge(&judged);
+        let judging = unless_wished(&[Wish::Stop], self.observer, self.runtime, judging);
+        let Some(validation) = judging.unwrap_or(Err(TrainError::Stopped))? else {
             info!(stage = name, "nothing is held out to judge by");
             return Ok(None);
         };
@@ -427,10 +457,10 @@ impl<'a> Run<'a> {
             || last.elapsed().as_secs() >= logger.save_checkpoint_seconds
     }
 
-    fn save(&mut self, observer: &dyn Observer) -> Result<(), TrainError> {
+    fn save(&mut self) -> Result<(), TrainError> {
         let saving = checkpoint::save(&self.plan.checkpoints, &self.plan.identity, &self.snapshot);
         let (checkpoint, objects) = self.runtime.block_on(saving)?;
-        observer.record(&checkpoint, &objects)?;
+        self.observer.record(&checkpoint, &objects)?;
         info!(
             step = checkpoint.step,
             checkpoint = checkpoint.sha256.short(),
@@ -441,10 +471,10 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn finish(mut self, observer: &dyn Observer) -> Result<FinishedRun, TrainError> {
+    fn finish(mut self) -> Result<FinishedRun, TrainError> {
         // A run resumed at its very end has saved nothing yet in this attempt.
         if self.saved.is_none() {
-            self.save(observer)?;
+            self.save()?;
         }
         let (_, checkpoint, objects) = self.saved.ok_or(TrainError::Broken("the last checkpoint"))?;
         let record = self.snapshot.record;
@@ -458,5 +488,64 @@ impl<'a> Run<'a> {
             objects,
             record,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use tokio::runtime::Runtime;
+
+    use super::*;
+
+    /// Wishes something once it has been asked so often.
+    struct Later {
+        asks_left: Cell<u32>,
+        wish: Wish,
+    }
+
+    impl Observer for Later {
+        fn wish(&self) -> Wish {
+            let left = self.asks_left.get();
+            self.asks_left.set(left.saturating_sub(1));
+            if left == 0 { self.wish } else { Wish::Continue }
+        }
+
+        fn report(&self, _done: u64, _total: u64, _note: &str) {}
+
+        fn record(&self, _checkpoint: &Checkpoint, _objects: &[OutputObject]) -> Result<(), TrainError> {
+            Ok(())
+        }
+    }
+
+    fn later(asks: u32, wish: Wish) -> Later {
+        Later {
+            asks_left: Cell::new(asks),
+            wish,
+        }
+    }
+
+    #[test]
+    fn what_never_comes_is_waited_for_until_the_run_is_to_end() {
+        let runtime = Runtime::new().expect("a runtime");
+        for wish in [Wish::Drain, Wish::Stop] {
+            let never = std::future::pending::<()>();
+            let ended = unless_wished(
+                &[Wish::Drain, Wish::Stop],
+                &later(1, wish),
+                runtime.handle(),
+                never,
+            );
+            assert_eq!(ended, Err(wish));
+        }
+    }
+
+    #[test]
+    fn what_is_to_be_finished_before_a_drain_is() {
+        let runtime = Runtime::new().expect("a runtime");
+        let judged = async { "judged" };
+        let ended = unless_wished(&[Wish::Stop], &later(0, Wish::Drain), runtime.handle(), judged);
+        assert_eq!(ended, Ok("judged"));
     }
 }

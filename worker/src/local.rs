@@ -76,9 +76,8 @@ pub(crate) fn folder_url(folder: &Path) -> Result<(PathBuf, String), WorkError> 
     let at_folder = |error: std::io::Error| WorkError::of_file(folder, &error);
     std::fs::create_dir_all(folder).map_err(at_folder)?;
     let folder = folder.canonicalize().map_err(at_folder)?;
-    let url = url::Url::from_directory_path(&folder).expect("a canonical path is absolute");
-    let text = url.as_str().trim_end_matches('/').to_owned();
-    Ok((folder, text))
+    let url = remaster_store::folder_url(&folder).map_err(at_folder)?;
+    Ok((folder, url))
 }
 
 /// Writes a file for people: beside its name first, made durable, then renamed.

@@ -33,6 +33,11 @@ impl Scratch {
         self.life.name()
     }
 
+    /// Ends as one that was killed, for a worker that cannot end what it began: the next goes on under its id and clears up.
+    pub(crate) fn leave(self) {
+        std::mem::forget(self);
+    }
+
     /// Where to write.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use clap::Args;
 use remaster_domain::{Capabilities, SessionId, TaskKind, WorkerId};
-use remaster_proto::{LeaseClient, SessionConfig, connect, run_session};
+use remaster_media::check_tools;
+use remaster_proto::{LeaseClient, SessionConfig, SessionError, connect, run_session};
 use remaster_service::{CliError, cache_dir, exit_with_stdin, on_signals};
 use remaster_store::Store;
 use uuid::Uuid;
@@ -20,8 +21,9 @@ use crate::threads::Threads;
 
 /// Bound of downloaded sources: a season of DVDs.
 const CACHE_GIB_DEFAULT: u64 = 200;
-/// After SIGTERM what runs may finish within this; with the release after it, orchestrators' usual 30 s suffice.
-const DRAIN_GRACE: Duration = Duration::from_secs(10);
+/// After SIGTERM what is about to end may end within this. Longer would seldom save a task, which takes minutes, and keep it from
+/// the worker who takes it up.
+const DRAIN_GRACE: Duration = Duration::from_millis(500);
 
 /// Options of `run`.
 #[derive(Debug, Clone, Args)]
@@ -81,6 +83,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), CliError> {
         CliError::usage(format!("`{}` is not a coordinator URL", args.coordinator))
             .with_hint("for example http://127.0.0.1:7700")
     })?;
+    require_tools()?;
     #[cfg(feature = "upscale")]
     open_device(&args)?;
     let store = open_store(&args.store).await?;
@@ -106,9 +109,20 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), CliError> {
     };
     let client = LeaseClient::new(channel, SessionId::from_uuid(Uuid::now_v7()));
     let runner = Arc::new(Runner::new(context));
-    run_session(client, config, shutdown, runner)
-        .await
-        .map_err(|error| CliError::failed(error.to_string()))
+    let ended = run_session(client, config, shutdown, runner).await;
+    if matches!(ended, Err(SessionError::Hung { .. })) {
+        scratch.leave();
+    }
+    ended.map_err(|error| CliError::failed(error.to_string()))
+}
+
+/// A worker without a whole ffmpeg would take task after task only to fail at each.
+fn require_tools() -> Result<(), CliError> {
+    check_tools().map_err(|error| {
+        CliError::failed(error.to_string()).with_hint(
+            "`ffmpeg -version` and `ffprobe -version` must run for the user that starts the worker",
+        )
+    })
 }
 
 /// A worker without its device would take segments only to fail at each.

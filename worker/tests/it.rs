@@ -14,6 +14,8 @@ mod lattice;
 mod preview;
 #[path = "it/scan.rs"]
 mod scan;
+#[path = "it/tools.rs"]
+mod tools;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -4,13 +4,14 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use remaster_service::CliError;
 use tokio::process::{Child as Process, Command};
-use tokio::time::Instant;
 
+use super::ending::Role;
 use super::log_file;
 
 /// As much of a log as holds an error and its hint.
@@ -21,6 +22,7 @@ const LAST_LINES: usize = 5;
 /// How to start a child.
 #[derive(Debug)]
 pub(super) struct ChildSpec {
+    role: Role,
     name: String,
     binary: PathBuf,
     arguments: Vec<std::ffi::OsString>,
@@ -28,8 +30,9 @@ pub(super) struct ChildSpec {
 }
 
 impl ChildSpec {
-    pub(super) fn new(name: &str, binary: &Path, dir: &Path) -> Self {
+    pub(super) fn new(role: Role, name: &str, binary: &Path, dir: &Path) -> Self {
         Self {
+            role,
             name: name.to_owned(),
             binary: binary.to_owned(),
             arguments: Vec::new(),
@@ -53,6 +56,7 @@ pub(super) struct Child {
     process: Process,
     /// Where this life's log begins.
     log_start: u64,
+    asked_to_end: Option<Instant>,
 }
 
 impl Child {
@@ -62,6 +66,7 @@ impl Child {
             spec,
             process,
             log_start,
+            asked_to_end: None,
         })
     }
 
@@ -74,6 +79,10 @@ impl Child {
     /// How to start it next time.
     pub(super) fn replace_spec(&mut self, spec: ChildSpec) {
         self.spec = spec;
+    }
+
+    pub(super) fn role(&self) -> Role {
+        self.spec.role
     }
 
     pub(super) fn name(&self) -> &str {
@@ -94,22 +103,23 @@ impl Child {
     }
 
     /// Asks it to end.
-    pub(super) fn terminate(&self) {
+    pub(super) fn ask_to_end(&mut self, now: Instant) {
+        self.asked_to_end = Some(now);
         if let Some(id) = self.process.id().and_then(|id| i32::try_from(id).ok()) {
             // Gone already is as good.
             let _ = kill(Pid::from_raw(id), Signal::SIGTERM);
         }
     }
 
-    /// Waits for its end, and ends it when it takes too long.
-    pub(super) async fn end_by(&mut self, deadline: Instant) {
-        if tokio::time::timeout_at(deadline, self.process.wait())
-            .await
-            .is_err()
-        {
-            tracing::warn!(name = self.name(), "did not end when asked, ending it");
-            let _ = self.process.kill().await;
-        }
+    /// For how long it has been asked to end, if it was.
+    pub(super) fn asked_for(&self, now: Instant) -> Option<Duration> {
+        self.asked_to_end.map(|asked| now.duration_since(asked))
+    }
+
+    /// Ends it at once.
+    pub(super) async fn kill(&mut self) {
+        tracing::warn!(name = self.name(), "did not end when asked, ending it");
+        let _ = self.process.kill().await;
     }
 
     /// How it ended, with its error where it had one to say.

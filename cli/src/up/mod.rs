@@ -1,20 +1,26 @@
 //! `remaster up`: coordinator, workers and trainer as processes of their own on this machine, kept alive until a signal.
 //!
 //! A child that cannot start ends `up` with the child's own words; one that dies later is started again, ever slower.
+//! The first signal ends them in order, the second kills them.
 //! Children hold our pipe as stdin and end when it closes, so nothing outlives `up`, SIGKILL included.
 
 mod backoff;
 mod child;
+mod ending;
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use remaster_service::CliError;
+use remaster_store::folder_url;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::backoff::Backoff;
 use self::child::{Child, ChildSpec};
+use self::ending::{Role, Step};
 use crate::args::{ConnectArgs, UpArgs};
 use crate::client::Coordinator;
 use crate::fleet;
@@ -25,25 +31,47 @@ const COORDINATOR_START_MAX: Duration = Duration::from_secs(60);
 /// Loading libtorch from a cold disk.
 const WORKERS_START_MAX: Duration = Duration::from_secs(120);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Long enough to release leases; a training step must not be waited for.
-const STOP_GRACE: Duration = Duration::from_secs(10);
+/// What a shell shows for a process ended by SIGINT.
+const EXIT_INTERRUPTED: i32 = 130;
 
 /// `remaster up`.
 pub(crate) async fn run(args: UpArgs) -> anyhow::Result<()> {
-    let shutdown = remaster_service::on_signals()?;
-    let place = Place::prepare(&args)?;
-    let mut children = Vec::new();
-    let started = start(&args, &place, &shutdown, &mut children).await;
-    let result = match started {
-        Ok(()) if shutdown.is_cancelled() => Ok(()),
-        Ok(()) => {
-            keep_alive(&mut children, &shutdown).await;
-            Ok(())
+    let refused = |error| CliError::failed(format!("could not listen for signals: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(refused)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(refused)?;
+    let shutdown = CancellationToken::new();
+    let mut next_signal = async || {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
-        Err(error) => Err(error),
     };
+    let asked_twice = async {
+        next_signal().await;
+        info!("asked to end; a second signal kills at once");
+        shutdown.cancel();
+        next_signal().await;
+    };
+    tokio::select! {
+        ended = run_until(&args, &shutdown) => ended,
+        () = asked_twice => {
+            // The children died with the future that held them.
+            warn!("second signal, everything was killed");
+            std::process::exit(EXIT_INTERRUPTED);
+        }
+    }
+}
+
+/// Dropped on its way, it kills its children.
+async fn run_until(args: &UpArgs, shutdown: &CancellationToken) -> anyhow::Result<()> {
+    let place = Place::prepare(args)?;
+    let mut children = Vec::new();
+    let started = start(args, &place, shutdown, &mut children).await;
+    if started.is_ok() {
+        keep_alive(&mut children, shutdown).await;
+    }
     stop(children).await;
-    result
+    started
 }
 
 /// Folders and binaries, checked before anything is started.
@@ -60,10 +88,10 @@ impl Place {
         let failed = |error: std::io::Error| CliError::failed(format!("{}: {error}", args.dir.display()));
         std::fs::create_dir_all(args.dir.join("logs")).map_err(failed)?;
         let dir = args.dir.canonicalize().map_err(failed)?;
-        let store = args
-            .store
-            .clone()
-            .unwrap_or_else(|| format!("file://{}", dir.join("store").display()));
+        let store = match &args.store {
+            Some(url) => url.clone(),
+            None => folder_url(&dir.join("store")).map_err(failed)?,
+        };
         Ok(Self {
             coordinator: sibling("remaster-coordinator")?,
             worker: sibling("remaster-worker")?,
@@ -74,7 +102,7 @@ impl Place {
     }
 
     fn coordinator(&self, listen: &str) -> ChildSpec {
-        let mut spec = ChildSpec::new("coordinator", &self.coordinator, &self.dir);
+        let mut spec = ChildSpec::new(Role::Coordinator, "coordinator", &self.coordinator, &self.dir);
         spec.arguments(&["serve", "--store", &self.store, "--listen", listen]);
         spec.path_argument("--data-dir", &self.dir);
         spec.path_argument("--address-file", &self.address_file());
@@ -82,7 +110,7 @@ impl Place {
     }
 
     fn worker(&self, number: u16, args: &UpArgs, url: &str, threads: usize) -> ChildSpec {
-        let mut spec = ChildSpec::new(&format!("worker-{number}"), &self.worker, &self.dir);
+        let mut spec = ChildSpec::new(Role::Worker, &format!("worker-{number}"), &self.worker, &self.dir);
         let threads = threads.to_string();
         spec.arguments(&[
             "run",
@@ -101,7 +129,7 @@ impl Place {
     }
 
     fn trainer(&self, url: &str) -> ChildSpec {
-        let mut spec = ChildSpec::new("trainer", &self.trainer, &self.dir);
+        let mut spec = ChildSpec::new(Role::Trainer, "trainer", &self.trainer, &self.dir);
         spec.arguments(&["run", "--coordinator", url, "--store", &self.store]);
         spec.path_argument("--logs", &self.dir.join("runs"));
         spec
@@ -135,12 +163,12 @@ async fn start(
 ) -> anyhow::Result<()> {
     let _ = std::fs::remove_file(place.address_file());
     children.push(Child::start(place.coordinator(&args.listen))?);
-    let Some(address) = coordinator_address(place, shutdown, children).await? else {
+    let Some(bound) = coordinator_address(place, shutdown, children).await? else {
         return Ok(());
     };
     // Should it have to start again, it must be found where it was.
-    children[0].replace_spec(place.coordinator(&address));
-    let url = format!("http://{address}");
+    children[0].replace_spec(place.coordinator(&bound.to_string()));
+    let url = format!("http://{}", reachable(bound));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = (cores / usize::from(args.workers.max(1))).max(1);
     for number in 1..=args.workers {
@@ -166,25 +194,30 @@ fn println_ready(url: &str, place: &Place) {
     );
 }
 
+/// Where the coordinator listens, as it was bound.
 async fn coordinator_address(
     place: &Place,
     shutdown: &CancellationToken,
     children: &mut [Child],
-) -> anyhow::Result<Option<String>> {
+) -> anyhow::Result<Option<SocketAddr>> {
     let file = place.address_file();
     let look = async || {
         Ok(std::fs::read_to_string(&file)
             .ok()
-            .map(|text| reachable(text.trim())))
+            .and_then(|text| text.trim().parse::<SocketAddr>().ok()))
     };
     until(COORDINATOR_START_MAX, "the coordinator", shutdown, children, look).await
 }
 
 /// An address that listens everywhere is reached on this machine.
-fn reachable(address: &str) -> String {
-    address
-        .replace("0.0.0.0:", "127.0.0.1:")
-        .replace("[::]:", "[::1]:")
+fn reachable(mut bound: SocketAddr) -> SocketAddr {
+    if bound.ip().is_unspecified() {
+        bound.set_ip(match bound.ip() {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    bound
 }
 
 async fn wait_for_workers(
@@ -262,7 +295,7 @@ async fn keep_alive(children: &mut [Child], shutdown: &CancellationToken) {
 }
 
 fn tend(child: &mut Child, backoff: &mut Backoff) {
-    let now = std::time::Instant::now();
+    let now = Instant::now();
     if backoff.is_down() {
         if backoff.is_due(now) {
             info!(name = child.name(), "starting again");
@@ -284,25 +317,33 @@ fn tend(child: &mut Child, backoff: &mut Backoff) {
     }
 }
 
+/// Ends what still runs, and says whom it waits for.
 async fn stop(mut children: Vec<Child>) {
-    // The coordinator goes last, so that leases can be given back.
-    children.reverse();
-    let coordinator = children.pop();
-    for child in &children {
-        child.terminate();
-    }
-    wait_or_kill(&mut children).await;
-    let mut coordinator: Vec<_> = coordinator.into_iter().collect();
-    for child in &coordinator {
-        child.terminate();
-    }
-    wait_or_kill(&mut coordinator).await;
-}
-
-async fn wait_or_kill(children: &mut [Child]) {
-    let deadline = tokio::time::Instant::now() + STOP_GRACE;
-    for child in children {
-        child.end_by(deadline).await;
+    let mut said = String::new();
+    loop {
+        children.retain_mut(|child| !child.has_ended().unwrap_or(true));
+        if children.is_empty() {
+            return;
+        }
+        let others_run = children.iter().any(|child| child.role() != Role::Coordinator);
+        let mut awaited = Vec::new();
+        for child in &mut children {
+            let now = Instant::now();
+            match ending::step(child.role(), child.asked_for(now), others_run) {
+                Step::Ask => child.ask_to_end(now),
+                Step::Wait => {}
+                Step::Kill => child.kill().await,
+            }
+            if child.asked_for(now).is_some() {
+                awaited.push(child.name());
+            }
+        }
+        let awaited = awaited.join(", ");
+        if awaited != said {
+            eprintln!("waiting for {awaited} to end");
+            said = awaited;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
@@ -317,8 +358,13 @@ mod tests {
 
     #[test]
     fn an_address_that_listens_everywhere_is_reached_here() {
-        assert_eq!(reachable("0.0.0.0:7700"), "127.0.0.1:7700");
-        assert_eq!(reachable("[::]:7700"), "[::1]:7700");
-        assert_eq!(reachable("10.0.0.7:7700"), "10.0.0.7:7700");
+        for (bound, reached) in [
+            ("0.0.0.0:7700", "127.0.0.1:7700"),
+            ("[::]:7700", "[::1]:7700"),
+            ("10.0.0.0:7700", "10.0.0.0:7700"),
+        ] {
+            let bound = bound.parse().expect("written above");
+            assert_eq!(reachable(bound).to_string(), reached);
+        }
     }
 }

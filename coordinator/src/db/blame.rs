@@ -14,7 +14,7 @@ use super::fleet::unknown;
 use super::sql::{Connection, query, query_over};
 use super::tasks::{as_u32, damaged, has_elder, known};
 use crate::CoordinatorError;
-use crate::blame::{FAST_FAILURE_MS, SUSPECT_LOSSES, TRIES_OF_A_WORKER, rest_ms};
+use crate::blame::{FAST_FAILURE_MS, HANG_FAILURES, SUSPECT_LOSSES, TRIES_OF_A_WORKER, rest_ms};
 
 /// Which workers do not get a task.
 pub(crate) type Barred = BTreeMap<TaskId, BTreeSet<WorkerId>>;
@@ -36,6 +36,11 @@ pub(crate) async fn note_failed(
         return Ok(());
     }
     count(tx, id, 1).await
+}
+
+/// Counts an attempt that hung against its worker, whose device or disk may be what hangs.
+pub(crate) async fn note_hung(tx: &mut Tx, id: &SessionId) -> Result<(), CoordinatorError> {
+    count(tx, id, HANG_FAILURES).await
 }
 
 /// The loss of a lease was counted against this life.

@@ -6,7 +6,7 @@ use remaster_domain::{ContentHash, JobId, JobSpec, JobState};
 use remaster_proto::{from_json, to_json};
 use serde_json::json;
 
-use super::changes::apply;
+use super::changes::{Change, apply, apply_all};
 use super::sql::{Connection, Row, query, query_over};
 use super::tasks::{as_u32, damaged, known, stored, task_columns};
 use super::{Tx, advance};
@@ -14,6 +14,9 @@ use crate::CoordinatorError;
 use crate::flow::{self, NewTask};
 use crate::needs::version_of;
 use crate::state::{TaskEvent, decide};
+
+/// Tasks of one statement when all dead ones of a job are put back.
+const RETRIED_AT_ONCE: usize = 1_000;
 
 /// A job as the database has it.
 #[derive(Debug, Clone)]
@@ -179,7 +182,7 @@ pub(crate) async fn cancel(tx: &mut Tx, id: &JobId) -> Result<(), CoordinatorErr
 
 /// Puts the dead tasks of a job back; answers how many there were.
 pub(crate) async fn retry(tx: &mut Tx, id: &JobId) -> Result<u32, CoordinatorError> {
-    let mut changed = 0;
+    let mut again = vec![];
     for task in tasks_in(tx, id, "dead").await? {
         if task.name == flow::CURATE_NAME && task.row.attempt == 0 {
             // It died because there was nothing to curate. It is made again from what there is when the others end.
@@ -188,10 +191,19 @@ pub(crate) async fn retry(tx: &mut Tx, id: &JobId) -> Result<u32, CoordinatorErr
                 .execute(&mut tx.connection)
                 .await?;
         } else if let Ok(decision) = decide(&task.row, TaskEvent::Retry, tx.now_ms) {
-            apply(tx, &task, &decision).await?;
-            changed += 1;
+            again.push((task, decision));
         }
     }
+    for some in again.chunks(RETRIED_AT_ONCE) {
+        let changes = some.iter().map(|(task, decision)| Change {
+            task,
+            decision,
+            result_json: None,
+            progress: None,
+        });
+        apply_all(tx, &changes.collect::<Vec<_>>()).await?;
+    }
+    let changed = again.len() as u32;
     if changed > 0 {
         query("UPDATE job SET state = 'running', ended_ms = NULL WHERE id = $1 AND state = 'failed'")
             .bind(id.as_str())

@@ -28,7 +28,7 @@ mod waiting;
 mod writer;
 
 pub(crate) use advance::{Commit, bury, commit, record_objects};
-pub(crate) use blame::{Barred, at_suspects, barred, forgive, note_failed, note_lost};
+pub(crate) use blame::{Barred, at_suspects, barred, forgive, note_failed, note_hung, note_lost};
 pub(crate) use catalog::{
     DatasetRow, ModelRow, datasets, models, move_channel, newest_dataset, register_model, resolve_model,
 };
@@ -49,5 +49,5 @@ pub(crate) use runs::note_checkpoint;
 pub(crate) use sql::Connection;
 pub(crate) use stragglers::{last_attempts, times_ms};
 pub(crate) use summary::{JobView, KindView, TaskPage, TaskView, summary, task_list};
-pub(crate) use tasks::{StoredTask, expired, leased_since, load_named, load_task, load_tasks};
+pub(crate) use tasks::{Standing, StoredTask, expired, leased_since, load_named, load_task, load_tasks};
 pub(crate) use writer::{OFFERS_CHANNEL, Outcomes, Together, Tx};

@@ -16,6 +16,8 @@ pub(crate) struct Numbers {
     pub(crate) oldest_ready_seconds: Vec<(String, i64)>,
     /// Sessions heard of lately.
     pub(crate) workers: i64,
+    /// Those of them that get nothing for a while, since they failed again and again.
+    pub(crate) resting: i64,
     /// Copies that are not made yet.
     pub(crate) copies: i64,
 }
@@ -40,6 +42,9 @@ pub(crate) async fn numbers(
     )
     .bind(now_ms);
     let workers = query("SELECT COUNT(*) FROM session WHERE seen_ms >= $1").bind(live_since_ms);
+    let resting = query("SELECT COUNT(*) FROM session WHERE seen_ms >= $1 AND rests_until_ms > $2")
+        .bind(live_since_ms)
+        .bind(now_ms);
     let copies = query("SELECT COUNT(*) FROM object_copy WHERE done_ms IS NULL");
     Ok(Numbers {
         tasks: labelled(readers, tasks, &["kind", "state"]).await?,
@@ -47,6 +52,7 @@ pub(crate) async fn numbers(
         attempts: labelled(readers, attempts, &["outcome"]).await?,
         oldest_ready_seconds: labelled(readers, oldest, &["kind"]).await?,
         workers: workers.one(readers).await?,
+        resting: resting.one(readers).await?,
         copies: copies.one(readers).await?,
     })
 }

@@ -111,9 +111,10 @@ impl Db {
             }
         }
         let clock = match clock {
-            Clock::Database if !connection.is_shared() => {
-                Clock::steady(connection.now_ms().await?, newest_ms(&mut connection).await?)
+            Clock::Database if connection.is_shared() => {
+                Clock::server(newest_seen_ms(&mut connection).await?)
             }
+            Clock::Database => Clock::steady(connection.now_ms().await?, newest_ms(&mut connection).await?),
             given => given,
         };
         let backfill = (!connection.is_shared()).then(|| Backfill::start(readers.clone()));
@@ -151,20 +152,26 @@ impl Db {
 
     /// The time that counts.
     pub(crate) async fn now_ms(&self) -> Result<i64, CoordinatorError> {
-        self.or_ask(self.clock.here()).await
+        match self.clock.here() {
+            Some(now_ms) => Ok(now_ms),
+            None => Ok(self.clock.now_ms(self.reader().await?.now_ms().await?)),
+        }
     }
 
     /// The time to which the age of stored objects is reckoned.
     pub(crate) async fn now_beside_objects_ms(&self) -> Result<i64, CoordinatorError> {
-        self.or_ask(self.clock.beside_objects()).await
-    }
-
-    async fn or_ask(&self, known_ms: Option<i64>) -> Result<i64, CoordinatorError> {
-        match known_ms {
+        match self.clock.beside_objects() {
             Some(now_ms) => Ok(now_ms),
             None => Ok(self.reader().await?.now_ms().await?),
         }
     }
+}
+
+/// When any worker was heard last, by any coordinator.
+async fn newest_seen_ms(connection: &mut Connection) -> Result<i64, sqlx::Error> {
+    query("SELECT COALESCE(MAX(seen_ms), 0) FROM session")
+        .one(connection)
+        .await
 }
 
 /// The newest time in the database. Looks at every event and attempt, which costs a second for some millions: once, at the
@@ -243,6 +250,7 @@ fn migrations() -> Migrator {
         ("floor", include_str!("../../migrations/0008_floor.sql")),
         ("lost", include_str!("../../migrations/0009_lost.sql")),
         ("version", include_str!("../../migrations/0010_version.sql")),
+        ("served", include_str!("../../migrations/0011_served.sql")),
     ];
     let migrations = (1..).zip(all).map(|(version, (name, sql))| {
         Migration::new(

@@ -3,12 +3,17 @@
 //! Promises: what differs between SQLite and PostgreSQL (integer widths, booleans, NUL in text) ends here, so that the
 //! statements of the other files are written once. Left to others: the statements, and when a transaction begins and ends.
 
+use std::time::Duration;
+
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Column, Postgres, Row as _, SqlSafeStr, Sqlite, TypeInfo};
 
 use crate::clock::machine_ms;
+
+/// Nothing that is asked takes this long: a server whose machine vanished says nothing for ever.
+const ANSWER_MAX: Duration = Duration::from_secs(60);
 
 /// A connection of either database; it goes back to its pool when dropped.
 #[derive(Debug)]
@@ -202,6 +207,19 @@ macro_rules! bound {
     }};
 }
 
+/// What a server answers, or that it does not; nobody else gets a connection to one that is silent.
+macro_rules! in_time {
+    ($server:expr, $asked:expr) => {
+        match tokio::time::timeout(ANSWER_MAX, $asked).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                $server.close_on_drop();
+                Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))
+            }
+        }
+    };
+}
+
 impl Statement {
     /// Binds the next `$N`.
     pub(crate) fn bind(mut self, value: impl Into<Value>) -> Self {
@@ -264,7 +282,8 @@ impl Statement {
                 rows.into_iter().map(Row::Sqlite).collect()
             }
             Connection::Postgres(from) => {
-                let rows = bound!(self, self.postgres).fetch_all(&mut **from).await?;
+                let asked = bound!(self, self.postgres).fetch_all(&mut **from);
+                let rows = in_time!(from, asked)?;
                 rows.into_iter().map(Row::Postgres).collect()
             }
         })
@@ -277,10 +296,10 @@ impl Statement {
                 .fetch_optional(&mut **from)
                 .await?
                 .map(Row::Sqlite),
-            Connection::Postgres(from) => bound!(self, self.postgres)
-                .fetch_optional(&mut **from)
-                .await?
-                .map(Row::Postgres),
+            Connection::Postgres(from) => {
+                let asked = bound!(self, self.postgres).fetch_optional(&mut **from);
+                in_time!(from, asked)?.map(Row::Postgres)
+            }
         })
     }
 

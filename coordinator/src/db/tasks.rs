@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use remaster_domain::{
-    Checkpoint, ContentHash, JobId, LeaseToken, SessionId, TaskId, TaskKind, TaskSpec, TaskState,
+    Checkpoint, ContentHash, JobId, LeaseToken, SessionId, TaskId, TaskKind, TaskSpec, TaskState, WorkerId,
 };
 use remaster_proto::from_json;
 use serde_json::json;
+use tracing::{Span, info_span};
 
 use super::Tx;
 use super::sql::{Connection, Row, query, query_over};
@@ -37,6 +38,24 @@ impl StoredTask {
     pub(crate) fn spec(&self) -> Result<TaskSpec, CoordinatorError> {
         Ok(from_json("task.spec", &self.spec_json)?)
     }
+
+    /// What every line about a lease says, from its grant to its end.
+    pub(crate) fn span(&self, token: LeaseToken, worker: &WorkerId) -> Span {
+        // Tokens rise by one at every lease, as attempts do.
+        let (job, task, name) = (&self.job, &self.id, &self.name);
+        info_span!("lease", %job, %task, name, attempt = token.0, %worker)
+    }
+}
+
+/// A task that somebody works on.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    /// Which.
+    pub(crate) task: StoredTask,
+    /// When its attempt last got further.
+    pub(crate) moved_ms: i64,
+    /// How far it is, for people.
+    pub(crate) at: String,
 }
 
 /// Columns of [`StoredTask`], in every query that makes one.
@@ -102,16 +121,17 @@ pub(crate) async fn load_tasks(
     tasks.collect()
 }
 
-/// Reads what commits name: the tasks that there are, and of the sessions that there are how often each failed in a row.
+/// Reads what commits name: the tasks that there are, and of the sessions that there are whose each is and how often it failed
+/// in a row.
 pub(crate) async fn load_named(
     tx: &mut Tx,
     names: &[(&SessionId, &TaskId)],
-) -> Result<(BTreeMap<TaskId, StoredTask>, BTreeMap<SessionId, u32>), CoordinatorError> {
+) -> Result<(BTreeMap<TaskId, StoredTask>, BTreeMap<SessionId, (WorkerId, u32)>), CoordinatorError> {
     let rows = query_over!(
         names.iter().map(|(session, task)| json!({"of_session": session.as_str(), "of_task": task.as_str()})).collect(),
         (of_session TEXT, of_task TEXT),
         [
-            "SELECT of_session, (SELECT s.failures FROM session s WHERE s.id = of_session) AS failures, ",
+            "SELECT of_session, (SELECT s.worker_id || ' ' || s.failures FROM session s WHERE s.id = of_session) AS worker, ",
             task_columns!(),
             " FROM "
         ],
@@ -119,18 +139,20 @@ pub(crate) async fn load_named(
     )
     .rows(&mut tx.connection)
     .await?;
-    let (mut tasks, mut failures) = (BTreeMap::new(), BTreeMap::new());
+    let (mut tasks, mut sessions) = (BTreeMap::new(), BTreeMap::new());
     for row in &rows {
-        if let Some(number) = row.get::<Option<i64>>("failures")? {
+        if let Some(words) = row.get::<Option<String>>("worker")? {
             let session = known("session_id", &row.get::<String>("of_session")?)?;
-            failures.insert(session, as_u32(number));
+            let (worker, failures) = words.split_once(' ').unwrap_or_default();
+            let failures = failures.parse().map_err(|_| damaged("failures", failures))?;
+            sessions.insert(session, (known("worker_id", worker)?, failures));
         }
         if row.get::<Option<String>>("id")?.is_some() {
             let task = stored(row)?;
             tasks.insert(task.id.clone(), task);
         }
     }
-    Ok((tasks, failures))
+    Ok((tasks, sessions))
 }
 
 /// Tasks of whose attempts one is past its deadline, soonest first.
@@ -169,15 +191,12 @@ pub(crate) async fn expired(tx: &mut Tx, limit: u32) -> Result<Vec<StoredTask>, 
     Ok(tasks)
 }
 
-/// Tasks that somebody works on with the time at which each last got further, those first that have stood longest.
-pub(crate) async fn leased_since(
-    tx: &mut Tx,
-    limit: u32,
-) -> Result<Vec<(StoredTask, i64)>, CoordinatorError> {
+/// Tasks that somebody works on, those first that have stood longest.
+pub(crate) async fn leased_since(tx: &mut Tx, limit: u32) -> Result<Vec<Standing>, CoordinatorError> {
     let rows = query(concat!(
         "SELECT ",
         task_columns!(),
-        ", moved_ms FROM (SELECT * FROM task WHERE state = 'leased'
+        ", moved_ms, done, total, note FROM (SELECT * FROM task WHERE state = 'leased'
              UNION ALL SELECT * FROM task WHERE ",
         has_elder!(),
         " AND state <> 'leased') AS held
@@ -189,9 +208,15 @@ pub(crate) async fn leased_since(
     .bind(tx.specs.version())
     .rows(&mut tx.connection)
     .await?;
-    rows.iter()
-        .map(|row| Ok((stored(row)?, row.get("moved_ms")?)))
-        .collect()
+    let standing = rows.iter().map(|row| {
+        let (done, total, note): (i64, i64, String) = (row.get("done")?, row.get("total")?, row.get("note")?);
+        Ok(Standing {
+            task: stored(row)?,
+            moved_ms: row.get("moved_ms")?,
+            at: format!("at {done} of {total}: {note}"),
+        })
+    });
+    standing.collect()
 }
 
 /// Reads the columns of [`task_columns`].

@@ -17,7 +17,7 @@ impl Tx {
     /// Who is served next.
     pub(crate) async fn queue(&mut self) -> Result<&mut Queue, CoordinatorError> {
         if self.queue.is_none() {
-            self.queue = Some(load(&mut self.connection, self.specs.version()).await?);
+            self.queue = Some(load(&mut self.connection, self.specs.version(), self.now_ms).await?);
         }
         Ok(self.queue.as_mut().expect("it was read above"))
     }
@@ -32,30 +32,32 @@ impl Tx {
 pub(super) fn written_down(queue: &mut Queue) -> Option<Statement> {
     let served = queue.take_unwritten().into_iter();
     let rows: Vec<_> = served
-        .map(|(id, job)| json!({"id": id.as_str(), "pass": job.pass, "leases": job.leases}))
+        .map(|(id, job)| {
+            json!({"id": id.as_str(), "pass": job.pass, "leases": job.leases, "served_ms": job.served_ms})
+        })
         .collect();
     (!rows.is_empty()).then(|| {
         query_over!(
             rows,
-            (id TEXT, pass BIGINT, leases BIGINT),
-            ["INSERT INTO turn (job_id, pass, leases) SELECT r.id, r.pass, r.leases FROM "],
+            (id TEXT, pass BIGINT, leases BIGINT, served_ms BIGINT),
+            ["INSERT INTO turn (job_id, pass, leases, served_ms) SELECT r.id, r.pass, r.leases, r.served_ms FROM "],
             [
                 " WHERE true ON CONFLICT (job_id) DO UPDATE SET pass = excluded.pass,
-                     leases = excluded.leases"
+                     leases = excluded.leases, served_ms = excluded.served_ms"
             ]
         )
     })
 }
 
 /// Jobs that run and may be led on by a coordinator of this version.
-async fn load(connection: &mut Connection, version: i64) -> Result<Queue, CoordinatorError> {
+async fn load(connection: &mut Connection, version: i64, now_ms: i64) -> Result<Queue, CoordinatorError> {
     // As words of two texts: in every turn, hundreds of rows would cost more to send and to take apart than to find. What
     // runs matters between jobs only: of a single one it is not counted. Counted by deadline, so that SQLite takes the index
     // that holds leases alone, and not one that leads to all tasks.
     let row = query(
         "SELECT
              (SELECT string_agg(job.id || ' ' || job.priority || ' ' || job.created_ms || ' ' || COALESCE(turn.pass, 0)
-                     || ' ' || COALESCE(turn.leases, 0), ' ')
+                     || ' ' || COALESCE(turn.leases, 0) || ' ' || COALESCE(turn.served_ms, 0), ' ')
                  FROM job LEFT JOIN turn ON turn.job_id = job.id
                  WHERE job.state = 'running' AND COALESCE(turn.version, 2) <= $1) AS jobs,
              (SELECT string_agg(leased.job_id || ' ' || leased.running, ' ')
@@ -72,10 +74,10 @@ async fn load(connection: &mut Connection, version: i64) -> Result<Queue, Coordi
     .ok_or(sqlx::Error::RowNotFound)?;
     let (jobs, leased): (Option<String>, Option<String>) = (row.at(0)?, row.at(1)?);
     let jobs = jobs_of(&jobs.unwrap_or_default(), &leased.unwrap_or_default())?;
-    Ok(Queue::new(jobs, row.at(2)?))
+    Ok(Queue::new(jobs, row.at(2)?, now_ms))
 }
 
-/// Of each job its id, priority, time, pass and leases; of some of them, and maybe others, the id and how many tasks it runs.
+/// Of each job its id, priority, time, pass, leases and when it was served last; of some of them, and maybe others, the id and how many tasks it runs.
 fn jobs_of(jobs: &str, leased: &str) -> Result<BTreeMap<JobId, QueuedJob>, CoordinatorError> {
     let mut queued = BTreeMap::new();
     let mut words = jobs.split_ascii_whitespace();
@@ -85,6 +87,7 @@ fn jobs_of(jobs: &str, leased: &str) -> Result<BTreeMap<JobId, QueuedJob>, Coord
             created_ms: number(words.next())?,
             pass: number(words.next())?,
             leases: number(words.next())?,
+            served_ms: number(words.next())?,
             ..QueuedJob::default()
         };
         queued.insert(known("job.id", id)?, job);
@@ -116,7 +119,7 @@ mod tests {
     #[test]
     fn jobs_are_read_with_what_they_run_and_those_that_are_not_queued_are_left_out() {
         let jobs = jobs_of(
-            &format!("{TWO} -3 1700000000000 5 7"),
+            &format!("{TWO} -3 1700000000000 5 7 1700000000009"),
             &format!("{ONE} 9 {TWO} 4"),
         );
         let jobs = jobs.unwrap();
@@ -128,16 +131,17 @@ mod tests {
                 of_two.created_ms,
                 of_two.pass,
                 of_two.leases,
+                of_two.served_ms,
                 of_two.running
             ),
-            (-3, 1_700_000_000_000, 5, 7, 4)
+            (-3, 1_700_000_000_000, 5, 7, 1_700_000_000_009, 4)
         );
         assert!(jobs_of("", "").unwrap().is_empty());
     }
 
     #[test]
     fn a_text_that_nobody_here_wrote_is_an_error() {
-        for jobs in [ONE, "one 0 0 0 0", &format!("{ONE} 0 0 0 x")] {
+        for jobs in [ONE, "one 0 0 0 0 0", &format!("{ONE} 0 0 0 0 x")] {
             jobs_of(jobs, "").unwrap_err();
         }
         jobs_of("", &format!("{ONE} many")).unwrap_err();

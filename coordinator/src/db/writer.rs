@@ -130,7 +130,7 @@ impl Tx {
             machine_ms()
         };
         self.at_savepoint = true;
-        self.now_ms = clock.here().unwrap_or(there_ms);
+        self.now_ms = clock.now_ms(there_ms);
         Ok(())
     }
 

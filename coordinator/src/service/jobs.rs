@@ -73,8 +73,12 @@ impl pb::jobs_server::Jobs for JobsService {
         let now_ms = self.core.db.now_ms().await?;
         let live_since_ms = self.core.live_since_ms(now_ms);
         let mut reader = self.core.reader().await?;
-        let tasks = db::task_list(&mut reader, &report.job, &page, now_ms, live_since_ms).await?;
+        let mut tasks = db::task_list(&mut reader, &report.job, &page, now_ms, live_since_ms).await?;
         drop(reader);
+        if let Some(reason) = self.core.cannot_lead(&report.job) {
+            let waiting = tasks.iter_mut().filter(|task| !task.waiting_reason.is_empty());
+            waiting.for_each(|task| task.waiting_reason.clone_from(&reason));
+        }
         let listed = tasks.len();
         let tasks: Vec<pb::TaskSummary> = tasks.into_iter().map(Into::into).collect();
         let tasks = match page.most {

@@ -1,9 +1,10 @@
 //! `Workers` over the wire.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use remaster_domain::{FailureClass, LeaseProgress};
+use remaster_domain::{FailureClass, LeaseProgress, Verdict};
 use remaster_proto::{from_json, pb};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
@@ -40,12 +41,10 @@ impl pb::workers_server::Workers for WorkersService {
         let request = request.into_inner();
         let session = parse_id("session_id", &request.session_id)?;
         let wait = Duration::from_millis(request.wait_ms.into());
-        let grant = tokio::select! {
-            // A lease that was written is answered even if shutdown comes at the same moment.
-            biased;
-            grant = self.core.lease(session, request.slots, wait) => grant?,
-            () = self.shutdown.cancelled() => Default::default(),
-        };
+        let grant = self
+            .core
+            .lease(session, request.slots, wait, &self.shutdown)
+            .await?;
         Ok(Response::new(pb::LeaseTasksResponse {
             leases: grant.leases.into_iter().map(Into::into).collect(),
             drain: grant.drain,
@@ -64,6 +63,11 @@ impl pb::workers_server::Workers for WorkersService {
             .map(LeaseProgress::try_from)
             .collect::<Result<_, _>>()?;
         let renewal = self.core.heartbeat(session, leases).await?;
+        let lost = renewal
+            .verdicts
+            .iter()
+            .filter(|(_, _, verdict)| *verdict == Verdict::Lost);
+        self.note_stale(lost.count());
         let verdicts = renewal
             .verdicts
             .into_iter()
@@ -89,7 +93,7 @@ impl pb::workers_server::Workers for WorkersService {
             .ok_or_else(|| Status::invalid_argument("field `checkpoint` is missing"))?
             .try_into()?;
         let objects = request.objects.into_iter().map(Into::into).collect();
-        self.core.record(lease, checkpoint, objects).await?;
+        self.counted(self.core.record(lease, checkpoint, objects).await)?;
         Ok(Response::new(pb::RecordOutputResponse {}))
     }
 
@@ -100,7 +104,8 @@ impl pb::workers_server::Workers for WorkersService {
         let request = request.into_inner();
         let lease = lease_name(&request.session_id, &request.task_id, request.token)?;
         let objects = request.objects.into_iter().map(Into::into).collect();
-        self.core.commit(lease, &request.result_json, objects).await?;
+        let committed = self.core.commit(lease, &request.result_json, objects).await;
+        self.counted(committed)?;
         Ok(Response::new(pb::CommitTaskResponse {}))
     }
 
@@ -116,7 +121,7 @@ impl pb::workers_server::Workers for WorkersService {
                 request.failure_class
             ))
         })?;
-        self.core.fail(lease, class, &request.message).await?;
+        self.counted(self.core.fail(lease, class, &request.message).await)?;
         Ok(Response::new(pb::FailTaskResponse {}))
     }
 
@@ -126,8 +131,21 @@ impl pb::workers_server::Workers for WorkersService {
     ) -> Result<Response<pb::ReleaseTaskResponse>, Status> {
         let request = request.into_inner();
         let lease = lease_name(&request.session_id, &request.task_id, request.token)?;
-        self.core.release(lease).await?;
+        self.counted(self.core.release(lease).await)?;
         Ok(Response::new(pb::ReleaseTaskResponse {}))
+    }
+}
+
+impl WorkersService {
+    /// Counts what is refused for its lease.
+    fn counted(&self, outcome: Result<(), CoordinatorError>) -> Result<(), CoordinatorError> {
+        self.note_stale(usize::from(matches!(outcome, Err(CoordinatorError::Stale(_)))));
+        outcome
+    }
+
+    fn note_stale(&self, calls: usize) {
+        let calls = i64::try_from(calls).unwrap_or(i64::MAX);
+        self.core.stale_calls.fetch_add(calls, Ordering::Relaxed);
     }
 }
 

@@ -55,6 +55,8 @@ pub enum TaskEvent {
     Stall {
         /// When it last did.
         moved_ms: i64,
+        /// How far it was, for people.
+        at: String,
         /// For how long it may stand.
         limit_ms: i64,
         /// Random, 0 to 1.
@@ -66,6 +68,25 @@ pub enum TaskEvent {
     Cancel,
     /// A user wants it tried again.
     Retry,
+}
+
+impl TaskEvent {
+    /// Of the lease that it speaks of, where it does.
+    pub(super) const fn token(&self) -> Option<LeaseToken> {
+        match self {
+            Self::Heartbeat { token, .. }
+            | Self::Record { token, .. }
+            | Self::Commit { token }
+            | Self::Fail { token, .. }
+            | Self::Release { token } => Some(*token),
+            Self::Lease { .. }
+            | Self::Expire
+            | Self::Stall { .. }
+            | Self::Straggle
+            | Self::Cancel
+            | Self::Retry => None,
+        }
+    }
 }
 
 /// How an attempt ended.

@@ -77,6 +77,7 @@ fn standing_still_is_charged_as_an_error_and_not_before_the_limit() {
     let stall = |now_ms| {
         let event = TaskEvent::Stall {
             moved_ms: 1_000,
+            at: "at 7 of 9: decoding".to_owned(),
             limit_ms: 60_000,
             jitter: 1.0,
         };
@@ -84,6 +85,9 @@ fn standing_still_is_charged_as_an_error_and_not_before_the_limit() {
     };
     assert!(stall(60_999).is_err());
     let stalled = stall(61_000).unwrap();
+    assert_eq!(stalled.row.message, "no progress for 60 s, at 7 of 9: decoding");
+    let hung = ended(&row, &stalled, AttemptEnd::Failed).unwrap();
+    assert_eq!((hung.token, hung.session), (row.token, &session(1)));
     assert_eq!((stalled.row.errors, stalled.row.losses), (1, 0));
     assert!(
         stalled
@@ -108,6 +112,43 @@ fn a_late_commit_counts_only_while_the_task_is_nobodys() {
     assert!(decide(&cancelled, commit, LEASE_MS + 1).is_err());
     let never = TaskEvent::Commit { token: LeaseToken(0) };
     assert!(decide(&TaskRow::new(0), never, 1).is_err(), "never leased");
+}
+
+#[test]
+fn a_lease_is_its_session_s_alone_while_it_runs() {
+    let row = leased(&TaskRow::new(0), 0);
+    let commit = || TaskEvent::Commit { token: row.token };
+    let foreign = decide_for(&row, &session(2), commit(), 1);
+    assert!(matches!(foreign, Err(Refusal::Stale { .. })), "{foreign:?}");
+    assert!(decide_for(&row, &session(1), commit(), 1).is_ok());
+    let offered = decide(&row, TaskEvent::Straggle, 1).unwrap().row;
+    assert!(decide_for(&offered, &session(2), commit(), 2).is_err());
+    assert!(decide_for(&offered, &session(1), commit(), 2).is_ok());
+}
+
+#[test]
+fn getting_further_gives_fresh_budgets_and_the_same_step_again_does_not() {
+    let mut row = leased(&TaskRow::new(0), 0);
+    let record = |row: &TaskRow, step| {
+        let event = TaskEvent::Record {
+            token: row.token,
+            checkpoint: Checkpoint {
+                sha256: ContentHash::of(b"state"),
+                step,
+            },
+        };
+        decide(row, event, 1).unwrap().row
+    };
+    let charged = |mut row: TaskRow| {
+        (row.errors, row.losses) = (ERRORS_MAX - 1, LOSSES_MAX - 1);
+        row
+    };
+    row = record(&charged(row), 100);
+    assert_eq!((row.errors, row.losses), (0, 0));
+    row = record(&charged(row), 100);
+    assert_eq!((row.errors, row.losses), (ERRORS_MAX - 1, LOSSES_MAX - 1));
+    row = record(&row, 101);
+    assert_eq!((row.errors, row.losses), (0, 0));
 }
 
 #[test]
@@ -273,6 +314,7 @@ fn event_of(row: &TaskRow, what: u8, age: i64, bad: bool, jitter: f64) -> (TaskE
         7 => TaskEvent::Cancel,
         8 => TaskEvent::Stall {
             moved_ms: 0,
+            at: String::new(),
             limit_ms: 600_000,
             jitter,
         },

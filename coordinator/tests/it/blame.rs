@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use remaster_domain::{Stage, TaskKind};
+use remaster_domain::{LeaseProgress, Progress, Stage, TaskKind};
 use remaster_proto::pb;
 
 use super::DATABASE;
@@ -26,6 +26,29 @@ async fn lose_all(cluster: &Cluster) -> usize {
 
 async fn beat(worker: &Worker) {
     worker.client.heartbeat(vec![]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_worker_whose_attempts_hang_one_after_the_other_rests() {
+    let cluster = Cluster::start(DATABASE).await;
+    let worker = cluster.worker(&INDEX).await;
+    cluster.submit(&season(Stage::Extract, &FOUR)).await.unwrap();
+    for _ in 0..3 {
+        let lease = worker.lease_one().await;
+        // It lives, and says the same again and again.
+        let still = || LeaseProgress {
+            task: lease.task.clone(),
+            token: lease.token,
+            progress: Progress::default(),
+        };
+        let mut stalled = 0;
+        while stalled == 0 {
+            cluster.advance_ms(i64::from(LEASE_MS) - 1);
+            worker.client.heartbeat(vec![still()]).await.unwrap();
+            stalled = cluster.core().reap_stalled().await.unwrap();
+        }
+    }
+    assert!(worker.lease(1).await.is_empty());
 }
 
 #[tokio::test]

@@ -1,11 +1,11 @@
 //! Seasons that exist on paper only, and workers' answers made from the specs alone: same spec, same answer.
 
 use remaster_domain::{
-    ActiveArea, AlignResult, Alignment, AssembleResult, ColourTransform, ContentHash, CurateResult, Episode,
-    ExtractResult, FrameRange, IndexResult, IndexedSource, JobSpec, Lattice, ModelRef, OutputObject,
-    PairChoice, PlanResult, PressResult, PublishResult, PublishedModel, Season, SegmentRef, ShardFrames,
-    ShardRef, SourceRef, Stage, TaskKind, TaskResult, TaskSpec, TrainResult, Transform, UpscaleResult,
-    UpscaleSettings,
+    ActiveArea, AlignResult, Alignment, AssembleResult, ColourTransform, ContentHash, CurateEpisode,
+    CurateResult, Episode, ExtractResult, FrameRange, IndexResult, IndexedSource, JobSpec, Lattice, ModelRef,
+    OutputObject, PairChoice, PlanResult, PressResult, PublishResult, PublishedModel, Season, SegmentRef,
+    ShardFrames, ShardRef, SourceRef, Stage, TaskKind, TaskResult, TaskSpec, TrainResult, Transform,
+    UpscaleResult, UpscaleSettings,
 };
 use remaster_store::{Key, Store};
 
@@ -110,7 +110,17 @@ fn answer(spec: &TaskSpec) -> (TaskResult, Vec<Key>) {
             (TaskResult::Extract(result), keys)
         }
         TaskSpec::Curate(spec) => {
-            let keys = vec![Key::dataset_object(&spec.season, &hash)];
+            // A page and a colour table of each episode, a table of all.
+            let of_episode = |episode: &CurateEpisode| {
+                let name = ContentHash::of(episode.episode.as_str().as_bytes());
+                [
+                    Key::dataset_sheet(&spec.season, &name),
+                    Key::dataset_cube(&spec.season, &name),
+                ]
+            };
+            let mut keys: Vec<_> = spec.episodes.iter().flat_map(of_episode).collect();
+            keys.push(Key::dataset_cube(&spec.season, &hash));
+            keys.push(Key::dataset_object(&spec.season, &hash));
             let result = CurateResult {
                 manifest: hash,
                 pair_count: spec.shards.len() as u64,

@@ -412,6 +412,18 @@ async fn a_dataset_names_every_shard_in_order() {
 }
 
 #[tokio::test]
+async fn all_of_a_long_show_is_one_dataset() {
+    let cluster = Cluster::start(DATABASE).await;
+    let worker = cluster.worker(&ALL).await;
+    let ids: Vec<_> = (1..=72).map(|number| format!("e{number}")).collect();
+    let episodes: Vec<_> = ids.iter().map(|id| (id.as_str(), true, true)).collect();
+    let season = fake::season(Stage::Extract, &episodes);
+    let job = cluster.submit(&season).await.unwrap();
+    worker.run(MANY).await;
+    assert_eq!(cluster.settle(&job).await, "succeeded");
+}
+
+#[tokio::test]
 async fn a_model_named_by_id_must_be_published() {
     let cluster = Cluster::start(DATABASE).await;
     let mut spec = small_season(Stage::Upscale);

@@ -6,11 +6,13 @@ use std::sync::atomic::Ordering;
 
 use proptest::prelude::*;
 use remaster_coordinator::blame::TRIES_OF_A_WORKER;
-use remaster_coordinator::state::{Decision, Refusal, TaskEvent, TaskRow, decide};
+use remaster_coordinator::state::{Decision, Refusal, TaskEvent, TaskRow, decide, decide_for};
 use remaster_domain::{
-    FailureClass, JobId, Lease, LeaseProgress, Progress, Stage, TaskId, TaskKind, Verdict,
+    Checkpoint, ContentHash, FailureClass, JobId, Lease, LeaseProgress, Progress, Stage, TaskId, TaskKind,
+    Verdict,
 };
 use remaster_proto::{ClientError, LeaseClient};
+use remaster_store::Key;
 use uuid::Uuid;
 
 use super::DATABASE;
@@ -27,9 +29,13 @@ const BACKOFF_MS: i64 = 4_000;
 enum Step {
     Lease(usize),
     Heartbeat(usize),
+    /// By the number of steps of its checkpoint.
+    Record(usize, u64),
     Commit(usize),
     Fail(usize, FailureClass),
     Release(usize),
+    /// By any of the workers, most often not the one whose lease it is.
+    ReleaseBy(usize),
     LeasesRunOut,
     Retry,
 }
@@ -42,7 +48,9 @@ fn step() -> impl Strategy<Value = Step> {
         2 => which.clone().prop_map(Step::Commit),
         4 => which.clone().prop_map(|which| Step::Fail(which, FailureClass::Retryable)),
         3 => which.clone().prop_map(|which| Step::Fail(which, FailureClass::BadInput)),
-        2 => which.prop_map(Step::Release),
+        2 => (which.clone(), 0..4_u64).prop_map(|(which, step)| Step::Record(which, step)),
+        2 => which.clone().prop_map(Step::Release),
+        1 => which.prop_map(Step::ReleaseBy),
         3 => Just(Step::LeasesRunOut),
         1 => Just(Step::Retry),
     ]
@@ -109,6 +117,11 @@ impl<'c> History<'c> {
                     self.heartbeat(place).await;
                 }
             }
+            Step::Record(which, step) => {
+                if let Some(place) = lease(which) {
+                    self.record(place, step).await;
+                }
+            }
             Step::Commit(which) => {
                 if let Some(place) = lease(which) {
                     self.commit(place).await;
@@ -126,6 +139,11 @@ impl<'c> History<'c> {
                     let expected = self.decide(&lease.task, event);
                     let said = client.release(&lease.task, lease.token).await;
                     agree(&said, &expected);
+                }
+            }
+            Step::ReleaseBy(which) => {
+                if let Some(place) = lease(which) {
+                    self.release_by(which % self.workers.len(), place).await;
                 }
             }
         }
@@ -147,9 +165,10 @@ impl<'c> History<'c> {
         };
         let event = TaskEvent::Lease { session, lease_ms };
         let decision = self.decide(&lease.task, event).unwrap();
+        let row = decision.row;
         assert_eq!(
-            (lease.token, lease.attempt),
-            (decision.row.token, decision.row.attempt)
+            (lease.token, lease.attempt, &lease.checkpoint),
+            (row.token, row.attempt, &row.checkpoint)
         );
         self.leases.push((self.workers[who].client.clone(), lease));
     }
@@ -170,6 +189,35 @@ impl<'c> History<'c> {
             expected.is_ok(),
             "{said:?} {expected:?}"
         );
+    }
+
+    async fn record(&mut self, place: usize, step: u64) {
+        let (client, lease) = self.leases[place].clone();
+        let sha256 = ContentHash::of(format!("{place} at {step}").as_bytes());
+        let mut objects = vec![];
+        for key in [Key::checkpoint_state(&sha256), Key::checkpoint_tensors(&sha256)] {
+            objects.push(self.cluster.store.put_bytes(&key, "fake".into()).await.unwrap());
+        }
+        let checkpoint = Checkpoint { sha256, step };
+        let event = TaskEvent::Record {
+            token: lease.token,
+            checkpoint: checkpoint.clone(),
+        };
+        let expected = self.decide(&lease.task, event);
+        let said = client.record(&lease.task, lease.token, checkpoint, objects).await;
+        agree(&said, &expected);
+    }
+
+    async fn release_by(&mut self, who: usize, place: usize) {
+        let (worker, lease) = (&self.workers[who], self.leases[place].1.clone());
+        let (client, session) = (worker.client.clone(), worker.session.clone());
+        let (event, now_ms) = (TaskEvent::Release { token: lease.token }, self.now_ms());
+        let row = self.rows.get_mut(&lease.task).unwrap();
+        let expected = decide_for(row, &session, event, now_ms);
+        if let Ok(decision) = &expected {
+            *row = decision.row.clone();
+        }
+        agree(&client.release(&lease.task, lease.token).await, &expected);
     }
 
     async fn commit(&mut self, place: usize) {

@@ -81,12 +81,16 @@ impl Scene {
 }
 
 async fn beat(worker: &Worker, lease: &Lease) -> Verdict {
+    beat_at(worker, lease, 1).await
+}
+
+async fn beat_at(worker: &Worker, lease: &Lease, done: u64) -> Verdict {
     let progress = LeaseProgress {
         task: lease.task.clone(),
         token: lease.token,
         progress: Progress {
-            done: 1,
-            total: 10,
+            done,
+            total: 10_000,
             note: "frames".to_owned(),
         },
     };
@@ -136,7 +140,26 @@ async fn the_first_attempt_may_still_win_and_its_repeated_commit_is_answered() {
 }
 
 #[tokio::test]
-async fn a_frozen_first_attempt_is_lost_without_charge_and_the_second_counts() {
+async fn a_first_attempt_that_gets_further_goes_on_when_the_second_was_given_back() {
+    let scene = Scene::new().await;
+    let second = scene.second().await;
+    scene
+        .fast
+        .client
+        .release(&second.task, second.token)
+        .await
+        .unwrap();
+    for done in 2..100 {
+        scene.cluster.advance_ms(i64::from(LEASE_MS) - 1);
+        assert_eq!(beat_at(&scene.slow, &scene.lease, done).await, Verdict::Renewed);
+        assert_eq!(scene.cluster.core().reap_stalled().await.unwrap(), 0);
+    }
+    scene.slow.commit(&scene.lease).await.unwrap();
+    assert_eq!(scene.committed_indexes().await, 8);
+}
+
+#[tokio::test]
+async fn a_frozen_first_attempt_is_lost_and_the_second_counts() {
     let scene = Scene::new().await;
     let second = scene.second().await;
     scene.cluster.advance_ms(i64::from(LEASE_MS) - 1);

@@ -55,7 +55,10 @@ async fn an_attempt_that_lives_and_gets_no_further_is_taken_away_and_charged() {
     }
     let tasks = cluster.job(&job).await.tasks;
     let task = |id: &str| tasks.iter().find(|task| task.task_id == id).unwrap();
-    assert_eq!(task(hung.task.as_str()).message, "no progress for 1800 s");
+    assert_eq!(
+        task(hung.task.as_str()).message,
+        "no progress for 1800 s, at 7 of 10000: frames"
+    );
     assert_eq!(task(hung.task.as_str()).state, "ready");
     assert_eq!(task(moving.task.as_str()).state, "leased");
 }

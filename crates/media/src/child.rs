@@ -24,6 +24,9 @@ const LINE_BYTES_MAX: usize = 4096;
 const FORMATS: &str = "matroska,mov,mpeg,mpegts,avi,asf,flv,dv,ogg,mxf,nut,rm,wtv,vob,svcd,dvd,\
                        wav,mp3,aac,ac3,eac3,flac,dts,w64,aiff";
 
+/// Exit codes by which a shell or the loader says that it could not start a program. ffmpeg ends with neither.
+const NOT_STARTED: [i32; 2] = [126, 127];
+
 /// ffmpeg or ffprobe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Program {
@@ -32,7 +35,7 @@ pub(crate) enum Program {
 }
 
 impl Program {
-    const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Ffmpeg => "ffmpeg",
             Self::Ffprobe => "ffprobe",
@@ -179,8 +182,8 @@ pub(crate) fn run(program: Program, args: &Args) -> Result<Finished, MediaError>
     run_until(program, args, &|| false)
 }
 
-/// As [`run`]; when `stop` becomes true the child is killed and the error is [`MediaError::Stopped`]. A child that something
-/// else killed says nothing of its input: that is an error as well.
+/// As [`run`]; when `stop` becomes true the child is killed and the error is [`MediaError::Stopped`]. One that did not end
+/// [by itself](ended_by_itself) is an error as well.
 pub(crate) fn run_until(
     program: Program,
     args: &Args,
@@ -216,7 +219,7 @@ pub(crate) fn run_taking(
     if running.children.are_stopped() {
         return Err(MediaError::Stopped);
     }
-    if status.code().is_none() {
+    if !ended_by_itself(status) {
         return Err(MediaError::Failed {
             what: program.name().to_owned(),
             detail: format!("{status}; {messages}"),
@@ -231,6 +234,11 @@ pub(crate) fn run_taking(
         success: status.success(),
         messages,
     })
+}
+
+/// Whether a program ran and came to its own end. One that was killed, or that never began, says nothing of its input.
+pub(crate) fn ended_by_itself(status: ExitStatus) -> bool {
+    status.code().is_some_and(|code| !NOT_STARTED.contains(&code))
 }
 
 /// Messages are read this long after one came, with all that came meanwhile: ffmpeg writes a word at a time, and to be woken
@@ -315,6 +323,13 @@ mod tests {
             error.is_retryable() && error.to_string().contains("signal: 9"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_program_that_never_began_is_no_answer() {
+        let ended = |code: &str| Command::new("sh").args(["-c", &format!("exit {code}")]).status();
+        assert!(ended_by_itself(ended("0").unwrap()) && ended_by_itself(ended("1").unwrap()));
+        assert!(!ended_by_itself(ended("126").unwrap()) && !ended_by_itself(ended("127").unwrap()));
     }
 
     #[test]

@@ -16,6 +16,25 @@ const MACHINE_LACKS: [&str; 5] = [
     "Too many open files",
     "No space left on device",
 ];
+/// Words that tell of this ffmpeg, as 4 to 7 say them: a library that it needs is missing or another one, it is too old for an
+/// option, or it was built without a part. "Unsupported codec" is none of them: a whole file may hold data that nothing decodes.
+const TOOL_LACKS: [&str; 11] = [
+    "error while loading shared libraries",
+    "symbol lookup error",
+    "not found (required by",
+    "Unrecognized option",
+    "Option not found",
+    "No such filter",
+    "Unknown encoder",
+    "Requested output format",
+    "no decoder found for",
+    "Decoder (codec",
+    "no decoders for it are available",
+];
+/// What ffmpeg says over everything that it cannot read.
+const SAYS_NOTHING: &str = "Invalid data found when processing input";
+/// Most characters of ffmpeg's that an error about a file ends with: a line or two.
+const LAST_WORDS_CHARS_MAX: usize = 240;
 /// What is read at once of a file that is only read to see whether it can be.
 const READ_BYTES: usize = 1 << 20;
 
@@ -143,13 +162,12 @@ pub enum MediaError {
     /// The caller ended it.
     #[error("stopped")]
     Stopped,
-    /// ffmpeg or ffprobe could not be started.
-    #[error("could not start {program}: install ffmpeg 5.1 or newer and put it on the PATH")]
+    /// ffmpeg or ffprobe could not be started, or is not one that can be worked with.
+    #[error("cannot use {program}: {source}; install ffmpeg 5.1 or newer and put it on the PATH")]
     Tool {
         /// The program.
         program: &'static str,
         /// Why not.
-        #[source]
         source: std::io::Error,
     },
     /// ffmpeg or ffprobe ended with an error that says nothing of the input.
@@ -201,16 +219,25 @@ impl MediaError {
         )
     }
 
-    /// What it means that ffmpeg gave up over a source: its last words may tell of the machine, or else the file is at fault,
-    /// as `content` says, if the disc gives all of it.
-    pub(crate) fn over(path: &Path, messages: String, content: Self) -> Self {
-        if lacks_something(&messages) {
-            return Self::Failed {
-                what: format!("reading {}", path.display()),
-                detail: messages,
-            };
+    /// What it means that ffmpeg gave up over a source: its last words may tell of the machine or of ffmpeg itself, or else the
+    /// video is at fault, as was `found`, if the disc gives all of it.
+    pub(crate) fn over(path: &Path, messages: &str, found: &str) -> Self {
+        if lacks_something(&without_name(path, messages)) {
+            return Self::lacking(path, messages);
         }
+        let content = Self::Undecodable {
+            path: path.to_owned(),
+            detail: with_last_words(found, path, messages),
+        };
         Self::of_content(path, content)
+    }
+
+    /// A file could not be read here, for a reason that does not lie in it.
+    pub(crate) fn lacking(path: &Path, messages: &str) -> Self {
+        Self::Failed {
+            what: format!("reading {}", path.display()),
+            detail: messages.to_owned(),
+        }
     }
 
     /// `content`, which is final, unless the file cannot be read to its end: a disc that fails or was taken away looks to a
@@ -250,9 +277,43 @@ impl MediaError {
     }
 }
 
-/// Whether ffmpeg's last words tell of the machine.
-pub(crate) fn lacks_something(messages: &str) -> bool {
-    MACHINE_LACKS.iter().any(|lack| messages.contains(lack))
+/// Whether ffmpeg's last words, [`without_name`], tell of the machine or of ffmpeg itself.
+pub(crate) fn lacks_something(words: &str) -> bool {
+    let mut lacks = MACHINE_LACKS.iter().chain(&TOOL_LACKS);
+    lacks.any(|lack| words.contains(lack))
+}
+
+/// What ffmpeg said over a file without the file's name, which may be made of any words.
+pub(crate) fn without_name(path: &Path, messages: &str) -> String {
+    messages.replace(&format!("file:{}", path.display()), "")
+}
+
+/// What was found of a file and, where ffmpeg said more of it than that it cannot read it, the end of that.
+pub(crate) fn with_last_words(found: &str, path: &Path, messages: &str) -> String {
+    let words = without_name(path, messages);
+    let lines = words.split("; ").map(without_part);
+    let telling: Vec<&str> = lines
+        .filter(|line| !line.is_empty() && *line != SAYS_NOTHING)
+        .collect();
+    let told = telling.join("; ");
+    let excess = told.chars().count().saturating_sub(LAST_WORDS_CHARS_MAX);
+    match (telling.is_empty(), excess) {
+        (true, _) => found.to_owned(),
+        (false, 0) => format!("{found}: {told}"),
+        (false, _) => format!("{found}: ...{}", told.chars().skip(excess).collect::<String>()),
+    }
+}
+
+/// A line of ffmpeg's without the part of it that speaks (`[matroska,webm @ 0x5587e0dc0a00]`): the number is another one each time.
+fn without_part(line: &str) -> &str {
+    let mut rest = line;
+    while let Some((_, said)) = rest
+        .strip_prefix('[')
+        .and_then(|bracketed| bracketed.split_once("] "))
+    {
+        rest = said;
+    }
+    rest.trim_matches([':', ' '])
 }
 
 /// Reads all of a file, unless the work is given up meanwhile.
@@ -270,25 +331,70 @@ mod tests {
 
     use super::*;
 
-    fn cut_off(path: &Path) -> MediaError {
-        MediaError::Truncated {
-            path: path.to_owned(),
-            detail: "half of it".to_owned(),
-        }
-    }
-
     #[test]
     fn a_file_is_at_fault_only_where_machine_and_disc_are_not() {
         let folder = tempfile::tempdir().unwrap();
         let there = folder.path().join("film.mkv");
         std::fs::write(&there, b"film").unwrap();
-        let over = |path: &Path, messages: &str| MediaError::over(path, messages.to_owned(), cut_off(path));
+        let over = |path: &Path, messages: &str| MediaError::over(path, messages, "no frame was readable");
         assert!(over(&there, "Invalid data found when processing input").is_bad_input());
         let no_memory = over(&there, "[vist#0:0] Error: Cannot allocate memory");
         assert!(no_memory.is_retryable(), "{no_memory}");
         let taken_away = over(&folder.path().join("gone.mkv"), "Invalid data found");
         assert!(taken_away.is_retryable(), "{taken_away}");
         // A folder can be opened and not be read, as a disc that fails.
-        assert!(MediaError::of_content(folder.path(), cut_off(&there)).is_retryable());
+        assert!(over(folder.path(), "Invalid data found").is_retryable());
+    }
+
+    #[test]
+    fn an_ffmpeg_that_lacks_a_part_is_no_fault_of_the_file() {
+        for words in [
+            "ffmpeg: error while loading shared libraries: libx265.so.199: cannot open shared object file",
+            "ffmpeg: symbol lookup error: ffmpeg: undefined symbol: av_frame_side_data_add, version LIBAVUTIL_58",
+            "ffmpeg: /lib/libm.so.6: version `GLIBC_2.38' not found (required by ffmpeg)",
+            "Unrecognized option 'fps_mode'.; Error splitting the argument list: Option not found",
+            "Failed to set value 'json' for option 'output_format': Option not found",
+            "[AVFilterGraph @ 0x1024d480] No such filter: 'idet'; Error reinitializing filters!",
+            "[vost#0:0 @ 0xc210f80] Unknown encoder 'mpeg2video'",
+            "[NULL @ 0x2ee46bc0] Requested output format 'nut' is not a suitable output format",
+            "[AVFormatContext @ 0x44e6a4c0] Requested output format 'nut' is not known.",
+            "[vist#0:0/hevc @ 0x2] Decoding requested, but no decoder found for: hevc",
+            "Decoder (codec hevc) not found for input stream #0:0",
+            "Codec 'hevc' is known to FFmpeg, but no decoders for it are available. FFmpeg might need to be recompiled",
+        ] {
+            assert!(lacks_something(words), "{words}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_file_is_at_fault_whatever_it_is_called_and_whatever_else_it_holds() {
+        let folder = tempfile::tempdir().unwrap();
+        let film = folder.path().join("No such filter, Option not found.mkv");
+        std::fs::write(&film, b"film").unwrap();
+        let named = format!("file:{}", film.display());
+        for words in [
+            format!("{named}: Invalid data found when processing input"),
+            format!("[in#0 @ 0xb203b40] Error opening input: End of file; Error opening input file {named}."),
+            "Unsupported codec with id 100359 for input stream 0".to_owned(),
+            "[vist#0:0/h264 @ 0x1] [dec:h264 @ 0x2] Decode error rate 1 exceeds maximum 0.666667".to_owned(),
+            "Cannot determine format of input stream 0:0 after EOF; Conversion failed!".to_owned(),
+        ] {
+            let error = MediaError::over(&film, &words, "no frame was readable");
+            assert!(error.is_bad_input(), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_ffmpegs_words_is_kept_where_it_tells_more() {
+        let film = Path::new("/discs/film.mkv");
+        let told = |messages: &str| with_last_words("no container", film, messages);
+        let nothing = "file:/discs/film.mkv: Invalid data found when processing input";
+        assert_eq!(told(nothing), "no container");
+        assert_eq!(told(""), "no container");
+        let something = format!("[matroska,webm @ 0x55dd65f4b280] EBML header parsing failed; {nothing}");
+        assert_eq!(told(&something), "no container: EBML header parsing failed");
+        let much = told(&"[dec @ 0x1] [h264 @ 0x2] Größe; ".repeat(200));
+        assert!(much.starts_with("no container: ...") && much.ends_with("Größe; Größe"));
+        assert!(much.chars().count() < LAST_WORDS_CHARS_MAX + 20, "{much}");
     }
 }

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use remaster_domain::{ContentHash, FieldPlan, FrameInfo, SourceIndex, THUMB_HEIGHT_PX, THUMB_WIDTH_PX};
 
-use crate::child::{Args, Program, Running, run};
+use crate::child::{Args, Program, Running, ended_by_itself, run};
 use crate::cuts::find_cuts;
 use crate::fields::{self, Combing, Judged, parse_combing};
 use crate::frame::RawFormat;
@@ -135,16 +135,13 @@ fn check_decoded(
         what: "decoding".to_owned(),
         detail,
     };
-    if status.code().is_none() {
-        return Err(failed(status.to_string()));
+    if !ended_by_itself(status) {
+        return Err(failed(format!("{status}; {messages}")));
     }
     let (announced, came) = (decoded.lines.len(), decoded.thumbs.len() / THUMB_BYTES);
     if announced == 0 || !status.success() {
-        let content = MediaError::Undecodable {
-            path: path.to_owned(),
-            detail: format!("{announced} frames were readable; {messages}"),
-        };
-        return Err(MediaError::over(path, messages.to_owned(), content));
+        let found = format!("{announced} frames were readable");
+        return Err(MediaError::over(path, messages, &found));
     }
     // ffmpeg begins anew with its filters there, and what had gathered in a sheet is lost.
     refuse_size_change(path, &decoded.lines)?;

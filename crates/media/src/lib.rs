@@ -32,6 +32,7 @@ mod showinfo;
 mod stretch;
 mod thumbnail;
 mod together;
+mod tools;
 mod verify;
 mod yuv;
 
@@ -53,4 +54,5 @@ pub use scattered::{ScatteredFrames, read_frames};
 pub use showinfo::FrameLine;
 pub use stretch::{copy_stretch, other_streams_bytes_per_s};
 pub use thumbnail::{THUMB_BYTES, thumbnail};
+pub use tools::check_tools;
 pub use yuv::{ColourSpec, Matrix, Range, RgbFrame, Siting, rgb_to_yuv420p10, yuv_to_rgb};

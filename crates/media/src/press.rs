@@ -78,11 +78,7 @@ pub fn press(
     if success {
         Ok(())
     } else {
-        let content = MediaError::Undecodable {
-            path: hd.to_owned(),
-            detail: format!("no DVD could be made of it; {messages}"),
-        };
-        Err(MediaError::over(hd, messages, content))
+        Err(MediaError::over(hd, &messages, "no DVD could be made of it"))
     }
 }
 

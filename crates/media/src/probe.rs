@@ -10,8 +10,9 @@ use remaster_domain::{Rational, VideoInfo};
 use serde::Deserialize;
 
 use crate::MediaError;
-use crate::child::{Args, Finished, Program, run};
-use crate::error::lacks_something;
+use crate::child::{Args, Program, run};
+use crate::error::{lacks_something, with_last_words, without_name};
+use crate::tools::require_decoder;
 
 /// Byte offset of the volume descriptor's magic `CD001` in an ISO 9660 image (UDF bridge discs have it too).
 const ISO_MAGIC_OFFSET: u64 = 32_769;
@@ -105,9 +106,14 @@ pub fn probe(path: &Path) -> Result<Probe, MediaError> {
     args.input(path);
     let finished = run(Program::Ffprobe, &args)?;
     if !finished.success {
-        return Err(refusal(path, &finished));
+        return Err(refusal(path, &finished.messages));
     }
-    Probe::from_ffprobe(path, &finished.stdout, &finished.messages)
+    let report = Report::parse(&finished.stdout)?;
+    let probed = from_report(path, &report, &finished.messages);
+    if let (Err(MediaError::Undecodable { .. }), Some(main)) = (&probed, report.main_video()) {
+        require_decoder(path, &main.codec_name)?;
+    }
+    probed
 }
 
 impl Probe {
@@ -116,11 +122,7 @@ impl Probe {
     /// # Errors
     /// As [`probe`], where the answer says so; [`MediaError::Failed`] when it is none.
     pub fn from_ffprobe(path: &Path, answer: &[u8], messages: &str) -> Result<Self, MediaError> {
-        let report: Report = serde_json::from_slice(answer).map_err(|error| MediaError::Failed {
-            what: "reading ffprobe's answer".to_owned(),
-            detail: error.to_string(),
-        })?;
-        from_report(path, &report, messages)
+        from_report(path, &Report::parse(answer)?, messages)
     }
 }
 
@@ -179,29 +181,26 @@ fn has_iso_magic(path: &Path) -> Result<bool, MediaError> {
 }
 
 /// Why ffprobe gave up, in our words.
-fn refusal(path: &Path, finished: &Finished) -> MediaError {
-    let path = path.to_owned();
-    let messages = &finished.messages;
-    if messages.contains("moov atom not found") {
+fn refusal(path: &Path, messages: &str) -> MediaError {
+    let words = without_name(path, messages);
+    let owned = path.to_owned();
+    if words.contains("moov atom not found") {
         let detail = "its index (the moov atom) is missing".to_owned();
-        MediaError::Truncated { path, detail }
-    } else if messages.contains("Permission denied") || messages.contains("Input/output error") {
+        MediaError::Truncated { path: owned, detail }
+    } else if words.contains("Permission denied") || words.contains("Input/output error") {
         MediaError::Io {
-            path,
-            source: std::io::Error::other(messages.clone()),
+            path: owned,
+            source: std::io::Error::other(messages),
         }
-    } else if lacks_something(messages) {
-        MediaError::Failed {
-            what: format!("reading {}", path.display()),
-            detail: messages.clone(),
-        }
+    } else if lacks_something(&words) {
+        MediaError::lacking(path, messages)
     } else {
-        let reason = if messages.contains("whitelist") {
+        let reason = if words.contains("whitelist") {
             "ffmpeg takes it for a kind of file that holds no film".to_owned()
         } else {
-            "ffmpeg finds no known container in it".to_owned()
+            with_last_words("ffmpeg finds no known container in it", path, messages)
         };
-        MediaError::NotMedia { path, reason }
+        MediaError::NotMedia { path: owned, reason }
     }
 }
 
@@ -214,11 +213,7 @@ fn from_report(path: &Path, report: &Report, messages: &str) -> Result<Probe, Me
         return Err(not_media("ffmpeg finds no streams in it"));
     }
     let streams: Vec<StreamInfo> = report.streams.iter().map(RawStream::info).collect();
-    let Some(main) = report
-        .streams
-        .iter()
-        .find(|stream| stream.kind() == StreamKind::Video)
-    else {
+    let Some(main) = report.main_video() else {
         let kinds: Vec<&str> = report.streams.iter().map(|s| s.codec_type.as_str()).collect();
         return Err(MediaError::NoVideo {
             path: path.to_owned(),
@@ -227,9 +222,10 @@ fn from_report(path: &Path, report: &Report, messages: &str) -> Result<Probe, Me
     };
     let video = video_info(main).ok_or_else(|| MediaError::Undecodable {
         path: path.to_owned(),
-        detail: format!(
-            "its video ({}) has no readable picture: {messages}",
-            main.codec_name
+        detail: with_last_words(
+            &format!("its video ({}) has no readable picture", main.codec_name),
+            path,
+            messages,
         ),
     })?;
     let tagged = main
@@ -361,6 +357,21 @@ struct RawStream {
     tags: std::collections::BTreeMap<String, String>,
 }
 
+impl Report {
+    fn parse(answer: &[u8]) -> Result<Self, MediaError> {
+        serde_json::from_slice(answer).map_err(|error| MediaError::Failed {
+            what: "reading ffprobe's answer".to_owned(),
+            detail: error.to_string(),
+        })
+    }
+
+    /// The first stream of moving pictures.
+    fn main_video(&self) -> Option<&RawStream> {
+        let mut streams = self.streams.iter();
+        streams.find(|stream| stream.kind() == StreamKind::Video)
+    }
+}
+
 impl RawStream {
     fn kind(&self) -> StreamKind {
         let is_set = |flag: &str| self.disposition.get(flag).is_some_and(|&value| value != 0);
@@ -443,6 +454,23 @@ mod tests {
                 prop_assert!(probe.video.frame_rate.as_f64() > 0.0);
             }
         }
+    }
+
+    #[test]
+    fn ffprobes_refusal_of_a_file_is_final_and_its_own_trouble_is_not() {
+        let film = Path::new("/discs/error while loading shared libraries.mkv");
+        let final_words = "file:/discs/error while loading shared libraries.mkv: End of file";
+        let refused = refusal(film, final_words);
+        assert!(
+            matches!(&refused, MediaError::NotMedia { reason, .. } if reason.ends_with("in it: End of file")),
+            "{refused}"
+        );
+        let own = "ffprobe: error while loading shared libraries: libavdevice.so.59: cannot open shared object file";
+        let broken = refusal(film, own);
+        assert!(
+            broken.is_retryable() && broken.to_string().contains("libavdevice"),
+            "{broken}"
+        );
     }
 
     #[test]

@@ -33,11 +33,8 @@ pub fn copy_stretch(
     if success {
         Ok(())
     } else {
-        let content = MediaError::Undecodable {
-            path: path.to_owned(),
-            detail: format!("nothing could be read {start_s:.0} s after its start; {messages}"),
-        };
-        Err(MediaError::over(path, messages, content))
+        let found = format!("nothing could be read {start_s:.0} s after its start");
+        Err(MediaError::over(path, &messages, &found))
     }
 }
 
@@ -58,11 +55,8 @@ pub fn other_streams_bytes_per_s(
     args.input(path);
     let finished = run_until(Program::Ffprobe, &args, stop)?;
     if !finished.success {
-        let content = MediaError::Undecodable {
-            path: path.to_owned(),
-            detail: finished.messages.clone(),
-        };
-        return Err(MediaError::over(path, finished.messages, content));
+        let found = format!("no packets could be read {start_s:.0} s after its start");
+        return Err(MediaError::over(path, &finished.messages, &found));
     }
     let bytes = bytes_by_stream(&String::from_utf8_lossy(&finished.stdout));
     let others = bytes.iter().filter(|(stream, _)| **stream != probed.video_stream);

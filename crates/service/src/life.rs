@@ -52,6 +52,12 @@ impl<N: Display + FromStr + Ord> Life<N> {
         &self.0.name
     }
 
+    /// Ends as one that was killed, for a process that cannot end what it began: the next to start goes on under its name.
+    pub fn leave(self) {
+        // The lock goes with the process.
+        std::mem::forget(self);
+    }
+
     /// Does something for each of the other names that nobody lives under, with nobody beginning to meanwhile. They stay free
     /// for those that start next.
     pub fn for_each_abandoned(&self, mut clear: impl FnMut(&N)) {

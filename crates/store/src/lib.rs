@@ -11,11 +11,13 @@ mod bucket;
 mod error;
 mod key;
 mod open;
+mod reading;
 mod shard;
 mod store;
 mod unfinished;
 
 pub use error::StoreError;
 pub use key::Key;
+pub use open::folder_url;
 pub use shard::{FinishedShard, PairFiles, ShardEntry, ShardIndex, ShardMember, ShardWriter};
-pub use store::{ListedObject, Store, hash_file};
+pub use store::{DOWNLOAD_PREFIX, ListedObject, Store, hash_file};

@@ -1,6 +1,6 @@
 //! Opening a store by URL. Credentials and endpoints of S3 come from the usual `AWS_*` variables, never from the URL.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,10 +13,13 @@ use url::Url;
 use crate::StoreError;
 use crate::bucket::Bucket;
 
-/// A 16 MiB part must pass even at 0.5 Mbit/s; the library's 30 s would cut it off.
+/// Until the answer to a request begins, what is sent with it included: the eight parts of 16 MiB that go up at once must pass at
+/// 4 Mbit/s, and the library's 30 s would cut them off. From then on it bounds the silence between two pieces of the answer, which
+/// may take for as long as it flows.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(300);
 /// An endpoint that does not take a connection within this is down.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// How hard an operation is tried while a bucket is away.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Patience {
@@ -43,6 +46,17 @@ impl Patience {
 
 /// Where objects are, and what a bucket can do besides.
 type Backend = (Arc<dyn ObjectStore>, Option<Bucket>);
+
+/// The URL of a store in a folder, whatever its name has that means something in URLs. The folder need not be there yet.
+///
+/// # Errors
+/// When a relative path has nothing to be relative to.
+pub fn folder_url(folder: &Path) -> std::io::Result<String> {
+    let absolute = std::path::absolute(folder)?;
+    let url = Url::from_file_path(absolute);
+    url.map(Into::into)
+        .map_err(|()| std::io::Error::other("the path is not absolute"))
+}
 
 /// The backend behind a URL. `settings` are `AWS_*` names and values; they win over the environment.
 pub(crate) fn backend(
@@ -101,10 +115,8 @@ fn s3(
         builder = builder.with_config(key, value);
     }
     let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint);
-    let options = ClientOptions::new()
-        .with_timeout(REQUEST_TIMEOUT)
-        .with_connect_timeout(CONNECT_TIMEOUT)
-        .with_allow_http(endpoint.is_some_and(|endpoint| endpoint.starts_with("http://")));
+    let allow_http = endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"));
+    let options = client_options().with_allow_http(allow_http);
     let store = builder
         .with_bucket_name(bucket)
         .with_client_options(options.clone())
@@ -119,4 +131,37 @@ fn s3(
         Arc::new(PrefixStore::new(store, prefix))
     };
     Ok((objects, Some(whole)))
+}
+
+fn client_options() -> ClientOptions {
+    ClientOptions::new()
+        .with_timeout_disabled()
+        .with_read_timeout(REQUEST_TIMEOUT)
+        .with_connect_timeout(CONNECT_TIMEOUT)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use object_store::ClientConfigKey;
+
+    use super::*;
+
+    #[test]
+    fn a_store_is_opened_in_its_folder_whatever_the_name() {
+        let place = tempfile::tempdir().unwrap();
+        for name in ["plain", "season #1", "what?", "50%", "%41"] {
+            let folder = place.path().join(name).join("store");
+            crate::Store::open(&folder_url(&folder).unwrap()).unwrap();
+            assert!(folder.is_dir(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_download_may_take_for_as_long_as_it_flows() {
+        let options = client_options();
+        assert_eq!(options.get_config_value(&ClientConfigKey::Timeout), None);
+        assert!(options.get_config_value(&ClientConfigKey::ReadTimeout).is_some());
+    }
 }

@@ -14,14 +14,18 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::bucket::Bucket;
 use crate::open::{Patience, backend};
+use crate::reading::Reading;
 use crate::{Key, StoreError};
 
-/// Files up to this size go up in one put, larger ones in parts of it.
+/// What is up to this size goes up in one put, what is larger in parts of it.
 const PART_BYTES: usize = 16 * 1024 * 1024;
 /// Piece in which a file is read and hashed.
 const READ_BYTES: usize = 1024 * 1024;
 /// The largest object that S3 copies by itself (`CopyObject`).
 const COPY_BYTES_MAX: u64 = 5 * 1024 * 1024 * 1024;
+
+/// Names of files that are being downloaded begin with this; one stays behind where its process dies.
+pub const DOWNLOAD_PREFIX: &str = ".download-";
 
 /// An object as a listing shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,20 +104,38 @@ impl Store {
         }
     }
 
-    /// Writes an object. Writing the same bytes twice equals writing them once.
+    /// Writes an object, in parts when it is large. Writing the same bytes twice equals writing them once.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn put_bytes(&self, key: &Key, bytes: Bytes) -> Result<OutputObject, StoreError> {
         let size = bytes.len() as u64;
-        self.backend
-            .put(&path(key), bytes.into())
-            .await
-            .map_err(|error| self.error(key, &error))?;
+        if bytes.len() > PART_BYTES {
+            self.put_parts(key, bytes).await?;
+        } else {
+            self.backend
+                .put(&path(key), bytes.into())
+                .await
+                .map_err(|error| self.error(key, &error))?;
+        }
         Ok(OutputObject {
             key: key.as_str().to_owned(),
             bytes: size,
         })
+    }
+
+    /// Part by part, so that no more of them are under way at once than pass in time.
+    async fn put_parts(&self, key: &Key, mut bytes: Bytes) -> Result<(), StoreError> {
+        let mut writer = self.writer(key);
+        while !bytes.is_empty() {
+            let part = bytes.split_to(PART_BYTES.min(bytes.len()));
+            writer.put(part).await.map_err(|error| self.unavailable(&error))?;
+        }
+        writer.shutdown().await.map_err(|error| self.unavailable(&error))
+    }
+
+    fn writer(&self, key: &Key) -> BufWriter {
+        BufWriter::with_capacity(Arc::clone(&self.backend), path(key), PART_BYTES)
     }
 
     /// Writes a file as an object, in parts when it is large; memory is bounded by one part.
@@ -126,7 +148,7 @@ impl Store {
             source,
         };
         let mut reader = tokio::fs::File::open(file).await.map_err(at_file)?;
-        let mut writer = BufWriter::with_capacity(Arc::clone(&self.backend), path(key), PART_BYTES);
+        let mut writer = self.writer(key);
         let mut piece = vec![0; READ_BYTES];
         let mut size = 0;
         loop {
@@ -184,7 +206,7 @@ impl Store {
             .map_err(|error| self.error(key, &error))
     }
 
-    /// Downloads an object into a file: beside it first, checked, then renamed.
+    /// Downloads an object into a file: beside it first, checked, then renamed. Where the connection breaks it goes on.
     ///
     /// # Errors
     /// As [`Store::get_verified`], and [`StoreError::File`] for the file.
@@ -210,26 +232,27 @@ impl Store {
         let directory = file.parent().unwrap_or(Path::new("."));
         tokio::fs::create_dir_all(directory).await.map_err(at_file)?;
         let aside = tempfile::Builder::new()
-            .prefix(".download-")
+            .prefix(DOWNLOAD_PREFIX)
             .tempfile_in(directory)
             .map_err(at_file)?;
         let mut writer = tokio::fs::File::from_std(aside.reopen().map_err(at_file)?);
         let mut hasher = ContentHasher::new();
-        let found = self
-            .backend
-            .get(&path(key))
-            .await
-            .map_err(|error| self.error(key, &error))?;
-        let mut pieces = found.into_stream();
-        while let Some(piece) = pieces.try_next().await.map_err(|error| self.error(key, &error))? {
+        let mut reading = self.reading(key).await?;
+        while let Some(piece) = reading.next().await.map_err(|error| self.error(key, &error))? {
             hasher.update(&piece);
             writer.write_all(&piece).await.map_err(at_file)?;
             seen(piece.len() as u64);
         }
-        writer.sync_all().await.map_err(at_file)?;
+        sync(&mut writer).await.map_err(at_file)?;
         check_hash(key, &hasher.finish(), expected)?;
         aside.persist(file).map_err(|error| at_file(error.error))?;
         Ok(())
+    }
+
+    async fn reading(&self, key: &Key) -> Result<Reading, StoreError> {
+        Reading::open(Arc::clone(&self.backend), path(key))
+            .await
+            .map_err(|error| self.error(key, &error))
     }
 
     /// Size of an object, `None` when it is not there.
@@ -261,14 +284,9 @@ impl Store {
 
     /// Copies an object by reading and writing it, in parts; memory is bounded by one.
     async fn relay(&self, from: &Key, to: &Key) -> Result<(), StoreError> {
-        let found = self.backend.get(&path(from)).await;
-        let mut pieces = found.map_err(|error| self.error(from, &error))?.into_stream();
-        let mut writer = BufWriter::with_capacity(Arc::clone(&self.backend), path(to), PART_BYTES);
-        while let Some(piece) = pieces
-            .try_next()
-            .await
-            .map_err(|error| self.error(from, &error))?
-        {
+        let mut reading = self.reading(from).await?;
+        let mut writer = self.writer(to);
+        while let Some(piece) = reading.next().await.map_err(|error| self.error(from, &error))? {
             writer
                 .write_all(&piece)
                 .await
@@ -406,6 +424,12 @@ pub fn hash_file(file: &Path, mut seen: impl FnMut(u64)) -> std::io::Result<Cont
     }
 }
 
+/// A write that is under way while the file is synced would keep its error to itself.
+async fn sync(file: &mut tokio::fs::File) -> std::io::Result<()> {
+    file.flush().await?;
+    file.sync_all().await
+}
+
 /// Whole seconds: an S3 server's answer about one object has no more, its listing may.
 fn modified_ms(meta: &object_store::ObjectMeta) -> i64 {
     meta.last_modified.timestamp() * 1000
@@ -437,17 +461,32 @@ pub(crate) fn parse_json<T: serde::de::DeserializeOwned>(key: &Key, bytes: &[u8]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use remaster_testkit::{S3Server, StoreFault};
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_full_disk_shows_when_the_last_piece_is_synced() {
+        let full = tokio::fs::File::options().write(true).open("/dev/full").await;
+        let mut full = full.unwrap();
+        full.write_all(b"the last piece").await.unwrap();
+        let error = sync(&mut full).await.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
+    }
 
     #[tokio::test]
     async fn what_a_bucket_does_not_copy_by_itself_is_the_same_when_relayed() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&format!("file://{}/store", folder.path().display())).unwrap();
+        let server = S3Server::start(folder.path()).unwrap();
+        let store = Store::open_with(&server.url("mine"), &server.settings()).unwrap();
         let bytes: Vec<u8> = (0..PART_BYTES * 2 + 7).map(|place| (place % 251) as u8).collect();
         let from = Key::segment(&ContentHash::of(&bytes));
         let to = Key::output(&"season".parse().unwrap(), &"e1".parse().unwrap());
         store.put_bytes(&from, bytes.clone().into()).await.unwrap();
+        // One more than a request is repeated.
+        server.faults.arm(StoreFault::Truncated, 1, 6);
         store.relay(&from, &to).await.unwrap();
+        assert_eq!(server.faults.fired(), 6);
         assert!(store.get_bytes(&to).await.unwrap() == bytes);
         let missing = store.relay(&Key::segment(&ContentHash::of(b"")), &to).await;
         assert!(matches!(missing, Err(StoreError::NotFound { .. })), "{missing:?}");

@@ -106,7 +106,7 @@ async fn an_object_has_an_age_until_it_is_removed(store: &Store) {
 
 async fn a_large_file_goes_up_in_parts_and_comes_back(store: &Store) {
     let dir = tempfile::tempdir().unwrap();
-    let bytes: Vec<u8> = (0..40_000_000_u32).map(|i| (i / 7 + i / 1013) as u8).collect();
+    let bytes = large();
     let hash = ContentHash::of(&bytes);
     let there = dir.path().join("there");
     std::fs::write(&there, &bytes).unwrap();
@@ -117,7 +117,10 @@ async fn a_large_file_goes_up_in_parts_and_comes_back(store: &Store) {
     );
     let back = dir.path().join("back");
     store.get_file(&key, &back, &hash).await.unwrap();
-    assert_eq!(std::fs::read(&back).unwrap(), bytes);
+    assert!(std::fs::read(&back).unwrap() == bytes);
+    let again = store.put_bytes(&key, bytes.clone().into()).await.unwrap();
+    assert_eq!(again.bytes, bytes.len() as u64);
+    assert!(store.get_bytes(&key).await.unwrap() == bytes);
 }
 
 async fn what_is_not_there_is_said_so(store: &Store) {
@@ -263,6 +266,11 @@ async fn a_version_1_sidecar_is_read() {
     );
 }
 
+/// More than goes up in one part.
+fn large() -> Vec<u8> {
+    (0..40_000_000_u32).map(|i| (i / 7 + i / 1013) as u8).collect()
+}
+
 fn pair(number: usize) -> PairFiles {
     PairFiles {
         key: format!("S01E01-{number:06}"),
@@ -304,4 +312,60 @@ async fn who_is_patient_outlasts_an_outage_and_others_are_told_of_it() {
     patient.put_bytes(&key, "pairs".into()).await.unwrap();
     assert_eq!(server.faults.fired(), 5);
     assert_eq!(patient.get_bytes(&key).await.unwrap(), "pairs");
+}
+
+#[tokio::test]
+async fn a_download_goes_on_when_its_connection_breaks_more_often_than_a_request_is_repeated() {
+    let (root, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let server = S3Server::start(root.path()).unwrap();
+    let store = Store::open_with(&server.url("mine"), &server.settings()).unwrap();
+    let (bytes, file) = (large(), dir.path().join("file"));
+    let hash = ContentHash::of(&bytes);
+    let key = Key::source(&hash);
+    store.put_bytes(&key, bytes.clone().into()).await.unwrap();
+    server.faults.arm(StoreFault::Truncated, 1, 6);
+    let mut seen = 0;
+    let downloading = store.get_file_seen(&key, &file, &hash, |bytes| seen += bytes);
+    downloading.await.unwrap();
+    assert_eq!(server.faults.fired(), 6);
+    assert_eq!(seen, bytes.len() as u64, "no byte came twice");
+    assert!(std::fs::read(&file).unwrap() == bytes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_changes_while_it_is_downloaded_is_not_mixed_with_what_it_was() {
+    let (root, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let server = S3Server::start(root.path()).unwrap();
+    let store = Store::open_with(&server.url("mine"), &server.settings()).unwrap();
+    let (bytes, file) = (vec![1; 8_000_000], dir.path().join("file"));
+    let hash = ContentHash::of(&bytes);
+    let key = Key::source(&hash);
+    store.put_bytes(&key, bytes.into()).await.unwrap();
+    server.faults.arm(StoreFault::Truncated, 1, 1);
+    let mut other = Some(Bytes::from(vec![2; 8_000_000]));
+    let replace_once = |_: u64| {
+        let Some(other) = other.take() else { return };
+        let replacing = store.put_bytes(&key, other);
+        tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(replacing)).unwrap();
+    };
+    let told = store.get_file_seen(&key, &file, &hash, replace_once).await;
+    assert!(
+        matches!(&told, Err(error @ StoreError::Unavailable { .. }) if error.to_string().contains("changed")),
+        "{told:?}"
+    );
+    assert_eq!(server.faults.fired(), 1);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_large_object_goes_up_in_parts_and_a_fault_costs_one_of_them() {
+    let root = tempfile::tempdir().unwrap();
+    let server = S3Server::start(root.path()).unwrap();
+    let store = Store::open_with(&server.url("mine"), &server.settings()).unwrap();
+    let bytes = large();
+    let key = Key::checkpoint_tensors(&ContentHash::of(b"state"));
+    server.faults.arm(StoreFault::LostReply, 3, 1);
+    store.put_bytes(&key, bytes.clone().into()).await.unwrap();
+    assert_eq!(server.faults.fired(), 1, "three writes at least");
+    assert!(store.get_bytes(&key).await.unwrap() == bytes);
 }

@@ -62,6 +62,11 @@ impl PostgresServer {
     /// # Errors
     /// When PostgreSQL is not installed or does not start.
     pub fn start() -> anyhow::Result<Self> {
+        Self::start_with(&[])
+    }
+
+    /// The same with settings in its environment.
+    pub(crate) fn start_with(settings: &[(String, String)]) -> anyhow::Result<Self> {
         let binaries = FOLDERS
             .iter()
             .map(PathBuf::from)
@@ -107,6 +112,7 @@ impl PostgresServer {
                 "-c",
                 "max_connections=300",
             ])
+            .envs(settings.iter().cloned())
             .stdin(Stdio::piped())
             .spawn()?;
         let server = Self {

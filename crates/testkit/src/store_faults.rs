@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use futures::stream;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Bytes, Frame, Incoming};
+use hyper::header::{CONTENT_LENGTH, RANGE};
 use hyper::{Method, Request, Response, StatusCode};
 use s3s::service::S3Service;
 
@@ -57,7 +58,7 @@ impl StoreFault {
     }
 }
 
-/// Requests that came again after their answer had been lost.
+/// Requests that came again after their answer had been lost, or for the rest of one that had been cut short.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Resent {
     /// Their object was there already.
@@ -81,6 +82,7 @@ struct Plan {
     fired: u32,
     outages: u32,
     outage_until: Option<Instant>,
+    /// Paths whose answer was lost or cut short and that have not been asked for again.
     lost: HashSet<String>,
     resent: Resent,
 }
@@ -107,12 +109,12 @@ impl StoreFaults {
         self.lock().is_over(Instant::now())
     }
 
-    /// What came again after its answer had been lost.
+    /// What came again after its answer had been lost or cut short.
     pub(crate) fn resent(&self) -> Resent {
         self.lock().resent
     }
 
-    /// Looks, when a request comes whose answer was lost before, whether its object is there.
+    /// Looks, when a request comes whose answer was lost or cut short before, whether its object is there.
     fn note_resent(&self, root: &Path, path: &str) {
         let mut plan = self.lock();
         if plan.lost.remove(path) {
@@ -178,7 +180,8 @@ pub(crate) async fn answer(
         Some((StoreFault::LostReply | StoreFault::Truncated, _)) | None => {}
     }
     let path = request.uri().path().to_owned();
-    if request.method() == Method::PUT {
+    // Somebody else may read the same object; only who has half an answer asks for a part of it.
+    if request.method() == Method::PUT || request.headers().contains_key(RANGE) {
         faults.note_resent(root, &path);
     }
     let uploads = request.method() == Method::GET
@@ -199,7 +202,10 @@ pub(crate) async fn answer(
             faults.lock().lost.insert(path);
             Err(Failure::other("the answer is lost"))
         }
-        Some((StoreFault::Truncated, _)) => cut_short(response).await,
+        Some((StoreFault::Truncated, _)) => {
+            faults.lock().lost.insert(path);
+            cut_short(response).await
+        }
         _ => Ok(response),
     }
 }
@@ -214,19 +220,26 @@ fn refusal(status: StatusCode) -> Response<s3s::Body> {
 async fn cut_short(response: Response<s3s::Body>) -> Result<Response<s3s::Body>, Failure> {
     let (mut parts, body) = response.into_parts();
     let whole = body.collect().await.map_err(Failure::other)?.to_bytes();
-    parts
-        .headers
-        .insert(hyper::header::CONTENT_LENGTH, whole.len().into());
+    parts.headers.insert(CONTENT_LENGTH, whole.len().into());
     let half: Bytes = whole.slice(..whole.len() / 2);
-    let pieces: [Result<Frame<Bytes>, std::io::Error>; 2] =
-        [Ok(Frame::data(half)), Err(std::io::Error::other("cut short"))];
-    let body = s3s::Body::http_body_unsync(StreamBody::new(stream::iter(pieces)));
+    let pieces: [Result<Frame<Bytes>, Failure>; 2] =
+        [Ok(Frame::data(half)), Err(Failure::other("cut short"))];
+    // The server sends what it has while it waits for more; an error that it need not wait for takes the half with it.
+    let pieces = stream::unfold(pieces.into_iter(), |mut pieces| async move {
+        tokio::task::yield_now().await;
+        Some((pieces.next()?, pieces))
+    });
+    let body = s3s::Body::http_body_unsync(StreamBody::new(pieces));
     Ok(Response::from_parts(parts, body))
 }
 
 #[cfg(test)]
 mod tests {
+    use remaster_domain::ContentHash;
+    use remaster_store::{Key, Store};
+
     use super::*;
+    use crate::S3Server;
 
     fn plan(fault: StoreFault, wanted: u32) -> Plan {
         Plan {
@@ -273,5 +286,20 @@ mod tests {
             faults.note_resent(root.path(), path);
         }
         assert_eq!(faults.resent(), Resent { found: 1, missing: 1 });
+    }
+
+    #[tokio::test]
+    async fn half_an_answer_comes_through_and_the_rest_is_asked_for() {
+        let root = tempfile::tempdir().unwrap();
+        let server = S3Server::start(root.path()).unwrap();
+        let store = Store::open_with(&server.url("x"), &server.settings()).unwrap();
+        let key = Key::segment(&ContentHash::of(b"x"));
+        store
+            .put_bytes(&key, Bytes::from_static(b"0123456789"))
+            .await
+            .unwrap();
+        server.faults.arm(StoreFault::Truncated, 1, 2);
+        assert_eq!(store.get_bytes(&key).await.unwrap(), "0123456789");
+        assert_eq!(server.faults.resent(), Resent { found: 2, missing: 0 });
     }
 }

@@ -71,18 +71,27 @@ impl BatchStream {
         Self { batches, damaged }
     }
 
-    /// The next batch; blocks, so not for async code.
+    /// The next batch. It may take minutes while the store is away; one that is not waited for to its end is lost.
     ///
     /// # Errors
     /// Whatever ended the reading.
-    pub fn next_blocking(&mut self) -> Result<Batch, TrainError> {
+    pub async fn next(&mut self) -> Result<Batch, TrainError> {
         let batch = self
             .batches
-            .blocking_recv()
+            .recv()
+            .await
             .unwrap_or(Err(TrainError::Broken("the reading of pairs")))?;
         batch
-            .blocking_recv()
+            .await
             .map_err(|_| TrainError::Broken("the cutting of crops"))
+    }
+
+    /// The same; blocks, so not for async code.
+    ///
+    /// # Errors
+    /// As [`BatchStream::next`].
+    pub fn next_blocking(&mut self) -> Result<Batch, TrainError> {
+        futures::executor::block_on(self.next())
     }
 
     /// Pairs skipped so far.

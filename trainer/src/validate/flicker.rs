@@ -45,6 +45,7 @@ pub(super) async fn flicker(judge: &Judge, generator: &Generator) -> Result<Opti
             .collect();
         let of = |[a, b]: [Vec<f32>; 2]| jump([&a, &b], [&first.hr, &second.hr], &counts);
         found.push([of(model), of(plain)]);
+        tokio::task::yield_now().await;
     }
     let mean = |which: usize| found.iter().map(|both| both[which]).sum::<f64>() / found.len() as f64;
     Ok((!found.is_empty()).then(|| [mean(0), mean(1)]))

@@ -131,6 +131,8 @@ impl Judge {
                     frame.scale,
                 );
             }
+            // Whoever is told to stop may do so here, whether or not the next frame is there.
+            tokio::task::yield_now().await;
         }
         let flickers = flicker::flicker(self, generator).await?;
         let mean = |which: usize| Scores {

@@ -73,6 +73,11 @@ fn run_soak(args: &SoakArgs) -> anyhow::Result<ExitCode> {
         findings.duplicated.len(),
         findings.unexpected.len()
     );
+    let word = if soaked.is_noticed() { "enough" } else { "TOO FEW" };
+    println!(
+        "links: {} of {} that were parted had something to cut or to hold up: {word}",
+        soaked.noticed, soaked.parted
+    );
     for course in &soaked.courses {
         let (memory, open) = (course.memory_kib(), course.descriptors());
         let word = if course.is_flat() { "flat" } else { "GROWS" };

@@ -1,5 +1,7 @@
-//! `remaster-load`: how much the coordinator bears; `make bench-load` builds it and the coordinator optimised and runs it.
+//! `remaster-load`: how much the coordinator bears; `make bench-load` builds it and the coordinator optimised and runs it. Ends
+//! with 1 when a demand was missed, after all parts.
 
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
@@ -19,15 +21,21 @@ struct Cli {
 }
 
 #[expect(clippy::print_stdout, reason = "the figures are the output")]
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     let cli = Cli::parse();
     let parts = if cli.parts.is_empty() {
         LoadPart::value_variants().to_vec()
     } else {
         cli.parts
     };
+    let mut missed = 0;
     for part in parts {
-        println!("{}", run_load(part, cli.tasks, Duration::from_secs(cli.seconds))?);
+        let measured = run_load(part, cli.tasks, Duration::from_secs(cli.seconds))?;
+        println!("{}", measured.words);
+        for verdict in measured.verdicts {
+            println!("  {verdict}");
+            missed += usize::from(!verdict.holds);
+        }
     }
-    Ok(())
+    Ok(ExitCode::from(u8::from(missed > 0)))
 }

@@ -54,7 +54,7 @@ pub(super) struct Evidence {
     pub(super) stored: BTreeMap<String, ContentHash>,
     /// What the workers saw.
     pub(super) facts: Vec<Fact>,
-    /// Requests that came to the store again after their answer had been lost.
+    /// Requests that came to the store again after their answer had been lost or cut short.
     pub(super) resent: Resent,
     /// What coordinators of the protocol version before took in.
     pub(super) led_before: LedBefore,

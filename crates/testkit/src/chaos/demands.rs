@@ -22,7 +22,7 @@ const HELD_PERCENT: usize = 50;
 const FENCED_PERCENT: usize = 75;
 /// Of a hundred workers that are cut off, so many must have lost a lease by it.
 const PARTED_PERCENT: usize = 25;
-/// Of a hundred requests whose answer was lost, so many must have come again.
+/// Of a hundred requests whose answer was lost or cut short, so many must have come again.
 const RESENT_PERCENT: usize = 50;
 
 /// A task whose workers die is dead after so many leases; one whose input is bad, after the first.
@@ -85,6 +85,8 @@ fn demands(group: Group, fired: &Fired, evidence: &Evidence, findings: &Findings
         attempts.filter(|attempt| is_meant(attempt)).count()
     };
     let Resent { found, missing } = evidence.resent;
+    // All that came again, and that many did.
+    let came_again = |what| demand(what, found, part(RESENT_PERCENT).max(found + missing));
     match group {
         Group::Zombie => vec![
             at_work(100),
@@ -125,12 +127,12 @@ fn demands(group: Group, fired: &Fired, evidence: &Evidence, findings: &Findings
             attempts(outlived_lease),
             1,
         )],
-        Group::Store(StoreFault::LostReply) => vec![demand(
-            "a request came again whose object was there already",
-            found,
-            // All that came again, and that many did.
-            part(RESENT_PERCENT).max(found + missing),
-        )],
+        Group::Store(StoreFault::LostReply) => {
+            vec![came_again("a request came again whose object was there already")]
+        }
+        Group::Store(StoreFault::Truncated) => {
+            vec![came_again("the rest was asked for of an answer cut short")]
+        }
         Group::Poison => vec![demand(
             "a process died of having no more memory",
             fired.out_of_memory,
@@ -267,20 +269,22 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_reply_is_one_only_where_the_request_comes_again() {
-        let lost_reply = Group::Store(StoreFault::LostReply);
+    fn an_answer_is_lost_or_cut_short_only_where_the_request_comes_again() {
         let fired = Fired {
             count: 4,
             ..Fired::default()
         };
-        let short = |found, missing| {
+        let short = |group, found, missing| {
             let evidence = Evidence {
                 resent: Resent { found, missing },
                 ..Evidence::default()
             };
-            shortfalls(lost_reply, &fired, &evidence, &Findings::default()).len()
+            shortfalls(group, &fired, &evidence, &Findings::default()).len()
         };
-        assert_eq!([short(1, 0), short(2, 0), short(3, 1)], [1, 0, 1]);
+        for group in [StoreFault::LostReply, StoreFault::Truncated].map(Group::Store) {
+            let shorts = [short(group, 1, 0), short(group, 2, 0), short(group, 3, 1)];
+            assert_eq!(shorts, [1, 0, 1], "{group:?}");
+        }
     }
 
     #[test]

@@ -304,7 +304,7 @@ pub(super) async fn restart_database(fleet: &mut Fleet, count: usize) -> anyhow:
     Ok(fired)
 }
 
-/// Sets the wall clocks of coordinators and workers an hour forward and back again. Each time every process must have taken
+/// Sets the wall clocks of coordinators, workers and the database's server an hour forward and back again. Each time every process must have taken
 /// the moved clock in, and what workers and coordinators write down must be of the moved time.
 pub(super) async fn shift_clocks(fleet: &mut Fleet, count: usize) -> anyhow::Result<Fired> {
     let mut fired = Fired::default();
@@ -318,6 +318,12 @@ pub(super) async fn shift_clocks(fleet: &mut Fleet, count: usize) -> anyhow::Res
         ensure!(fleet.revive()? == 0, "a process died of the clock");
         fleet.ensure_clocks_are_preloaded()?;
         let is_moved = |at_ms: i64| (at_ms - now_ms() - shift * 1_000).abs() < CLOCK_SLACK_MS;
+        if let Some(at_ms) = fleet.rows.server_ms().await? {
+            ensure!(
+                is_moved(at_ms),
+                "the clock of PostgreSQL was moved and shows {at_ms}"
+            );
+        }
         await_clocks(fleet, before, is_moved).await?;
         fired.count += 1;
     }

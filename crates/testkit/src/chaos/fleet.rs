@@ -1,6 +1,7 @@
 //! Real coordinators and cheap workers, each behind a cable of its own, with seasons handed in for as long as faults come.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -97,8 +98,13 @@ impl Fleet {
     /// Starts everything.
     pub(super) async fn start(layout: &Layout) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("remaster-chaos-").tempdir()?;
+        let clock = if layout.shifting_clocks {
+            preload_clock(dir.path())?
+        } else {
+            vec![]
+        };
         let postgres = (layout.coordinators > 1)
-            .then(PostgresServer::start)
+            .then(|| PostgresServer::start_with(&clock))
             .transpose()?;
         let database = match &postgres {
             Some(server) => server.database()?,
@@ -113,9 +119,7 @@ impl Fleet {
             None => (format!("file://{}/store", dir.path().display()), vec![]),
         };
         let store = Store::open_with(&store_url, &settings)?;
-        if layout.shifting_clocks {
-            settings.extend(preload_clock(dir.path())?);
-        }
+        settings.extend(clock);
         let mut fleet = Self {
             coordinators: vec![],
             workers: vec![],
@@ -280,7 +284,7 @@ impl Fleet {
         }
     }
 
-    /// Moves the wall clocks of all coordinators and workers.
+    /// Moves the wall clocks of all coordinators and workers, and of the server that they are on.
     pub(super) fn shift_clocks(&self, shift: i64) -> anyhow::Result<()> {
         use std::os::unix::fs::FileExt;
         let nanoseconds = shift * 1_000_000_000;
@@ -293,13 +297,19 @@ impl Fleet {
 
     /// Proves that every process has taken in what moves its clock, and the file that says how far.
     pub(super) fn ensure_clocks_are_preloaded(&self) -> anyhow::Result<()> {
-        for process in self.coordinators.iter().chain(&self.workers) {
-            let maps = std::fs::read_to_string(format!("/proc/{}/maps", process.id()?))?;
+        let processes = self.coordinators.iter().chain(&self.workers);
+        let mut processes: Vec<_> = processes
+            .map(|process| Ok((process.name.as_str(), process.id()?)))
+            .collect::<anyhow::Result<_>>()?;
+        if let Some(server) = &self.postgres {
+            processes.push(("PostgreSQL", server.process()?));
+        }
+        for (name, id) in processes {
+            let maps = std::fs::read_to_string(format!("/proc/{id}/maps"))?;
             for file in [CLOCK_LIBRARY, CLOCK_FILE] {
                 ensure!(
                     has_mapped(&maps, file),
-                    "{} has not taken {file} in: its clock stands where it stood",
-                    process.name
+                    "{name} has not taken {file} in: its clock stands where it stood"
                 );
             }
         }
@@ -352,6 +362,8 @@ fn preload_clock(dir: &Path) -> anyhow::Result<Vec<(String, String)>> {
     let (source, library, shift) = (dir.join("clock.c"), dir.join(CLOCK_LIBRARY), dir.join(CLOCK_FILE));
     std::fs::write(&source, include_str!("clock.c"))?;
     std::fs::write(&shift, 0_i64.to_le_bytes())?;
+    // A server of another user takes them in as well.
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o711))?;
     let built = std::process::Command::new("cc")
         .args(["-shared", "-fPIC", "-O1", "-o"])
         .args([&library, &source])

@@ -88,6 +88,15 @@ impl Rows {
         self.number(sql).await
     }
 
+    /// What the clock of the database's server shows; a file has none.
+    pub(super) async fn server_ms(&self) -> anyhow::Result<Option<i64>> {
+        let sql = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)";
+        Ok(match self {
+            Self::Sqlite(_) => None,
+            Self::Postgres(pool) => Some(sqlx::query_scalar(sql).fetch_one(pool).await?),
+        })
+    }
+
     /// When a task was first leased after a time; 0 when none was.
     pub(super) async fn first_lease_after(&self, at_ms: i64) -> anyhow::Result<i64> {
         let sql = "SELECT COALESCE(MIN(leased_ms), 0) FROM attempt WHERE leased_ms > $1";

@@ -14,7 +14,8 @@ use remaster_proto::pb::jobs_client::JobsClient;
 use remaster_proto::{LeaseClient, MESSAGE_BYTES_MAX, connect, pb};
 use tonic::transport::Channel;
 
-use super::fleet;
+use super::verdict::judge_small_job;
+use super::{Measured, fleet};
 
 /// Far fewer than either job has tasks.
 const WORKERS: usize = 20;
@@ -29,21 +30,25 @@ const LARGE: u32 = LARGE_EPISODES as u32 * fleet::SHARDS_PER_EPISODE;
 /// Discs of all jobs: each has its own, since work that was done before is not done again.
 pub(crate) const DISCS: usize = 2 * SMALL + 2 * LARGE_EPISODES;
 
-/// Runs the small job alone and then another beside the large one; answers both times and their ratio in words.
-pub(crate) async fn measure(urls: &[String]) -> anyhow::Result<String> {
+/// Runs the small job alone and then another beside the large one; answers both times and their ratio.
+pub(crate) async fn measure(urls: &[String]) -> anyhow::Result<Measured> {
     let clients = fleet::register_all(urls, WORKERS, &[TaskKind::Index, TaskKind::Extract]).await?;
     let large = large_job(urls).await?;
     let alone = small_job(urls, &clients, 0..SMALL).await?;
     control(urls, &large, "resume").await?;
     let beside = small_job(urls, &clients, SMALL..2 * SMALL).await?;
-    Ok(format!(
-        "job of {SMALL} tasks beside one of {LARGE}, {WORKERS} workers, {} ms a task: alone {:.2} s, beside it {:.2} s, {:.2} \
-         times as long",
+    let (alone, beside) = (alone.as_secs_f64(), beside.as_secs_f64());
+    let times = beside / alone;
+    let words = format!(
+        "job of {SMALL} tasks beside one of {LARGE}, {WORKERS} workers, {} ms a task: alone {alone:.2} s, beside it \
+         {beside:.2} s, {times:.2} times as long",
         WORK.as_millis(),
-        alone.as_secs_f64(),
-        beside.as_secs_f64(),
-        beside.as_secs_f64() / alone.as_secs_f64(),
-    ))
+    );
+    Ok(Measured {
+        words,
+        // The jobs are of the sizes that it is demanded of, whatever is queued in the other parts.
+        verdicts: vec![judge_small_job(times)],
+    })
 }
 
 /// Hands in a large job, does all of it but the extraction, and pauses it.

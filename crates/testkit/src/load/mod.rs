@@ -4,13 +4,14 @@
 //! keeps those of the leases waiting, and once that is over, as it is for a queue that has stood for some minutes.
 //!
 //! What each side costs in processor time is printed beside the rates: on a machine of two cores the simulated workers take
-//! their part of it. A part of its own holds the full load against apalis. Left to others: a build that is optimised in its
-//! dependencies (`make bench-load`).
+//! their part of it. A part of its own holds the full load against apalis. Where a run is of a size that something is demanded
+//! of, each figure is judged. Left to others: a build that is optimised in its dependencies (`make bench-load`).
 
 mod apalis;
 mod fair;
 mod fleet;
 mod usage;
+mod verdict;
 
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ use clap::ValueEnum;
 use remaster_domain::TaskKind;
 use remaster_proto::LeaseClient;
 
+pub use self::verdict::Verdict;
+use self::verdict::{Figures, judge_load};
 use crate::cluster::CoordinatorOnly;
 use crate::postgres::PostgresServer;
 
@@ -38,6 +41,15 @@ pub enum LoadPart {
     Fair,
     /// Both databases under full load, and apalis on the same, several times.
     Apalis,
+}
+
+/// What came of a part.
+#[derive(Debug)]
+pub struct Measured {
+    /// The figures.
+    pub words: String,
+    /// Whether they are what is demanded; none where the run is of a size that nothing is demanded of.
+    pub verdicts: Vec<Verdict>,
 }
 
 /// What the coordinators keep their rows in.
@@ -71,11 +83,11 @@ struct Cost {
     workers: f64,
 }
 
-/// Measures one part with so many queued tasks, for so long at each load; answers the figures in words.
+/// Measures one part with so many queued tasks, for so long at each load.
 ///
 /// # Errors
 /// When a process cannot be started, a request fails, or the queue was too short for the time.
-pub fn run_load(part: LoadPart, tasks: usize, lasts: Duration) -> anyhow::Result<String> {
+pub fn run_load(part: LoadPart, tasks: usize, lasts: Duration) -> anyhow::Result<Measured> {
     let runtime = tokio::runtime::Runtime::new()?;
     match part {
         LoadPart::Sqlite => runtime.block_on(measure(Database::Sqlite, tasks, lasts)),
@@ -84,7 +96,10 @@ pub fn run_load(part: LoadPart, tasks: usize, lasts: Duration) -> anyhow::Result
             let running = Running::start(Database::Sqlite, fair::DISCS)?;
             runtime.block_on(fair::measure(&running.urls))
         }
-        LoadPart::Apalis => apalis::compare(&runtime, tasks, lasts),
+        LoadPart::Apalis => Ok(Measured {
+            words: apalis::compare(&runtime, tasks, lasts)?,
+            verdicts: vec![],
+        }),
     }
 }
 
@@ -138,7 +153,7 @@ impl Running {
     }
 }
 
-async fn measure(database: Database, tasks: usize, lasts: Duration) -> anyhow::Result<String> {
+async fn measure(database: Database, tasks: usize, lasts: Duration) -> anyhow::Result<Measured> {
     let running = Running::start(database, fleet::TASKS_PER_JOB)?;
     let sides = &running.sides;
     let tasks = fleet::submit_all(&running.urls, tasks).await?;
@@ -152,25 +167,38 @@ async fn measure(database: Database, tasks: usize, lasts: Duration) -> anyhow::R
         "the queue would run dry: give more --tasks or fewer --seconds"
     );
     let every = Duration::from_secs_f64(fleet::WORKERS as f64 / half_per_second);
-    let (_, half_words) = work(sides, &clients, lasts, Some(every)).await?;
+    let (half, half_words) = work(sides, &clients, lasts, Some(every)).await?;
+    let mut half_p99_ms = vec![half.percentile_ms(99)];
     let settled_words = match &running.server {
         None => String::new(),
         Some(server) => {
             server.checkpoint()?;
-            let (_, words) = work(sides, &clients, lasts, Some(every)).await?;
+            let (settled, words) = work(sides, &clients, lasts, Some(every)).await?;
+            half_p99_ms.push(settled.percentile_ms(99));
             format!(
                 "  asked for {half_per_second:.0}/s, what was queued being in the server's tables: {words}\n"
             )
         }
     };
-    Ok(format!(
+    let after_mb = memory_mb(sides)?;
+    let words = format!(
         "coordinator on {}; {} simulated workers, one task a lease and a commit, at most 512 requests a transaction, {tasks} \
          tasks queued, fsync on, loopback gRPC\n  full load: {words}\n  asked for {half_per_second:.0}/s: {half_words}\n{settled_words}  \
-         memory of the coordinators: {queued_mb} MB with the queue full, {} MB after",
+         memory of the coordinators: {queued_mb} MB with the queue full, {after_mb} MB after",
         database.name(),
         fleet::WORKERS,
-        memory_mb(sides)?
-    ))
+    );
+    let figures = Figures {
+        tasks,
+        coordinators: sides.coordinators.len(),
+        per_second: full.per_second(),
+        half_p99_ms,
+        memory_mb: queued_mb.max(after_mb),
+    };
+    Ok(Measured {
+        words,
+        verdicts: judge_load(database.demanded_per_second(), &figures),
+    })
 }
 
 async fn work(
