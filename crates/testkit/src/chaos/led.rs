@@ -32,7 +32,7 @@ pub(super) fn led_before(logs: &[String]) -> LedBefore {
             if line.contains(": listening ") {
                 version = field(line, "protocol").and_then(|text| text.parse().ok());
             }
-            if version == Some(VERSION_BEFORE) && line.contains(": committed ") {
+            if version == Some(VERSION_BEFORE) && line.ends_with(": committed") {
                 match field(line, "job").is_some_and(|job| whole.contains(job)) {
                     false => led.rightly += 1,
                     true => led.wrongly += 1,
@@ -47,10 +47,11 @@ fn season(line: &str) -> Option<u32> {
     field(line, "season")?.strip_prefix("season-")?.parse().ok()
 }
 
-/// A field of a line of a log.
+/// A field of a line of a log, or of the span that it belongs to.
 fn field<'l>(line: &'l str, name: &str) -> Option<&'l str> {
-    let words = line.split_whitespace().filter_map(|word| word.split_once('='));
-    words.collect::<BTreeMap<_, _>>().get(name).copied()
+    let words = line.split(|letter: char| letter.is_whitespace() || "{}".contains(letter));
+    let fields: BTreeMap<_, _> = words.filter_map(|word| word.split_once('=')).collect();
+    fields.get(name).copied()
 }
 
 #[cfg(test)]
@@ -62,7 +63,7 @@ mod tests {
         let log = |protocol: u32, job: &str| {
             format!(
                 "t INFO remaster_coordinator: listening addr=a protocol={protocol}\n\
-                 t INFO remaster_coordinator::groups: committed job={job} task=t name=n\n"
+                 t INFO lease{{job={job} task=t name=\"n\" attempt=1 worker=w}}: remaster_coordinator::groups: committed\n"
             )
         };
         let submitted = |job: &str, season: u32| {
