@@ -102,7 +102,8 @@ async fn renew(tx: &mut Tx, asked: &[HeartbeatAsked]) -> Outcomes<Renewal> {
                         }
                         Err(Refusal::Cancelled) => Verdict::Cancel,
                         Err(refusal @ (Refusal::Stale { .. } | Refusal::Unfit(_))) => {
-                            let said = || warn!(%refusal, "a heartbeat came too late");
+                            // Most often its commit overtook it.
+                            let said = || info!(%refusal, "a heartbeat came too late");
                             task.span(token, &session.worker).in_scope(said);
                             Verdict::Lost
                         }

@@ -18,12 +18,12 @@ use crate::CoordinatorError;
 use crate::check::{OBJECTS_MAX, check_result, checkpoint_objects, objects_of};
 use crate::clock::jitter;
 use crate::coordinator::{Coordinator, LeaseName, Registration};
-use crate::db::{self, StoredTask, Tx};
+use crate::db::{self, Connection, StoredTask, Tx};
 use crate::grants::{Grant, LeaseAsked};
 use crate::groups::{CommitAsked, HeartbeatAsked, Renewal, refused};
 use crate::needs::PROTOCOL;
 use crate::signals::offered;
-use crate::state::{Action, Decision, TaskEvent, decide, decide_for};
+use crate::state::{Action, Decision, TaskEvent, decide_for};
 
 /// Tasks of one lease call, whatever a worker asks for: its share of the writer's time.
 const LEASES_MAX: u32 = 64;
@@ -174,7 +174,7 @@ impl Coordinator {
         let event = TaskEvent::Fail {
             token: lease.token,
             class,
-            message: message.clone(),
+            message,
             jitter: jitter(),
         };
         self.db
@@ -182,6 +182,7 @@ impl Coordinator {
             .run(move |tx| {
                 Box::pin(async move {
                     let (task, decision, span) = settle(tx, &lease, event).await?;
+                    let message = &decision.row.message;
                     span.in_scope(|| warn!(class = class.as_str(), %message, "attempt failed"));
                     // What follows is not every coordinator's to say.
                     tx.specs.of(&task.job, &mut tx.connection).await?;
@@ -213,10 +214,9 @@ impl Coordinator {
 
     /// The task, if the caller may still hand something in: asked before the store is, so that the stale cost nothing.
     async fn held(&self, lease: &LeaseName) -> Result<StoredTask, CoordinatorError> {
-        let task = db::load_task(&mut self.reader().await?, &lease.task).await?;
         // A commit is allowed in one state more than a record, and whenever it comes; the transaction decides again.
         let event = TaskEvent::Commit { token: lease.token };
-        decide(&task.row, event, 0).map_err(|refusal| refused(&task, refusal))?;
+        let (task, ..) = decided(&mut self.reader().await?, lease, event, 0).await?;
         Ok(task)
     }
 
@@ -287,16 +287,25 @@ pub(crate) async fn apply_and_bury(
     Ok(())
 }
 
-/// Decides over a call that names a lease, and says under which span to speak of it; a refusal becomes the caller's error.
+/// Decides in a transaction over a call that names a lease, and says under which span to speak of it; a refusal becomes the caller's error.
 async fn settle(
     tx: &mut Tx,
     lease: &LeaseName,
     event: TaskEvent,
 ) -> Result<(StoredTask, Decision, Span), CoordinatorError> {
-    let session = db::load_session(&mut tx.connection, &lease.session).await?;
-    let task = db::load_task(&mut tx.connection, &lease.task).await?;
+    decided(&mut tx.connection, lease, event, tx.now_ms).await
+}
+
+async fn decided(
+    connection: &mut Connection,
+    lease: &LeaseName,
+    event: TaskEvent,
+    now_ms: i64,
+) -> Result<(StoredTask, Decision, Span), CoordinatorError> {
+    let session = db::load_session(connection, &lease.session).await?;
+    let task = db::load_task(connection, &lease.task).await?;
     let span = task.span(lease.token, &session.worker);
-    match decide_for(&task.row, &lease.session, event, tx.now_ms) {
+    match decide_for(&task.row, &lease.session, event, now_ms) {
         Ok(decision) => Ok((task, decision, span)),
         Err(refusal) => {
             span.in_scope(|| warn!(%refusal, "a call came too late"));

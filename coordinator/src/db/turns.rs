@@ -77,7 +77,8 @@ async fn load(connection: &mut Connection, version: i64, now_ms: i64) -> Result<
     Ok(Queue::new(jobs, row.at(2)?, now_ms))
 }
 
-/// Of each job its id, priority, time, pass, leases and when it was served last; of some of them, and maybe others, the id and how many tasks it runs.
+/// Of each job its id, priority, time, pass, leases and when it was served last; of some of them, and maybe others, the id and how
+/// many tasks it runs.
 fn jobs_of(jobs: &str, leased: &str) -> Result<BTreeMap<JobId, QueuedJob>, CoordinatorError> {
     let mut queued = BTreeMap::new();
     let mut words = jobs.split_ascii_whitespace();
